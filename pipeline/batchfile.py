@@ -1,0 +1,162 @@
+"""Requests → Batch API JSONL within the limits of a batch, streamed: at most one line is in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import UnfinishedError
+from pipeline.gemini import wire
+from pipeline.job import references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import IO
+
+    from pipeline.durable import Folder
+    from pipeline.gemini.models import Model, Models
+    from pipeline.job.language import Job, Limits
+    from pipeline.journal import Record, WantedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """A written request file."""
+
+    name: str
+    model_id: str
+    requests: int
+    bytes: int
+    chunk: str
+    """The first 24 hex digits of its sha256."""
+
+
+def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None) -> bytes:
+    """The line that asks for what a record describes. Raises `UnfinishedError` when a reference image changed."""
+    settings = told["settings"]
+    several = model is None or len(model.sizes) > 1
+    return wire.request_line(
+        wire_key,
+        told["prompt"],
+        images=(_image(job, entry) for entry in told["inputs"]),
+        aspect=None if settings["aspect"] == "auto" else settings["aspect"],
+        size=settings["size"] if several else None,
+    )
+
+
+def _image(job: Job, entry: Mapping[str, str]) -> tuple[str, bytes]:
+    path = job.folder / entry["path"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnfinishedError(
+            f"{entry['path']}: the reference image cannot be read any more: {error.strerror}",
+            hint="put it back, or run again to plan without it",
+        ) from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise UnfinishedError(
+            f"{entry['path']}: the reference image was changed while the job ran",
+            hint="run the same command again: it is planned anew",
+        )
+    return references.mime_of(data[:64]) or "application/octet-stream", data
+
+
+class Filling:
+    """How full a batch is, against its limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.requests = self.answer_bytes = self.input_bytes = 0
+
+    def takes(self, *, answer_bytes: int, input_bytes: int) -> bool:
+        """Count another request in, unless it does not fit; an empty batch takes any."""
+        if self.requests and (
+            self.requests + 1 > self._limits.max_requests
+            or self.answer_bytes + answer_bytes > self._limits.max_answer_bytes
+            or self.input_bytes + input_bytes > self._limits.max_input_bytes
+        ):
+            return False
+        self.requests += 1
+        self.answer_bytes += answer_bytes
+        self.input_bytes += input_bytes
+        return True
+
+
+def write(folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models) -> tuple[BatchFile, list[Record]]:
+    """Write the first of these records, as many as fit into one batch, as a request file; return both.
+
+    The records are of one model. The file is complete on disk when this returns.
+    """
+    filling, taken, digest = Filling(job.batch), [], hashlib.sha256()
+    with folder.replacing(name) as stream:
+        for record in records:
+            text = line(job, json.loads(record.line), record.wire_key, models.find(record.model_id))
+            if not filling.takes(answer_bytes=record.answer_bytes, input_bytes=len(text)):
+                break
+            stream.write(text)
+            digest.update(text)
+            taken.append(record)
+    made = BatchFile(name, taken[0].model_id, len(taken), filling.input_bytes, digest.hexdigest()[:24])
+    return made, taken
+
+
+def compile_all(folder: Folder, job: Job, requests: Iterable[WantedRequest], models: Models) -> list[BatchFile]:
+    """Write everything a job asks for: requests-00000.jsonl, …, each for one model. Returns them in order."""
+    made: list[BatchFile] = []
+    with contextlib.ExitStack() as open_files:
+        writers: dict[str, _Writer] = {}
+        for request in requests:
+            model_id = request.model_id
+            text = line(job, json.loads(request.line), request.wire_key, models.find(model_id))
+            writer = writers.get(model_id)
+            if writer is None or not writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text)):
+                if writer:
+                    made[writer.number] = writer.closed()
+                writer = _Writer(folder, len(made), job, model_id)
+                writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text))
+                writers[model_id] = writer
+                made.append(BatchFile(writer.name, model_id, 0, 0, ""))
+                open_files.push(writer.context)
+            writer.write(text)
+        for writer in writers.values():
+            made[writer.number] = writer.closed()
+        open_files.pop_all()
+    return made
+
+
+class _Writer:
+    """A request file that is being written."""
+
+    def __init__(self, folder: Folder, number: int, job: Job, model_id: str) -> None:
+        self.number, self.name, self._model_id = number, f"requests-{number:05}.jsonl", model_id
+        self.filling = Filling(job.batch)
+        self.context = folder.replacing(self.name)
+        self._stream: IO[bytes] = self.context.__enter__()
+        self._digest = hashlib.sha256()
+
+    def write(self, text: bytes) -> None:
+        self._stream.write(text)
+        self._digest.update(text)
+
+    def closed(self) -> BatchFile:
+        self.context.__exit__(None, None, None)
+        filling = self.filling
+        return BatchFile(self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24])
+
+
+def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    r"""Yield offset and bytes of each line, split at `\n` only; `None` for one that is longer than `longest` bytes."""
+    offset = 0
+    while text := stream.readline(longest):
+        start = offset
+        offset += len(text)
+        if text.endswith(b"\n") or len(text) < longest:
+            yield start, text
+            continue
+        while text and not text.endswith(b"\n"):
+            text = stream.readline(longest)
+            offset += len(text)
+        yield start, None

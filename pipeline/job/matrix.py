@@ -1,0 +1,124 @@
+"""The matrix of a job: every combination of its axes, less the excluded ones, and the ones included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline.job.placeholders import fold
+from pipeline.job.problems import Place, Problems, listed, meant, quoted
+from pipeline.job.sources import text_of
+from pipeline.job.yaml12 import Map
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_CELLS = 10_000
+SETTINGS = ("prompt", "template", "model", "aspect", "size", "samples", "images")
+"""The settings of the language so far."""
+
+
+class Value(NamedTuple):
+    """A value of an axis: as read, as text, and where it stands."""
+
+    value: Any
+    text: str
+    place: Place
+
+
+Cell = dict[str, Value]
+"""One combination, by axis, in the order of the axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The axes of a job and the cells they make."""
+
+    axes: Mapping[str, Place]
+    cells: tuple[Cell, ...] = ({},)
+
+    def varying(self) -> list[str]:
+        """The axes with more than one value."""
+        return [axis for axis in self.axes if len({cell[axis].text for cell in self.cells}) > 1]
+
+
+def read(written: Map | None, problems: Problems) -> Matrix:
+    """The matrix of a manifest that fits the schema."""
+    if written is None:
+        return Matrix({})
+    axes = {axis: _values(written, axis, problems) for axis in written if axis not in {"exclude", "include"}}
+    _check_axes(written, axes, problems)
+    places = {axis: written.keys_at[axis] for axis in axes}
+    if (count := prod(map(len, axes.values()))) > MAX_CELLS:
+        message = f"the matrix makes {count:,} cells of each item; at most {MAX_CELLS:,}"
+        problems.add(written.place.problem(message))
+        return Matrix(places)
+    cells = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())] if axes else []
+    excludes = [_cell(node.value, axes, problems) for node in _listed(written, "exclude")]
+    cells = [cell for cell in cells if not any(_matches(exclude, cell) for exclude in excludes)]
+    for node in _listed(written, "include"):
+        _include(_cell(node.value, axes, problems), axes, node.place, cells, problems)
+    if not cells:
+        problems.add(written.place.problem("the matrix leaves no cell: everything is excluded"))
+    return Matrix(places, tuple(cells))
+
+
+def _listed(written: Map, key: str) -> Sequence[Any]:
+    return written[key].nodes if key in written else ()
+
+
+def _values(written: Map, axis: str, problems: Problems) -> list[Value]:
+    values: dict[str, Value] = {}
+    for node in written[axis].nodes:
+        value = _value(node)
+        if value.text in values:
+            problems.add(node.place.problem(f"{quoted(value.text)} is in axis {quoted(axis)} twice"))
+        elif not value.text.strip():
+            problems.add(node.place.problem(f"axis {quoted(axis)} has an empty value"))
+        values[value.text] = value
+    return list(values.values())
+
+
+def _value(node: Any) -> Value:
+    return Value(node.value, text_of(node) if node.text is not None else str(node.value), node.place)
+
+
+def _check_axes(written: Map, axes: Mapping[str, list[Value]], problems: Problems) -> None:
+    first: dict[str, str] = {}
+    for axis in axes:
+        place = written.keys_at[axis]
+        if axis == "images":
+            problems.add(place.problem("'images' cannot be an axis", 'use a placeholder: images: ["refs/[room].png"]'))
+        if fold(axis) in first:
+            problems.add(place.problem(f"axes {quoted(first[fold(axis)])} and {quoted(axis)} have one name"))
+        elif axis not in SETTINGS and fold(axis) in SETTINGS:
+            problems.add(place.problem(f"axis {quoted(axis)}{meant(fold(axis), SETTINGS)}"))
+        first.setdefault(fold(axis), axis)
+
+
+def _cell(written: Map, axes: Mapping[str, list[Value]], problems: Problems) -> Cell:
+    """An entry of `exclude` or `include`."""
+    for word in written:
+        if word not in axes:
+            message = f"{quoted(word)} is no axis of the matrix{meant(word, axes)}"
+            problems.add(written.keys_at[word].problem(message, f"axes: {listed(axes, last='and')}" if axes else ""))
+    return {word: _value(node) for word, node in written.nodes.items() if word in axes}
+
+
+def _matches(exclude: Cell, cell: Cell) -> bool:
+    return bool(exclude) and all(cell[axis].text == value.text for axis, value in exclude.items())
+
+
+def _include(
+    cell: Cell, axes: Mapping[str, list[Value]], place: Place, cells: list[Cell], problems: Problems
+) -> None:
+    if missing := [axis for axis in axes if axis not in cell]:
+        problems.add(place.problem(f"include: the cell says nothing of {listed(map(quoted, missing), last='and')}"))
+        return
+    whole = {axis: cell[axis] for axis in axes}
+    if any(_matches(whole, other) for other in cells):
+        problems.add(place.problem("include: this cell is there already"))
+        return
+    cells.append(whole)

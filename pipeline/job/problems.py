@@ -1,0 +1,151 @@
+"""Places in files people write, the problems found there, and how both are shown."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.errors import JobError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
+MOST = 50
+"""Problems reported of one job; the rest is counted."""
+_VALUE = 80
+_LINE = 140
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
+_INVISIBLE = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+"""Marks that change the direction of the text around them, and the byte order mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as read: what it is called, and its lines for excerpts."""
+
+    file: str
+    lines: Sequence[str] = ()
+
+
+class Place(NamedTuple):
+    """Where something was written; line and column count from 1, 0 means the whole file."""
+
+    source: Source
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source.file}:{self.line}" if self.line else self.source.file
+
+    def problem(self, message: str, hint: str = "") -> Problem:
+        """What is wrong here, with the line for the excerpt."""
+        lines = self.source.lines
+        line = lines[self.line - 1] if 0 < self.line <= len(lines) else ""
+        return Problem(self.source.file, self.line, self.column, message, hint, line)
+
+
+class Problems:
+    """The problems of one job as they are found: each once, the first fifty whole, the others counted."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+        self._seen: set[Hashable] = set()
+        self._more = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, problem: Problem, *, once: Hashable = None) -> None:
+        """Note a problem, unless it (or another one of the same `once`) has been noted before."""
+        mark = problem if once is None else once
+        if mark in self._seen:
+            return
+        if len(self._found) >= MOST:
+            self._more += 1
+            return
+        self._seen.add(mark)
+        self._found.append(problem)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            self.add(problem)
+
+    def check(self) -> None:
+        """Raise one `JobError` that names everything found so far, if anything was."""
+        if not self._found:
+            return
+        found = sorted(self._found)
+        if self._more:
+            rest = f"{self._more} more problem{'s' if self._more > 1 else ''} like these; these are the first {MOST}"
+            found.append(Problem(found[-1].file, 0, 0, rest))
+        raise JobError(found)
+
+
+def excerpt(problem: Problem, *, kind: str = "error") -> str:
+    """A problem as a compiler shows it: the message, the line, and a caret below the column."""
+    place = str(replace(problem, message="")).removesuffix(" ")
+    shown = [escaped(f"{place} {kind}: {problem.message}")]
+    if problem.line and problem.source:
+        before, after = _window(problem.source, max(problem.column - 1, 0))
+        shown.append(f"{problem.line:6} | {before}{after}")
+        if problem.column:
+            shown.append(f"{'':6} | {' ' * len(before)}^")
+    if problem.hint:
+        shown.append(f"  hint: {escaped(problem.hint)}")
+    return "\n".join(shown)
+
+
+def _window(line: str, column: int) -> tuple[str, str]:
+    """The part of a line around a column, before and from it, safe to print."""
+    line = line.replace("\t", " ")
+    start = 0 if len(line) <= _LINE or column < _LINE // 2 else column - _LINE // 2
+    end = start + _LINE
+    before = ("…" if start else "") + escaped(line[start:column])
+    return before, escaped(line[column:end]).rstrip() + ("…" if len(line) > end else "")
+
+
+def escaped(text: str) -> str:
+    """Text that cannot move the cursor, change a colour or turn the writing direction."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(char) if is_control(char) else char for char in text)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")  # noqa: PLR2004
+
+
+def is_control(char: str) -> bool:
+    """Whether a character acts on the text around it rather than showing itself."""
+    return unicodedata.category(char) in _CONTROL or char in _INVISIBLE
+
+
+def quoted(value: object) -> str:
+    """A value for a message: in quotes, escaped, and cut at 80 characters."""
+    text = str(value)
+    return f"'{escaped(text[:_VALUE])}{'…' if len(text) > _VALUE else ''}'"
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """`; did you mean 'x'?` when one of the words is near, else nothing."""
+    known = list(words)
+    folded = {known_word.casefold(): known_word for known_word in reversed(known)}
+    near = folded.get(word.casefold()) or next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), "")
+    return f"; did you mean {quoted(near)}?" if near else ""
+
+
+def listed(words: Iterable[object], *, last: str = "or") -> str:
+    """`a, b or c`."""
+    *first, end = [str(word) for word in words]
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def shown(path: Path) -> str:
+    """A path as the user would type it: relative to the current folder where it lies below."""
+    here = Path.cwd()
+    absolute = path if path.is_absolute() else here / path
+    return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else absolute.as_posix()

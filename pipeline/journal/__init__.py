@@ -1,0 +1,193 @@
+"""The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
+
+`Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.wanted` what the
+job asks for now. All three share one connection; whatever must become true together is written in one
+`Journal.transaction()`, which is on disk when the block ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import crash
+from pipeline.durable import Folder, sync
+from pipeline.errors import LocalError, UnfinishedError
+from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.records import Record, Records
+from pipeline.journal.wanted import Classified, Comparison, Wanted, WantedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "WantedRequest", "opened"]
+
+_APPLICATION_ID = 0x70697062  # "pipb"
+_VERSION = 1
+_NAME = "journal.db"
+_MICRO = 1_000_000
+
+
+class Journal:
+    """An open journal. Use `opened`."""
+
+    def __init__(self, db: sqlite3.Connection, workspace: str) -> None:
+        self._db = db
+        self.workspace = workspace
+        self.batches = Batches(db)
+        self.records = Records(db)
+        self.wanted = Wanted(db)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything written in the block true at once, and durable; nothing of it when it fails."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise UnfinishedError(
+                f"the journal is busy: {error}", hint="another run is writing to it; try again in a moment"
+            ) from error
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        crash.point("commit:before")
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise _damage(error) from error
+        crash.point("commit:after")
+
+    def note(self, job: str, kind: str, **detail: object) -> None:
+        """Append to the history; inside a transaction."""
+        self._db.execute(
+            "INSERT INTO event (at, job, kind, detail) VALUES (?, ?, ?, ?)",
+            (time.time(), job, kind, json.dumps(detail, sort_keys=True, default=str)),
+        )
+
+    def history(self, job: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
+        """What happened to a job, oldest first: when, what, details."""
+        for at, kind, detail in self._db.execute("SELECT at, kind, detail FROM event WHERE job = ? ORDER BY id", (job,)):
+            yield at, kind, json.loads(detail)
+
+    def job(self, name: str, manifest: str) -> tuple[str | None, float | None]:
+        """Make the job known; return what was published for it last (a sha256) and when its census was."""
+        self._db.execute(
+            "INSERT INTO job (name, manifest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET manifest = excluded.manifest",
+            (name, manifest),
+        )
+        row = self._db.execute("SELECT published, census_at FROM job WHERE name = ?", (name,)).fetchone()
+        return row["published"], row["census_at"]
+
+    def manifest_of(self, name: str) -> str | None:
+        """The manifest that a job was run from last."""
+        row = self._db.execute("SELECT manifest FROM job WHERE name = ?", (name,)).fetchone()
+        return row["manifest"] if row else None
+
+    def jobs(self) -> list[str]:
+        """The names of all jobs that were ever run here."""
+        return [row["name"] for row in self._db.execute("SELECT name FROM job ORDER BY name")]
+
+    def set_published(self, name: str, sha256: str | None) -> None:
+        self._db.execute("UPDATE job SET published = ? WHERE name = ?", (sha256, name))
+
+    def set_census(self, name: str, at: float) -> None:
+        self._db.execute("UPDATE job SET census_at = ? WHERE name = ?", (at, name))
+
+
+@contextlib.contextmanager
+def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
+    """Open the journal in the folder `state`, creating it when it is not there.
+
+    Raises `LocalError` when it is damaged, was made by another program or a newer version, or belongs to
+    another outputs folder.
+    """
+    folder = Folder(state).make()
+    path = folder.path / _NAME
+    fresh = not path.exists()
+    try:
+        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+    except sqlite3.Error as error:
+        raise _damage(error, path) from error
+    db.row_factory = sqlite3.Row
+    try:
+        _prepare(db, path)
+        if fresh:
+            sync(folder.path)
+        yield Journal(db, _workspace(db, outputs, path))
+    except sqlite3.DatabaseError as error:
+        raise _damage(error, path) from error
+    finally:
+        db.close()
+
+
+def is_there(state: Path) -> bool:
+    """Whether the folder holds a journal."""
+    return (state / _NAME).is_file()
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if application not in {0, _APPLICATION_ID}:
+        raise LocalError(f"{path} is no journal of ours", hint="move that file away, then run again")
+    if version > _VERSION:
+        raise LocalError(f"{path} was written by a newer version", hint="update the pipeline; nothing was changed")
+    # The answer is fetched: an error while switching is reported there and nowhere else.
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise LocalError(
+            f"{path} is on a file system that SQLite cannot share memory on",
+            hint="put the state on a local disk with `--state DIR`",
+        )
+    db.execute("PRAGMA synchronous = FULL")  # a batch costs money; a lost row pays for it twice
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
+    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise _damage(None, path)
+    if not version:
+        # One transaction, so that a killed process leaves no half schema behind.
+        statements = resources.files("pipeline.journal").joinpath("journal.sql").read_text()
+        db.executescript(
+            f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA application_id = {_APPLICATION_ID};\n"
+            f"PRAGMA user_version = {_VERSION};\nCOMMIT;"
+        )
+
+
+def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
+    import hashlib
+
+    here = os.path.realpath(outputs)
+    row = db.execute("SELECT id, folder FROM workspace").fetchone()
+    if row is None:
+        # Made from the place, not by chance: a journal that was lost finds its own batches again.
+        identity = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+        db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
+        return identity
+    if row["folder"] != here and Path(row["folder"]).joinpath(".pipeline", _NAME).exists():
+        raise LocalError(
+            f"{path} is a copy: it belongs to {row['folder']}, which still has its own",
+            hint="delete the copied .pipeline folder here; the output manifests are enough to go on",
+        )
+    return str(row["id"])
+
+
+def _damage(error: sqlite3.Error | None, path: Path | None = None) -> LocalError:
+    where = f"the journal {path}" if path else "the journal"
+    if error is not None and "full" in str(error):
+        return LocalError(f"{where} cannot be written: the disk is full", hint="make room, then run again")
+    if error is not None and ("readonly" in str(error) or "unable to open" in str(error)):
+        return LocalError(f"{where} cannot be written: {error}", hint="check the permissions of that folder")
+    reason = f": {error}" if error is not None else ""
+    return LocalError(
+        f"{where} is damaged{reason}",
+        hint="move it away and run again: it is rebuilt from the output manifests and from what the service holds",
+    )

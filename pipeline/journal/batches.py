@@ -1,0 +1,179 @@
+"""What was sent: batches, and the requests that went into them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+# The service still works on these, or may do so: they take a slot, and their requests are bought.
+LIVE = ("planned", "intent", "live")
+# These still want something of us.
+OPEN = ("planned", "intent", "live", "ended", "fetched", "held")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One row of the journal's `batch` table; see journal.sql for each field."""
+
+    id: int
+    job: str
+    service: str
+    model_id: str
+    name: str
+    chunk: str
+    attempt: int
+    requests: int
+    requests_path: str | None
+    answer_bytes: int
+    cost: int
+    state: str
+    input_file: str | None
+    remote: str | None
+    remote_state: str | None
+    result_file: str | None
+    answers_path: str | None
+    fetches: int
+    note: str | None
+    planned_at: float
+    intent_at: float | None
+    absent_at: float | None
+    created_at: float | None
+    ended_at: float | None
+    trouble_at: float | None
+
+
+_COLUMNS = tuple(field.name for field in fields(Batch))
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+class Batches:
+    """The `batch` and `asked` tables. Writes belong into a transaction of the journal."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def add(self, **values: Any) -> Batch:
+        """Insert a batch; what is not given is NULL or its default."""
+        names = ", ".join(values)
+        marks = ", ".join("?" * len(values))
+        row = self._db.execute(
+            f"INSERT INTO batch ({names}) VALUES ({marks}) RETURNING *", tuple(values.values())
+        ).fetchone()
+        return Batch(**row)
+
+    def change(self, batch: Batch, **values: Any) -> Batch:
+        """Set columns of a batch; return it as it is then."""
+        assert values.keys() <= set(_COLUMNS)
+        names = ", ".join(f"{name} = ?" for name in values)
+        row = self._db.execute(
+            f"UPDATE batch SET {names} WHERE id = ? RETURNING *", (*values.values(), batch.id)
+        ).fetchone()
+        return Batch(**row)
+
+    def of(self, job: str, *states: str) -> list[Batch]:
+        """A job's batches in one of these states, oldest first."""
+        rows = self._db.execute(f"SELECT * FROM batch WHERE job = ? AND state IN ({_list(states)}) ORDER BY id", (job,))
+        return [Batch(**row) for row in rows]
+
+    def all_of(self, job: str) -> Iterator[Batch]:
+        for row in self._db.execute("SELECT * FROM batch WHERE job = ? ORDER BY id", (job,)):
+            yield Batch(**row)
+
+    def named(self, name: str) -> Batch | None:
+        """The batch with this display name."""
+        row = self._db.execute("SELECT * FROM batch WHERE name = ?", (name,)).fetchone()
+        return Batch(**row) if row else None
+
+    def remote(self, remote: str) -> Batch | None:
+        """The batch with this name at the service."""
+        row = self._db.execute("SELECT * FROM batch WHERE remote = ?", (remote,)).fetchone()
+        return Batch(**row) if row else None
+
+    def by_id(self, number: int) -> Batch:
+        return Batch(**self._db.execute("SELECT * FROM batch WHERE id = ?", (number,)).fetchone())
+
+    def live(self, service: str) -> int:
+        """How many batches of all jobs take a slot at the service."""
+        row = self._db.execute(
+            f"SELECT count(*) FROM batch WHERE service = ? AND state IN ({_list(LIVE)})", (service,)
+        ).fetchone()
+        return int(row[0])
+
+    def attempts(self, job: str, chunk: str) -> int:
+        """How often this request file was tried."""
+        row = self._db.execute("SELECT max(attempt) FROM batch WHERE job = ? AND chunk = ?", (job, chunk)).fetchone()
+        return int(row[0] or 0)
+
+    def ask(self, batch: Batch, asked: Iterable[tuple[str, str, str, int]]) -> None:
+        """Put requests into a batch: wire key, key, fingerprint, attempt of each."""
+        self._db.executemany(
+            "INSERT INTO asked (batch, wire_key, job, key, fingerprint, attempt) VALUES (?, ?, ?, ?, ?, ?)",
+            ((batch.id, wire_key, batch.job, key, ask, attempt) for wire_key, key, ask, attempt in asked),
+        )
+
+    def asked(self, batch: Batch) -> dict[str, tuple[str, str, int, str | None]]:
+        """A batch's requests by wire key: key, fingerprint, attempt, outcome so far."""
+        rows = self._db.execute(
+            "SELECT wire_key, key, fingerprint, attempt, status FROM asked WHERE batch = ?", (batch.id,)
+        )
+        return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+
+    def settle(self, batch: Batch, wire_key: str, **outcome: Any) -> None:
+        """Set status, reason, cost, answer_at or answer_bytes of a request in a batch."""
+        names = ", ".join(f"{name} = ?" for name in outcome)
+        self._db.execute(
+            f"UPDATE asked SET {names} WHERE batch = ? AND wire_key = ?", (*outcome.values(), batch.id, wire_key)
+        )
+
+    def release(self, batch: Batch, state: str, *, note: str | None = None) -> None:
+        """Give a batch up that never existed at the service: its requests can be sent again, nothing was bought."""
+        assert state in {"rejected", "lost"}
+        self._db.execute(
+            "UPDATE record SET batch = NULL, attempts = attempts - 1 "
+            "WHERE job = ? AND batch = ? AND status = 'pending'",
+            (batch.job, batch.id),
+        )
+        self._db.execute("UPDATE asked SET status = 'unsent' WHERE batch = ?", (batch.id,))
+        self.change(batch, state=state, note=note)
+
+    def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
+        """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""
+        row = self._db.execute(
+            "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes FROM asked JOIN batch ON batch.id = asked.batch "
+            "WHERE asked.job = ? AND fingerprint = ? AND asked.status IN ('done', 'check') AND answer_at IS NOT NULL "
+            "AND answers_path IS NOT NULL ORDER BY asked.batch DESC LIMIT 1",
+            (job, fingerprint),
+        ).fetchone()
+        return (self.by_id(row[0]), row[1], row[2], row[3]) if row else None
+
+    def attempts_of(self, job: str, key: str) -> list[dict[str, Any]]:
+        """Every time a request with this key was sent, oldest first, for people."""
+        rows = self._db.execute(
+            "SELECT asked.attempt, asked.fingerprint, remote AS batch, batch.state AS batch_state, "
+            "asked.status, asked.reason, asked.cost, batch.created_at FROM asked JOIN batch ON batch.id = asked.batch "
+            "WHERE asked.job = ? AND key = ? ORDER BY batch.id",
+            (job, key),
+        )
+        return [dict(row) for row in rows]
+
+    def spent(self, job: str, service: str) -> int:
+        """What a job's answers came to so far, over all attempts."""
+        row = self._db.execute(
+            "SELECT sum(asked.cost) FROM asked JOIN batch ON batch.id = asked.batch WHERE asked.job = ? AND service = ?",
+            (job, service),
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def committed(self, job: str) -> int:
+        """The estimate of everything of a job that is on its way."""
+        row = self._db.execute(
+            f"SELECT sum(cost) FROM batch WHERE job = ? AND state IN ({_list(LIVE)})", (job,)
+        ).fetchone()
+        return int(row[0] or 0)

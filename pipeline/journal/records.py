@@ -1,0 +1,238 @@
+"""What became of every request: the newest record of each ask, and the files that were published for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator
+
+    from pipeline.journal.batches import Batch
+
+_PAGE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of the journal's `record` table; see journal.sql for each field."""
+
+    job: str
+    key: str
+    fingerprint: str
+    wire_key: str
+    model_id: str
+    path: str
+    status: str
+    transient: int
+    place: str
+    wanted: int
+    service: str
+    batch: int | None
+    attempts: int
+    reopened: int
+    expiries: int
+    cost: int | None
+    answer_bytes: int
+    line: str
+
+
+class Records:
+    """The `record` and `file` tables. Writes belong into a transaction of the journal."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def get(self, job: str, key: str, fingerprint: str) -> Record | None:
+        row = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint = ?", (job, key, fingerprint)
+        ).fetchone()
+        return Record(**row) if row else None
+
+    def of_key(self, job: str, key: str) -> list[Record]:
+        """All asks that were ever recorded under a key: the wanted one first, then those in the tree."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND key = ? ORDER BY wanted DESC, place = 'retired', fingerprint",
+            (job, key),
+        )
+        return [Record(**row) for row in rows]
+
+    def of_wire_key(self, job: str, wire_key: str) -> Record | None:
+        row = self._db.execute("SELECT * FROM record WHERE job = ? AND wire_key = ?", (job, wire_key)).fetchone()
+        return Record(**row) if row else None
+
+    def older(self, job: str, key: str, fingerprint: str) -> Record | None:
+        """The record whose files lie in the tree under this key, for another ask."""
+        row = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint <> ? AND place = 'tree'"
+            " ORDER BY status IN ('done', 'check') DESC, wanted DESC LIMIT 1",
+            (job, key, fingerprint),
+        ).fetchone()
+        return Record(**row) if row else None
+
+    def displaced(self, job: str, key: str, fingerprint: str, base: str) -> list[Record]:
+        """Records whose files make room when this ask's files go to `base`: older asks of its key, former owners."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND (key = ? OR path = ?) AND NOT (key = ? AND fingerprint = ?)"
+            " AND place = 'tree' AND status IN ('done', 'check')",
+            (job, key, base, key, fingerprint),
+        )
+        return [Record(**row) for row in rows]
+
+    def put(self, **values: Any) -> None:
+        """Insert a record, or take the place of the one with the same job, key and fingerprint."""
+        names, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._db.execute(f"INSERT OR REPLACE INTO record ({names}) VALUES ({marks})", tuple(values.values()))
+
+    def change(self, record: Record, **values: Any) -> None:
+        """Set columns of a record."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(
+            f"UPDATE record SET {names} WHERE job = ? AND key = ? AND fingerprint = ?",
+            (*values.values(), record.job, record.key, record.fingerprint),
+        )
+
+    def pages(self, job: str, condition: str = "1") -> Iterator[list[Record]]:
+        """A job's records by key, in pages, so that they can be changed while they are read."""
+        last: tuple[str, str] = ("", "")
+        while True:
+            rows = self._db.execute(
+                f"SELECT * FROM record WHERE job = ? AND (key, fingerprint) > (?, ?) AND ({condition})"
+                " ORDER BY key, fingerprint LIMIT ?",
+                (job, *last, _PAGE),
+            ).fetchall()
+            if not rows:
+                return
+            yield [Record(**row) for row in rows]
+            last = (rows[-1]["key"], rows[-1]["fingerprint"])
+
+    def want(self, job: str, service: str) -> None:
+        """Take over what the job wants: mark its records, and open what is to be bought."""
+        self._db.execute(
+            "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND"
+            " (w.fingerprint = record.fingerprint OR (w.state = 'edited' AND record.place = 'tree'))) WHERE job = ?",
+            (job,),
+        )
+        self._db.execute(
+            "INSERT INTO record (job, key, fingerprint, wire_key, model_id, path, status, place, wanted, service,"
+            " attempts, cost, answer_bytes, line)"
+            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, ?, 0, cost, answer_bytes, line"
+            " FROM wanted WHERE open"
+            " ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0,"
+            " place = 'tree', wanted = 1, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
+            " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
+            # What was delivered, or decided, starts counting anew; what failed goes on where it was.
+            " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)",
+            (job, service),
+        )
+
+    def models_to_send(self, job: str) -> list[str]:
+        """The models for which requests wait to be sent, in the job's order."""
+        rows = self._db.execute(
+            "SELECT r.model_id FROM record r JOIN wanted w ON w.key = r.key AND w.fingerprint = r.fingerprint"
+            " WHERE r.job = ? AND r.status = 'pending' AND r.batch IS NULL GROUP BY r.model_id ORDER BY min(w.n)",
+            (job,),
+        )
+        return [row["model_id"] for row in rows]
+
+    def to_send(self, job: str, model_id: str, limit: int) -> list[Record]:
+        """The next requests for a model that wait to be sent, in the job's order."""
+        rows = self._db.execute(
+            "SELECT r.* FROM wanted w CROSS JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
+            " WHERE r.status = 'pending' AND r.batch IS NULL AND r.model_id = ? ORDER BY w.n LIMIT ?",
+            (job, model_id, limit),
+        )
+        return [Record(**row) for row in rows]
+
+    def sent(self, batch: Batch) -> None:
+        """Write into the records of a batch which one it is."""
+        self._db.execute(
+            "UPDATE record SET line = json_set(line, '$.batch', ?, '$.attempt', attempts) WHERE job = ? AND batch = ?",
+            (batch.remote, batch.job, batch.id),
+        )
+
+    def waiting(self, job: str) -> int:
+        """How many wanted requests wait to be sent."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL", (job,)
+        ).fetchone()
+        return int(row[0])
+
+    def send(self, batch: Batch, records: Iterable[Record]) -> None:
+        """Note that these requests are in a batch."""
+        self._db.executemany(
+            "UPDATE record SET batch = ?, attempts = attempts + 1 WHERE job = ? AND key = ? AND fingerprint = ?",
+            ((batch.id, r.job, r.key, r.fingerprint) for r in records),
+        )
+
+    def rekey(self, record: Record, *, key: str, wire_key: str, path: str, line: str) -> None:
+        """Give a record, and what is on its way for it, another key."""
+        self._db.execute(
+            "DELETE FROM record WHERE job = ? AND key = ? AND fingerprint = ? AND attempts = 0",
+            (record.job, key, record.fingerprint),
+        )
+        self._db.execute(
+            "UPDATE record SET key = ?, wire_key = ?, path = ?, line = ?, wanted = 1"
+            " WHERE job = ? AND key = ? AND fingerprint = ?",
+            (key, wire_key, path, line, record.job, record.key, record.fingerprint),
+        )
+        self._db.execute(
+            "UPDATE asked SET key = ? WHERE job = ? AND key = ? AND fingerprint = ?",
+            (key, record.job, record.key, record.fingerprint),
+        )
+
+    def published(self, job: str) -> Iterator[str]:
+        """The lines of the output manifest: one for each key, sorted by key."""
+        for row in self._db.execute(
+            "SELECT line, status, reopened FROM record r WHERE job = ? AND place = 'tree' AND (wanted OR ("
+            " status IN ('done', 'check') AND NOT EXISTS (SELECT 1 FROM record o WHERE o.job = r.job AND o.key = r.key"
+            " AND o.wanted AND o.place = 'tree'))) ORDER BY key",
+            (job,),
+        ):
+            yield row["line"]
+
+    def counts(self, job: str) -> dict[str, int]:
+        """How many wanted requests have which status."""
+        rows = self._db.execute(
+            "SELECT status, count(*) FROM record WHERE job = ? AND wanted GROUP BY status ORDER BY status", (job,)
+        )
+        return dict(rows.fetchall())
+
+    def images(self, job: str) -> int:
+        """How many records of a job have pictures that were paid for."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE job = ? AND place = 'tree' AND service = 'gemini'"
+            " AND status IN ('done', 'check')",
+            (job,),
+        ).fetchone()
+        return int(row[0])
+
+    def reopen(self, job: str, statuses: Iterable[str]) -> int:
+        """Open requests with these statuses again, whatever their attempts; return how many."""
+        words = tuple(statuses)
+        marks = ", ".join("?" * len(words))
+        cursor = self._db.execute(
+            f"UPDATE record SET reopened = attempts, expiries = 0, status = 'pending', batch = NULL"
+            f" WHERE job = ? AND wanted AND status IN ({marks})",
+            (job, *words),
+        )
+        return cursor.rowcount
+
+    def known_file(self, job: str, path: str) -> tuple[str, int, int] | None:
+        """A published file as it was then: sha256, bytes, mtime in nanoseconds."""
+        row = self._db.execute(
+            "SELECT sha256, bytes, mtime_ns FROM file WHERE job = ? AND path = ?", (job, path)
+        ).fetchone()
+        return tuple(row) if row else None
+
+    def know_file(self, job: str, path: str, sha256: str, size: int, mtime_ns: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", (job, path, sha256, size, mtime_ns))
+
+    def forget_file(self, job: str, path: str) -> None:
+        self._db.execute("DELETE FROM file WHERE job = ? AND path = ?", (job, path))
+
+    def files(self, job: str) -> Iterator[str]:
+        """The path of every file that was published for a job."""
+        for row in self._db.execute("SELECT path FROM file WHERE job = ? ORDER BY path", (job,)):
+            yield row["path"]

@@ -1,0 +1,76 @@
+"""A Gemini-compatible service of our own, to try everything without a key, without a network and without a bill.
+
+It speaks the File API, the Batch API and `generateContent` of the image models over HTTP on this machine, as
+strictly as the real service where that is known, and draws pictures instead of imagining them: exact in size,
+captioned with the prompt, the same for the same ask. It shares no code with the rest of the product: it is the
+other side of the wire, and a field name known to both would hide a mistake in either.
+
+    with serving(Path("outputs/.local-service")) as url:
+        client = genai.Client(api_key="any-20-letters-or-more", http_options={"base_url": url})
+
+Everything it knows is in its folder, so a batch made by one command is collected by another, hours later, and two
+commands may serve the same folder at once. Two calls are its own and need no key:
+
+    GET  /_local/ledger                         every accepted call that changed something, in order
+    POST /_local/clock   {"advance_s": 3600}    put its clock forward
+
+and four words in a prompt rehearse what can go wrong:
+
+    LOCAL:BLOCK         an answer without a picture, finishReason IMAGE_SAFETY
+    LOCAL:NOIMAGE       the same, finishReason NO_IMAGE
+    LOCAL:PROMPTBLOCK   no candidates, promptFeedback.blockReason PROHIBITED_CONTENT
+    LOCAL:ERROR         an error in place of the answer, code 13
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from . import batches, files
+from .calls import Service
+from .press import Press
+from .server import Server
+from .state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def serving(
+    state: Path, *, port: int = 0, latency_s: float = 2.0, pictures: str = "drawn", keys: Collection[str] = ()
+) -> Iterator[str]:
+    """Serve from the folder `state` on 127.0.0.1 until the block ends; yields the base URL.
+
+    `latency_s` is how long a batch takes from its making to its end, `pictures` is "drawn" or "plain" (simple and
+    fast), and `keys` are the API keys taken; none given, any that could be one is.
+    """
+    if pictures not in ("drawn", "plain"):
+        raise ValueError(f"pictures must be 'drawn' or 'plain', not {pictures!r}")
+    memory = State(state)
+    try:
+        files.sweep(memory)
+        batches.sweep(memory)
+        press = Press(memory)
+        try:
+            with _listening(port, Service(memory, latency_s, pictures, press.wake), keys) as url:
+                yield url
+        finally:
+            press.stop()
+    finally:
+        memory.close()
+
+
+@contextmanager
+def _listening(port: int, service: Service, keys: Collection[str]) -> Iterator[str]:
+    server = Server(port, service, keys)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="local", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.close()
+        thread.join()

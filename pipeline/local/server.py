@@ -1,0 +1,247 @@
+"""HTTP: the routes, the key, and bodies that go to and from disk in pieces."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from . import batches, catalog, files
+from .answers import answered
+from .asks import understood
+from .calls import Call, Reply, Service
+from .refusals import RefusalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    Route = Callable[..., Reply]
+
+_PIECE = 1 << 18
+_DRAINED = 64 << 20
+_KEY = re.compile(r"[A-Za-z0-9_-]{20,}")
+
+
+def models_listed(service: Service, _call: Call) -> Reply:
+    return Reply({"models": [model.described() for model in catalog.available(service.state.now())]})
+
+
+def model_shown(service: Service, _call: Call, model: str) -> Reply:
+    return Reply(catalog.found(model, service.state.now()).described())
+
+
+def generate(service: Service, call: Call, model: str) -> Reply:
+    """Answer one request at once."""
+    state = service.state
+    ask = understood(call.json(), catalog.found(model, state.now()), lambda uri: files.content(state, uri))
+    answer = answered(ask, salt="", mode=service.pictures)
+    with state.writing() as db:
+        state.record(db, "generateContent", model=model, requests=1)
+    return Reply(answer)
+
+
+def clock_advanced(service: Service, call: Call) -> Reply:
+    """Put the service's clock forward."""
+    body = call.json()
+    seconds = body.get("advance_s") if isinstance(body, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise RefusalError("INVALID_ARGUMENT", 'Say how far: {"advance_s": 3600}.')
+    service.state.advance(seconds)
+    service.wake()
+    return Reply({"now": service.state.now()})
+
+
+def ledger_shown(service: Service, _call: Call) -> Reply:
+    return Reply(service.state.ledger())
+
+
+_V = r"/(?P<version>v1|v1beta|v1alpha)"
+_ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
+    (method, re.compile(pattern), route)
+    for method, pattern, route in (
+        ("POST", rf"{_V}/models/(?P<model>[^/:]+):batchGenerateContent", batches.create),
+        ("POST", rf"{_V}/models/(?P<model>[^/:]+):generateContent", generate),
+        ("GET", rf"{_V}/models", models_listed),
+        ("GET", rf"{_V}/models/(?P<model>[^/:]+)", model_shown),
+        ("GET", rf"{_V}/batches", batches.listed),
+        ("GET", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.get),
+        ("POST", rf"{_V}/batches/(?P<batch_id>[^/:]+):cancel", batches.cancel),
+        ("DELETE", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.delete),
+        ("GET", rf"(?:/download)?{_V}/files/(?P<file_id>[^/:]+):download", files.download),
+        ("GET", rf"{_V}/files", files.listed),
+        ("GET", rf"{_V}/files/(?P<file_id>[^/:]+)", files.get),
+        ("DELETE", rf"{_V}/files/(?P<file_id>[^/:]+)", files.delete),
+        ("POST", rf"/upload{_V}/files", files.start),
+        ("POST", r"/_local/clock", clock_advanced),
+        ("GET", r"/_local/ledger", ledger_shown),
+    )
+]
+
+
+class Server(ThreadingHTTPServer):
+    """Listens on this machine only; closing it closes every connection."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, service: Service, keys: Collection[str]) -> None:
+        self.service = service
+        self.keys = frozenset(keys)
+        self._open: dict[socket.socket, threading.Thread] = {}
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self._open[request] = threading.current_thread()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._open.pop(request, None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is none of anybody's concern."""
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+        for connection, thread in list(self._open.items()):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(0.5)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave together
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing: requests carry keys."""
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no proper HTTP."""
+        self.close_connection = True
+        status = "INVALID_ARGUMENT" if code < HTTPStatus.INTERNAL_SERVER_ERROR else "UNIMPLEMENTED"
+        words = explain or message or HTTPStatus(code).phrase
+        self._send(Reply({"error": {"code": code, "message": words, "status": status}}, code))
+
+    def _serve(self) -> None:
+        self._left = 0
+        try:
+            reply = self._reply()
+        except RefusalError as error:
+            reply = Reply(error.as_reply(), error.http_code)
+        except ConnectionError:
+            self.close_connection = True
+            return
+        except Exception:  # noqa: BLE001 - a fault of ours is an answer too
+            refusal = RefusalError("INTERNAL", "Internal error encountered.")
+            reply = Reply(refusal.as_reply(), refusal.http_code)
+        self._drain()
+        with suppress(ConnectionError):
+            self._send(reply)
+            self.wfile.flush()
+
+    do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = _serve  # noqa: N815 - the base class looks for these
+
+    def _reply(self) -> Reply:
+        length = self.headers.get("content-length", "0")
+        if "transfer-encoding" in self.headers or not length.isdecimal():
+            self.close_connection = True
+            raise RefusalError("INVALID_ARGUMENT", "A body must come with its Content-Length.")
+        self._left = int(length)
+        url = urlsplit(self.path)
+        query = dict(parse_qsl(url.query))
+        match, route = self._route(url.path, query)
+        if not url.path.startswith("/_local/") and route is not files.transfer:
+            self._check_key()
+        if match is None:
+            raise RefusalError("NOT_FOUND", f"There is no {self.command} {url.path}.")
+        named = match.groupdict()
+        call = Call(
+            named.pop("version", ""),
+            self.headers.get("host", "{}:{}".format(*self.server.server_address)),
+            query,
+            {name.lower(): value for name, value in self.headers.items()},
+            self._left,
+            self._pieces,
+        )
+        return route(self.server.service, call, **named)
+
+    def _route(self, path: str, query: dict[str, str]) -> tuple[re.Match[str] | None, Route]:
+        for method, pattern, route in _ROUTES:
+            if method == self.command and (match := pattern.fullmatch(path)):
+                if route is files.start and "upload_id" in query:
+                    return match, files.transfer
+                return match, route
+        return None, models_listed
+
+    def _check_key(self) -> None:
+        key = self.headers.get("x-goog-api-key")
+        if not key:
+            raise RefusalError(
+                "PERMISSION_DENIED",
+                "Method doesn't allow unregistered callers (callers without established identity). "
+                "Please use API Key or other form of API consumer identity to call this API.",
+            )
+        if key not in self.server.keys if self.server.keys else not _KEY.fullmatch(key):
+            raise RefusalError(
+                "INVALID_ARGUMENT",
+                "API key not valid. Please pass a valid API key.",
+                details=[
+                    {
+                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                        "reason": "API_KEY_INVALID",
+                        "domain": "googleapis.com",
+                        "metadata": {"service": "generativelanguage.googleapis.com"},
+                    }
+                ],
+            )
+
+    def _pieces(self) -> Iterator[bytes]:
+        while self._left:
+            piece = self.rfile.read(min(self._left, _PIECE))
+            if not piece:
+                raise ConnectionResetError
+            self._left -= len(piece)
+            yield piece
+
+    def _drain(self) -> None:
+        """Read what is left of the body, or the next request would begin in it."""
+        if self._left > _DRAINED:
+            self.close_connection = True
+            return
+        with suppress(ConnectionError):
+            for _ in self._pieces():
+                pass
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.code)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        if reply.path is not None:
+            self._send_file(reply)
+            return
+        body = json.dumps(reply.body).encode()
+        self.send_header("Content-Type", "application/json; charset=UTF-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send_file(self, reply: Reply) -> None:
+        assert reply.path is not None
+        with reply.path.open("rb") as stream:
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(reply.path.stat().st_size))
+            self.end_headers()
+            while piece := stream.read(_PIECE):
+                self.wfile.write(piece)

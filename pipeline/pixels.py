@@ -1,0 +1,237 @@
+"""Full decoding of images, in processes beside.
+
+A decoder is the last thing that should run on bytes from outside next to a key and a journal. It takes 20 to 30 ms for
+a 1K image and half a second for a 4K one, so it also must not hold up what unpacks the next answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, Self, cast
+
+from pipeline.errors import LocalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+MOST_PIXELS: Final = 64_000_000
+
+_QUEUE: Final = 8  # pictures a worker has before it: few enough that what it says always fits into its pipe
+_FALSE_STARTS: Final = 3
+_BEGUN: Final = b"begun"
+
+
+def pixels_problem(path: Path, *, blank: bool) -> str | None:
+    """Decode every pixel and say what is wrong, or None; with `blank`, one single colour is wrong as well.
+
+    Slow, and as safe as the decoder is: see `PixelChecks`.
+    """
+    from PIL import Image  # noqa: PLC0415 - 30 ms that only decoding needs
+
+    if not path.is_file():
+        return "is not there"
+    formats = ("PNG", "JPEG", "WEBP")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            # Each sees what the other does not: `load` lets a bad CRC pass, `verify` a header that lies about the size.
+            with Image.open(path, formats=formats) as image:
+                image.verify()
+            with Image.open(path, formats=formats) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    return f"has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}"
+                image.load()
+                return "is one single colour" if blank and _is_single_colour(image) else None
+    except MemoryError:
+        return "could not be decoded: it needs too much memory"
+    except Exception as error:  # noqa: BLE001 - a decoder raises anything over hostile bytes
+        return f"could not be decoded: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _is_single_colour(image: Image.Image) -> bool:
+    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() == (0, 0):
+            return True  # nothing to be seen, whatever colours lie below
+    return all(low == high for low, high in (band.getextrema() for band in image.split()))
+
+
+class PixelChecks:
+    """`pixels_problem` in processes of their own, which a hostile picture can slow down or kill, and nothing else.
+
+    Nothing starts before the first `submit`. A worker has `seconds` and `memory_bytes` for each picture; when it dies,
+    that picture gets a problem and the next one a new worker. Workers end when the block is left, which drops whatever
+    was not drained, and, since they read from us, soon after we are killed.
+    """
+
+    def __init__(self, workers: int = 2, *, seconds: float = 60, memory_bytes: int = 2 << 30) -> None:
+        self._most = workers
+        self._limits = (seconds, memory_bytes)
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._settled: deque[tuple[str, str | None]] = deque()
+        self._false_starts = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+        self._workers.clear()
+        self._selector.close()
+
+    def submit(self, token: str, path: Path, *, blank: bool) -> None:
+        """Queue a picture; `token` comes back with its outcome. Waits while the queue is full."""
+        self._pump(0)
+        while len(self._workers) == self._most and all(len(worker.asked) >= _QUEUE for worker in self._workers):
+            self._pump(None)
+        self._send(_Task(token, str(path), blank))
+
+    def finished(self) -> list[tuple[str, str | None]]:
+        """What was settled since the last call, without waiting: the token, and a problem or None."""
+        self._pump(0)
+        settled = list(self._settled)
+        self._settled.clear()
+        return settled
+
+    def drain(self) -> Iterator[tuple[str, str | None]]:
+        """Everything that was submitted and not handed out yet, as it is settled."""
+        while self._settled or any(worker.asked for worker in self._workers):
+            if not self._settled:
+                self._pump(None)
+            yield from self.finished()
+
+    def _send(self, task: _Task) -> None:
+        idle = [worker for worker in self._workers if not worker.asked]
+        if not idle and len(self._workers) < self._most:
+            worker = _Worker(*self._limits)
+            self._workers.append(worker)
+            self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+        else:
+            worker = min(self._workers, key=lambda worker: len(worker.asked))
+        worker.ask(task)
+
+    def _pump(self, timeout: float | None) -> None:
+        """Take what the workers have said; with None, wait until one of them says something."""
+        longest = self._limits[0] * (_QUEUE + 1) + 60
+        ready = self._selector.select(longest if timeout is None else timeout)
+        if timeout is None and not ready:  # stopped from outside: their own alarm would have rung long ago
+            for worker in self._workers:
+                worker.process.kill()
+        for key, _ in ready:
+            worker = cast("_Worker", key.data)
+            alive = worker.listen(self._settled)
+            if not alive:
+                self._bury(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.answers)
+        self._workers.remove(worker)
+        worker.kill()
+        self._false_starts = 0 if worker.spoke else self._false_starts + 1
+        if self._false_starts == _FALSE_STARTS:
+            raise LocalError(
+                "the process that decodes pictures does not start", hint="try `python -c 'import PIL.Image'`"
+            )
+        if worker.begun:
+            self._settled.append((worker.asked.popleft().token, "could not be decoded: the decoder was stopped"))
+        for task in worker.asked:
+            self._send(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    token: str
+    path: str
+    blank: bool
+
+
+class _Worker:
+    """One process: tasks go in as lines of JSON; `begun` and the problem come out for each, in the same order."""
+
+    def __init__(self, seconds: float, memory_bytes: int) -> None:
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            f"from pipeline.pixels import _work; _work({seconds!r}, {memory_bytes!r})"
+        )
+        # Started afresh, never forked; in a group of its own, where no Ctrl-C of the terminal reaches it.
+        self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+        self.asked: deque[_Task] = deque()
+        self.begun = False
+        self.spoke = False
+        self.answers = cast("IO[bytes]", self.process.stdout)
+        self._tasks = cast("IO[bytes]", self.process.stdin)
+        self._heard = b""
+
+    def ask(self, task: _Task) -> None:
+        self.asked.append(task)
+        with suppress(BrokenPipeError):  # it is dead: its end of the other pipe says so
+            self._tasks.write(json.dumps([task.path, task.blank]).encode() + b"\n")
+            self._tasks.flush()
+
+    def listen(self, settled: deque[tuple[str, str | None]]) -> bool:
+        """Move what it has said to `settled`; False when it is dead and has no more to say."""
+        said = os.read(self.answers.fileno(), 1 << 16)
+        *lines, self._heard = (self._heard + said).split(b"\n")
+        for line in lines:
+            self.spoke = True
+            self.begun = line == _BEGUN
+            if not self.begun:
+                settled.append((self.asked.popleft().token, json.loads(line)))
+        return bool(said)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        with suppress(BrokenPipeError):
+            self._tasks.close()
+        self.answers.close()
+
+
+def _work(seconds: float, memory_bytes: int) -> None:
+    """The life of a worker: ends with its standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit(resource.RLIMIT_AS, memory_bytes)
+    for line in sys.stdin.buffer:
+        path, blank = json.loads(line)
+        _say(_BEGUN)
+        # Either ends the process: the alarm when it waits for ever, the other when it computes for ever.
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
+        problem = pixels_problem(Path(path), blank=blank)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _say(json.dumps(problem and problem[:500]).encode())
+
+
+def _limit(kind: int, most: int) -> None:
+    """Lower the soft limit, where the system has it (macOS does not hold RLIMIT_AS)."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+
+
+def _say(line: bytes) -> None:
+    with suppress(BrokenPipeError):  # nobody is there to hear it; the next read ends it
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()

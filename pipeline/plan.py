@@ -1,0 +1,261 @@
+"""What a run would do: the wanted requests compared with what is recorded; why, and for how much money.
+
+Nothing is sent and no file of the job is touched here; what was compared stays in `Journal.wanted` for the run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import outputs, record
+from pipeline.gemini import prices
+from pipeline.journal import Classified, WantedRequest
+from pipeline.record import HAS_IMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date
+
+    from pipeline.gemini.models import Models
+    from pipeline.job.expand import Request
+    from pipeline.job.language import Job
+    from pipeline.journal import Comparison, Journal
+    from pipeline.journal.wanted import Total
+    from pipeline.outputs import Tree
+
+MICRO = 1_000_000
+_TYPICAL_ANSWER = 1_500_000
+_MANY_GONE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job compared with its records. Money in millionths of a USD, at batch price."""
+
+    job: str
+    counts: dict[str, int]
+    """new, changed, done, gone, edited, frozen, moved, pending, failed"""
+    totals: tuple[Total, ...]
+    """What would be bought, by model and settings."""
+    batches: int
+    gone_now: int
+    """Done images that the last run still wanted and this one does not."""
+    gone_value: int
+    asked_before: int
+    wanted: int
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        return sum(total.requests for total in self.totals)
+
+    @property
+    def cost(self) -> int:
+        return sum(total.cost for total in self.totals)
+
+    @property
+    def upper_bound(self) -> int:
+        return sum(total.upper_bound for total in self.totals)
+
+    @property
+    def unpriced(self) -> int:
+        return sum(total.unpriced for total in self.totals)
+
+    @property
+    def input_bytes(self) -> int:
+        return sum(total.input_bytes for total in self.totals)
+
+    @property
+    def is_drastic(self) -> bool:
+        """So much is gone at once that it looks like a broken catalog."""
+        shrunk = self.asked_before > 1 and self.wanted * 2 < self.asked_before
+        return self.gone_now > _MANY_GONE or shrunk
+
+
+def compare(
+    journal: Journal, tree: Tree, job: Job, requests: Iterable[Request], *, models: Models, service: str, today: date
+) -> Plan:
+    """Compare what a job wants with what is recorded. Reads and hashes files that changed since they were published.
+
+    Raises whatever reading the job raises, a `JobError` above all.
+    """
+    published, _census = _known(journal, job)
+    problems = outputs.read_manifest(journal, tree, published=published)
+    asked_before = journal.wanted.asked_before(job.name)
+    wanted = journal.wanted.replace(_wanted(requests, models, service, today))
+    comparing = _Comparing(journal, tree, job, service)
+    for page in journal.wanted.comparisons(job.name):
+        journal.wanted.classify([comparing.classified(row) for row in page])
+    with journal.transaction():
+        tree.learn()
+    return _summed(journal, job, wanted, asked_before, problems)
+
+
+def _known(journal: Journal, job: Job) -> tuple[str | None, float | None]:
+    with journal.transaction():
+        return journal.job(job.name, str(job.path))
+
+
+def _summed(journal: Journal, job: Job, wanted: int, asked_before: int, problems: list[str]) -> Plan:
+    counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
+    counts.update(journal.wanted.counts())
+    gone_now = gone_value = 0
+    for _key, wanted_before, cost in journal.wanted.gone(job.name):
+        counts["gone"] += 1
+        if wanted_before:
+            gone_now += 1
+            gone_value += cost or 0
+    totals = tuple(journal.wanted.totals())
+    return Plan(
+        job=job.name,
+        counts=counts,
+        totals=totals,
+        batches=_batches(totals, job),
+        gone_now=gone_now,
+        gone_value=gone_value,
+        asked_before=asked_before,
+        wanted=wanted,
+        problems=problems,
+    )
+
+
+def _batches(totals: Iterable[Total], job: Job) -> int:
+    """How many batches these make, a batch holding one model's requests within the job's limits."""
+    limits, models = job.batch, {}
+    for total in totals:
+        sums = models.setdefault(total.model_id, [0, 0, 0])
+        for place, value in enumerate((total.requests, total.answer_bytes, total.input_bytes)):
+            sums[place] += value
+    return sum(
+        max(
+            -(-requests // limits.max_requests),
+            -(-answer // limits.max_answer_bytes),
+            -(-sent // limits.max_input_bytes),
+        )
+        for requests, answer, sent in models.values()
+    )
+
+
+def _wanted(requests: Iterable[Request], models: Models, service: str, today: date) -> Iterator[WantedRequest]:
+    for request in requests:
+        ask = request.ask
+        model = models.find(ask.model)
+        images = sum(image.bytes for image in ask.images)
+        estimate = model and prices.estimate(
+            model, today, size=ask.size, prompt_chars=prices.weight(ask.prompt), references=len(ask.images)
+        )
+        yield WantedRequest(
+            key=request.key,
+            fingerprint=request.fingerprint,
+            wire_key=record.wire_key(request.key, request.fingerprint),
+            model_id=model.id if model else ask.model,
+            path=request.path,
+            cost=int(estimate.amount * MICRO) if estimate else None,
+            upper_bound=int(estimate.upper_bound * MICRO) if estimate else None,
+            answer_bytes=_answer_bytes(model, ask.size),
+            input_bytes=len(ask.prompt) + images * 4 // 3 + 300,
+            line=record.dumps(record.draft(request, model_id=model.id if model else ask.model, service=service)),
+        )
+
+
+def _answer_bytes(model: Any, size: str) -> int:
+    image = model.answer_bytes(size) if model and size in model.sizes else _TYPICAL_ANSWER
+    return int(image) * 4 // 3 + 2000
+
+
+class _Comparing:
+    """Decides what each wanted request is; keeps which records were claimed by a moved request."""
+
+    def __init__(self, journal: Journal, tree: Tree, job: Job, service: str) -> None:
+        self._journal, self._tree, self._job, self._service = journal, tree, job, service
+        self._claimed: set[tuple[str, str]] = set()
+
+    def classified(self, row: Comparison) -> Classified:
+        state, why, buys, moved_from = self._state(row)
+        return Classified(row.n, state, why, buys, moved_from)
+
+    def _state(self, row: Comparison) -> tuple[str, str, bool, str | None]:
+        if row.status is None or (row.status == "held" and not row.attempts):
+            return self._unrecorded(row)
+        if row.status in HAS_IMAGE:
+            return self._delivered(row)
+        if row.status == "pending":
+            return self._pending(row)
+        if may_retry(self._job, row.status, row):
+            return *self._bought(row, f"was {row.status}: asked again"), None
+        return "failed", f"{row.status}: {json.loads(row.record_line or '{}').get('reason') or ''}", False, None
+
+    def _pending(self, row: Comparison) -> tuple[str, str, bool, str | None]:
+        if row.batch is not None:
+            return "pending", "on its way", False, None
+        return *self._bought(row, ""), None
+
+    def _delivered(self, row: Comparison) -> tuple[str, str, bool, str | None]:
+        told = json.loads(row.record_line or "{}")
+        if row.service != self._service and self._service == "gemini":
+            return "changed", "made by the local service", True, None
+        condition = self._tree.condition(told["files"])
+        if condition == "edited":
+            return "edited", "its file was edited: it stays as it is", False, None
+        if row.place == "retired" or condition == "missing":
+            return self._missing(row, told)
+        if row.record_path != row.path:
+            return "moved", f"from {row.record_path}", False, row.key
+        return "done", "", False, None
+
+    def _missing(self, row: Comparison, told: dict[str, Any]) -> tuple[str, str, bool, str | None]:
+        if self._tree.is_retired(told):
+            return "moved", "back from retired/", False, row.key
+        if self._journal.batches.answer_of(self._job.name, row.fingerprint):
+            return "moved", "its file is missing: written again from the kept answer", False, row.key
+        return "new", "its file is missing", True, None
+
+    def _unrecorded(self, row: Comparison) -> tuple[str, str, bool, str | None]:
+        for key in self._journal.wanted.unclaimed(self._job.name, row.fingerprint):
+            if (key, row.fingerprint) not in self._claimed and self._is_usable(key, row.fingerprint):
+                self._claimed.add((key, row.fingerprint))
+                return "moved", f"from {key}", False, key
+        return *self._bought(row, ""), None
+
+    def _is_usable(self, key: str, fingerprint: str) -> bool:
+        """Whether a record that nobody claims can be taken over: its picture is there, or on its way."""
+        found = self._journal.records.get(self._job.name, key, fingerprint)
+        if found is None or (found.service != self._service and self._service == "gemini"):
+            return False
+        if found.status == "pending":
+            return True
+        told = json.loads(found.line)
+        condition = self._tree.condition(told["files"])
+        return (
+            condition == "ok"
+            or (condition == "missing" and self._tree.is_retired(told))
+            or (condition == "missing" and self._journal.batches.answer_of(self._job.name, fingerprint) is not None)
+        )
+
+    def _bought(self, row: Comparison, why: str) -> tuple[str, str, bool]:
+        older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
+        told = json.loads(older.line) if older else None
+        if told and self._tree.condition(told["files"]) == "edited":
+            return "edited", "its file was edited: it stays as it is", False
+        foreign = self._tree.foreign(row.path) if not told else None
+        if foreign:
+            return "edited", f"{foreign} is there already and no record knows it", False
+        if told:
+            return "changed", why or record.differences(told, json.loads(row.line)), True
+        return "new", why, True
+
+
+def may_retry(job: Job, status: str, row: Any) -> bool:
+    """Whether a failed request is asked again by itself; `row` has attempts, reopened, transient and expiries.
+
+    Attempts are counted for ever, so that no cron line multiplies them.
+    """
+    if status in {"skipped"}:
+        return True
+    if status not in job.retry.on or (status == "failed" and not row.transient):
+        return False
+    if status == "expired" and row.expiries > 1:
+        return False
+    return bool(row.attempts - row.reopened <= job.retry.again)

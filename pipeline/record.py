@@ -1,0 +1,109 @@
+"""A record: one line of the output manifest. Pure functions from what is known to the line's keys, in their order.
+
+The language is `schemas/record.schema.json`; absent facts are `null`, never missing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.job.expand import Request
+
+_KEYS = (
+    "key", "item", "id", "sample", "turn", "status", "reason", "service", "at", "files", "fingerprint", "model",
+    "model_id", "prompt", "template", "inputs", "settings", "vars", "metadata", "lane", "batch", "attempt",
+    "finish_reason", "usage", "cost", "grounding", "text",
+)  # fmt: skip
+
+HAS_IMAGE = frozenset({"done", "check"})
+
+
+def draft(request: Request, *, model_id: str, service: str) -> dict[str, Any]:
+    """The record of a request that has not been sent yet."""
+    ask = request.ask
+    return {
+        "key": request.key,
+        "item": request.item,
+        "id": request.id,
+        "sample": request.sample,
+        "turn": request.turn,
+        "status": "pending",
+        "reason": None,
+        "service": service,
+        "at": None,
+        "files": [],
+        "fingerprint": request.fingerprint,
+        "model": ask.model,
+        "model_id": model_id,
+        "prompt": ask.prompt,
+        "template": request.template,
+        "inputs": [{"path": image.shown, "sha256": image.sha256} for image in ask.images],
+        "settings": {"aspect": ask.aspect, "size": ask.size},
+        "vars": request.vars,
+        "metadata": None,
+        "lane": "batch",
+        "batch": None,
+        "attempt": 0,
+        "finish_reason": None,
+        "usage": None,
+        "cost": None,
+        "grounding": None,
+        "text": None,
+    }
+
+
+def wire_key(key: str, fingerprint: str) -> str:
+    """The key of a request on the wire: readable, ASCII, unique, and enough to join an answer without a journal."""
+    plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-")
+    return f"{slug}~{hashlib.sha256(f'{key}\n{fingerprint}'.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The record `old` under the key, item and values that the same ask has now."""
+    return {**old, **{name: new[name] for name in ("key", "item", "id", "sample", "turn", "template", "vars", "inputs")}}
+
+
+def dumps(record: Mapping[str, Any]) -> str:
+    """The record as a line without its newline: keys in the promised order, text as it is."""
+    ordered = {name: record.get(name) for name in _KEYS}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate in an answer must not cost a paid image its record
+        text = json.dumps(ordered, separators=(",", ":"))
+    return text
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 as the UTC time of records: 2026-11-22T03:14:15Z."""
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Why an ask changed, in the words of the job language; both records' settings are compared."""
+    said = []
+    if old["model"] != new["model"]:
+        said.append(f"model {old['model']} → {new['model']}")
+    for name in sorted({*(old["settings"] or {}), *new["settings"]}):
+        before, after = (side["settings"].get(name) for side in (old, new))
+        if before != after:
+            said.append(f"{name} {before} → {after}")
+    if old["prompt"] != new["prompt"]:
+        where = f" (template {new['template']})" if new["template"] else ""
+        said.append(f"prompt{where}")
+    before, after = ([image["sha256"] for image in side["inputs"] or []] for side in (old, new))
+    if before != after:
+        changed = [image["path"] for image in new["inputs"] if image["sha256"] not in before]
+        said.append(f"reference image{f' {changed[0]}' if len(changed) == 1 else 's'}")
+    if old["sample"] != new["sample"]:
+        said.append(f"sample {old['sample']} → {new['sample']}")
+    return ", ".join(said) or "the ask"
