@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from pipeline.durable import Folder
     from pipeline.gemini.models import Model, Models
-    from pipeline.job.language import Job, Limits
+    from pipeline.job.language import Batch as Limits
+    from pipeline.job.language import Job
     from pipeline.journal import Record, WantedRequest
 
 

@@ -76,7 +76,7 @@ class PixelChecks:
 
     Nothing starts before the first `submit`. A worker has `seconds` and `memory_bytes` for each picture; when it dies,
     that picture gets a problem and the next one a new worker. Workers end when the block is left, which drops whatever
-    was not drained, and, since they read from us, soon after we are killed.
+    was not drained, and, since they read from us, soon after we are killed. For use by one thread.
     """
 
     def __init__(self, workers: int = 2, *, seconds: float = 60, memory_bytes: int = 2 << 30) -> None:

@@ -75,17 +75,24 @@ class Plan:
 
 
 def compare(
-    journal: Journal, tree: Tree, job: Job, requests: Iterable[Request], *, models: Models, service: str, today: date
+    journal: Journal,
+    tree: Tree,
+    job: Job,
+    requests: Iterable[WantedRequest],
+    *,
+    service: str,
+    reopened: frozenset[str] = frozenset(),
 ) -> Plan:
     """Compare what a job wants with what is recorded. Reads and hashes files that changed since they were published.
 
+    `requests` come from `wanted`; requests whose status is in `reopened` are asked again whatever their attempts.
     Raises whatever reading the job raises, a `JobError` above all.
     """
     published, _census = _known(journal, job)
     problems = outputs.read_manifest(journal, tree, published=published)
     asked_before = journal.wanted.asked_before(job.name)
-    wanted = journal.wanted.replace(_wanted(requests, models, service, today))
-    comparing = _Comparing(journal, tree, job, service)
+    wanted = journal.wanted.replace(requests)
+    comparing = _Comparing(journal, tree, job, service, reopened)
     for page in journal.wanted.comparisons(job.name):
         journal.wanted.classify([comparing.classified(row) for row in page])
     with journal.transaction():
@@ -138,7 +145,8 @@ def _batches(totals: Iterable[Total], job: Job) -> int:
     )
 
 
-def _wanted(requests: Iterable[Request], models: Models, service: str, today: date) -> Iterator[WantedRequest]:
+def wanted(requests: Iterable[Request], models: Models, *, service: str, today: date) -> Iterator[WantedRequest]:
+    """Each request as the journal keeps it: with its wire key, its price, its sizes and the draft of its record."""
     for request in requests:
         ask = request.ask
         model = models.find(ask.model)
@@ -168,8 +176,9 @@ def _answer_bytes(model: Any, size: str) -> int:
 class _Comparing:
     """Decides what each wanted request is; keeps which records were claimed by a moved request."""
 
-    def __init__(self, journal: Journal, tree: Tree, job: Job, service: str) -> None:
+    def __init__(self, journal: Journal, tree: Tree, job: Job, service: str, reopened: frozenset[str]) -> None:
         self._journal, self._tree, self._job, self._service = journal, tree, job, service
+        self._reopened = reopened
         self._claimed: set[tuple[str, str]] = set()
 
     def classified(self, row: Comparison) -> Classified:
@@ -179,6 +188,8 @@ class _Comparing:
     def _state(self, row: Comparison) -> tuple[str, str, bool, str | None]:
         if row.status is None or (row.status == "held" and not row.attempts):
             return self._unrecorded(row)
+        if row.status in self._reopened:
+            return *self._bought(row, f"was {row.status}: asked again"), None
         if row.status in HAS_IMAGE:
             return self._delivered(row)
         if row.status == "pending":

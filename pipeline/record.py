@@ -64,7 +64,8 @@ def wire_key(key: str, fingerprint: str) -> str:
     """The key of a request on the wire: readable, ASCII, unique, and enough to join an answer without a journal."""
     plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-")
-    return f"{slug}~{hashlib.sha256(f'{key}\n{fingerprint}'.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    digest = hashlib.sha256(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{slug}~{digest[:12]}"
 
 
 def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

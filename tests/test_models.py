@@ -54,8 +54,7 @@ def test_words_are_all_aliases_and_ids_and_nothing_else_is_found():
     registry = models.load()
     assert list(registry.words())[:2] == ["flash", "nano-banana"]
     assert {registry.find(word).id for word in registry.words()} == {one.id for one in registry}
-    assert registry.find("Flash") is None
-    assert registry.find("") is None
+    assert registry.find("Flash") is registry.find("") is None
 
 
 @pytest.mark.parametrize(
@@ -228,6 +227,11 @@ def test_an_estimate_counts_prompt_references_image_and_thoughts():
     assert estimate(model("flash"), DAY, size="1K", prompt_chars=200, references=2) == Estimate(
         Decimal("0.019455"), Decimal("0.022380")
     )
+
+
+def test_an_upper_bound_is_rounded_up():
+    # 1 x 0.125 + 1000 x 0.75 + 1120 x 15 = 17550.125, for a million
+    assert estimate(model("lite"), DAY, size="1K", prompt_chars=1, references=0).upper_bound == Decimal("0.017551")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import date
 
-    from pipeline.gemini.models import Model
+    from pipeline.gemini.models import Model, Price
 
 Lane = Literal["batch", "interactive"]
 
@@ -55,25 +55,23 @@ def estimate(
     `prompt_chars` is the `weight` of all texts sent. Four characters make a token, which is usual for English; the
     upper bound takes one each, since no tokenizer makes more tokens than UTF-8 bytes. Thoughts come from the registry.
     """
-    if model.price(day) is None or size not in model.sizes:
+    price = model.price(day)
+    if price is None or size not in model.sizes:
         return None
     images = references * model.reference_tokens
     typical = Usage(-(-prompt_chars // _CHARS_IN_TOKEN) + images, model.tokens(size), 0, model.thinking_typical)
     upper = Usage(prompt_chars + images, model.tokens(size), 0, model.thinking_upper)
-    amount, bound = _exact(model, day, typical, lane), _exact(model, day, upper, lane)
+    amount, bound = _exact(price, typical, lane), _exact(price, upper, lane)
     return Estimate(amount.quantize(_MILLIONTH, ROUND_HALF_EVEN), bound.quantize(_MILLIONTH, ROUND_CEILING))
 
 
 def actual(model: Model, day: date, usage: Usage, lane: Lane) -> Decimal | None:
     """What an answer cost by the tokens the service reports, or None where the price is not known."""
-    if model.price(day) is None:
-        return None
-    return _exact(model, day, usage, lane).quantize(_MILLIONTH, ROUND_HALF_EVEN)
-
-
-def _exact(model: Model, day: date, usage: Usage, lane: Lane) -> Decimal:
     price = model.price(day)
-    assert price is not None, "asked before"
+    return None if price is None else _exact(price, usage, lane).quantize(_MILLIONTH, ROUND_HALF_EVEN)
+
+
+def _exact(price: Price, usage: Usage, lane: Lane) -> Decimal:
     if lane == "batch":
         per_input, per_text, per_image = price.batch_input, price.batch_text, price.batch_image
     else:

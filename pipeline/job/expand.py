@@ -1,31 +1,28 @@
-"""From a job to its requests: rows × cells of the matrix × samples, streamed in that order."""
+"""From a job to its requests: each row in each cell of the matrix, sample by sample, streamed in that order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
-from pipeline.job import items, paths, templates
-from pipeline.job.ask import Ask, Image
-from pipeline.job.cells import Plan, plan
-from pipeline.job.limits import check_references
-from pipeline.job.placeholders import Bound, EmptySlotError, bind, fill
+from pipeline.job import items
+from pipeline.job.ask import Ask
+from pipeline.job.cells import Judge
+from pipeline.job.fitting import Fitter
+from pipeline.job.paths import path_of, reserved
+from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
-from pipeline.job.references import ImageError, reference
-from pipeline.job.sources import fixed_part
 from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date
 
-    from pipeline.job.items import Columns, Row
+    from pipeline.job.fitting import Fitting
+    from pipeline.job.items import Row
     from pipeline.job.language import Job
     from pipeline.job.limits import Models
-    from pipeline.job.placeholders import Slot
-    from pipeline.job.templates import Prompt
 
 __all__ = ["Request", "expand"]
 
@@ -55,82 +52,153 @@ class Request:
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
     """Every request of the job, in catalog order, then matrix order, then sample; holds no catalog.
 
-    Raises one `JobError` with every problem found in the job, after the last row: from the first problem
-    on nothing more is yielded, and what was yielded before must not be sent.
+    Raises one `JobError` with the problems found anywhere in the job, after its last row: from the first
+    problem on nothing more is yielded, and what was yielded before must not be sent.
     """
     problems = Problems()
-    try:
-        plans = [plan(job, cell, models, today, problems, warn) for cell in job.matrix.cells]
-    except JobError as error:
-        problems.extend(error.problems)
-        problems.check()
-    expansion = _Expansion(job, plans, problems, warn)
-    yield from expansion.requests()
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitting:
-    """A plan, bound to the columns of some rows."""
-
-    prompt: Prompt
-    text: Bound
-    path: Bound
-    images: tuple[Bound | Image, ...]
-    told: tuple[tuple[str, int], ...]
-    constants: Mapping[str, str]
-
-
-class _Expansion:
-    """One pass over the rows of a job."""
-
-    def __init__(self, job: Job, plans: list[Plan], problems: Problems, warn: Callable[[Problem], None]) -> None:
-        self._job = job
-        self._plans = plans
-        self._problems = problems
-        self._warn = warn
-        self._warned: set[object] = set()
-        self._fittings: dict[tuple[Columns, int, str], _Fitting] = {}
-        self._prompts: dict[str, Prompt | JobError] = {}
-        self._ids, self._keys, self._paths, self._asks = Marks(), Marks(), Marks(), Marks()
-
-    def requests(self) -> Iterator[Request]:
-        count = 0
-        for request in self._all():
+    cells = Judge(job, models, today, problems, warn).cells()
+    fitter = Fitter(job, cells, problems, warn)
+    ids, keys, paths, asks = Marks(), Marks(), Marks(), Marks()
+    count = 0
+    for row in _rows(job, problems):
+        ids.add(row.id)
+        for request in _of_row(row, fitter, problems):
             count += 1
-            if not self._problems:
+            keys.add(request.key)
+            paths.add(request.path)
+            asks.add(request.fingerprint)
+            if not problems:
                 yield request
-        if not count and not self._problems:
-            self._warn(self._job.items.place.problem("no row is left: the job asks for nothing"))
-        self._check_twins()
-        self._problems.check()
+    twice = _Twice(ids.twice(), keys.twice(), paths.twice(), asks.twice())
+    if any(twice):
+        _tell_twins(job, Fitter(job, cells, Problems(), _silent), twice, problems, warn)
+    if not count and not problems:
+        warn(job.items.place.problem("no row is left: the job asks for nothing"))
+    problems.check()
 
-    def _rows(self) -> Iterator[Row]:
-        return items.rows(self._job.items, job=self._job.name, folder=self._job.folder, problems=self._problems)
 
-    def _all(self) -> Iterator[Request]:
-        for row in self._rows():
-            self._ids.add(row.id)
-            yield from self._of_row(row)
+def _rows(job: Job, problems: Problems) -> Iterator[Row]:
+    return items.rows(job.items, job=job.name, folder=job.folder, problems=problems)
 
-    def _of_row(self, row: Row) -> Iterator[Request]:
-        for plan in self._plans:
-            try:
-                fitting = self._fitting(plan, row)
-                for sample in range(1, plan.samples + 1):
-                    yield self._request(plan, fitting, row, sample)
-            except EmptySlotError as error:
-                self._note_empty(error.slot, error.near, plan, row)
-            except ImageError as error:
-                self._problems.add(row.problem(str(error), error.hint))
-            except JobError as error:
-                self._problems.extend(error.problems)
 
-    def _fitting(self, plan: Plan, row: Row) -> _Fitting:
-        name = plan.template_name(row)
-        key = (row.columns, plan.number, name)
-        fitting = self._fittings.get(key)
-        if fitting is None:
-            if len(self._fittings) > 10_000:  # noqa: PLR2004 - rows that all differ must not pile up
-                self._fittings.clear()
-            fitting = self._fittings[key] = self._fitted(plan, row, name)
-        return fitting
+def _of_row(row: Row, fitter: Fitter, problems: Problems) -> Iterator[Request]:
+    for fitting in fitter.fittings(row):
+        try:
+            yield from _requests(row, fitting, fitter)
+        except EmptySlotError as error:
+            fitter.note_empty(error, fitting, row)
+        except JobError as error:
+            problems.extend(error.problems)
+
+
+def _requests(row: Row, fitting: Fitting, fitter: Fitter) -> Iterator[Request]:
+    """The samples of one row in one cell."""
+    cell, cells = fitting.cell, row.line.cells
+    item = row.id + cell.suffix
+    moving = {"id": row.id, "=id": row.id, "item": item, "sample": "1", "=sample": "1", **row.line.facts}
+    images = fitter.images(fitting, row, moving)
+    told = {name: cells[at] for name, at in fitting.told if cells[at] and not cells[at].isspace()}
+    told.update(fitting.constants)
+    for sample in range(1, cell.samples + 1):
+        moving["sample"] = moving["=sample"] = str(sample)
+        ask = Ask(
+            prompt=_checked(fill(fitting.text, cells, moving), row),
+            model=cell.model,
+            aspect=cell.aspect,
+            size=cell.size,
+            images=images,
+            sample=sample,
+            written=cell.written,
+            edits_image=fitter.edits_images,
+        )
+        yield Request(
+            key=f"{item}/s{sample}" if cell.samples > 1 else item,
+            item=item,
+            id=row.id,
+            sample=sample,
+            turn=1,
+            path=_path(fitting, row, moving, is_image=fitter.edits_images),
+            ask=ask,
+            fingerprint=ask.fingerprint(),
+            template=fitting.template,
+            vars=told,
+            where=row.where,
+        )
+
+
+def _checked(prompt: str, row: Row) -> str:
+    if len(prompt) > MAX_PROMPT:
+        raise JobError([row.problem(f"the prompt of this row has {len(prompt):,} characters; at most {MAX_PROMPT:,}")])
+    if not prompt or prompt.isspace():
+        raise JobError([row.problem("the prompt of this row is empty")])
+    return prompt
+
+
+def _path(fitting: Fitting, row: Row, moving: Mapping[str, str], *, is_image: bool) -> str:
+    path = path_of(fitting.path, row.line.cells, moving, is_image=is_image)
+    if why := reserved(path):
+        hint = 'say output: {path: "…"} to put it elsewhere'
+        raise JobError([row.problem(f"the path {quoted(path)} of {quoted(row.id)} is reserved: {why}", hint)])
+    return path
+
+
+class _Twice(NamedTuple):
+    """Marks that came more than once."""
+
+    ids: set[int]
+    keys: set[int]
+    paths: set[int]
+    asks: set[int]
+
+
+def _tell_twins(job: Job, fitter: Fitter, twice: _Twice, problems: Problems, warn: Callable[[Problem], None]) -> None:
+    """Go through the job once more to name both of what is there twice."""
+    ids: dict[str, Row] = {}
+    first: dict[tuple[str, str], Request] = {}
+    same: list[tuple[Request, Request]] = []
+    for row in _rows(job, Problems()):
+        known = ids.setdefault(row.id, row) if mark(row.id) in twice.ids else row
+        if known is not row:
+            problems.add(_same_id(row, known, job))
+            continue
+        for request in _of_row(row, fitter, Problems()):
+            for kind, text in _marked(request, twice):
+                other = first.setdefault((kind, text), request)
+                if other is not request and kind == "ask":
+                    same.append((other, request))
+                elif other is not request:
+                    problems.add(_clash(kind, text, other, request, row))
+    if same:
+        warn(_same_asks(job, same))
+
+
+def _marked(request: Request, twice: _Twice) -> Iterator[tuple[str, str]]:
+    """What of a request may be there twice."""
+    if mark(request.key) in twice.keys:
+        yield "key", request.key
+    if mark(request.path) in twice.paths:
+        yield "path", request.path
+    if mark(request.fingerprint) in twice.asks:
+        yield "ask", request.fingerprint
+
+
+def _same_id(row: Row, first: Row, job: Job) -> Problem:
+    hint = "" if job.items.kind == "list" else "to keep the first row of each id say unique: first"
+    return row.problem(f"the id {quoted(row.id)} is there already, in {first.where}", hint)
+
+
+def _clash(kind: str, text: str, first: Request, second: Request, row: Row) -> Problem:
+    both = f"{quoted(first.key)} ({first.where}) and {quoted(second.key)}"
+    hint = 'tell them apart: output: {path: "…"}' if kind == "path" else "rename one of the ids"
+    return row.problem(f"{both} have the same {kind} {quoted(text)}", hint)
+
+
+def _same_asks(job: Job, same: list[tuple[Request, Request]]) -> Problem:
+    first, second = same[0]
+    count = f"{len(same)} request{'s ask' if len(same) > 1 else ' asks'} for what another one asks for"
+    message = f"{count}, such as {quoted(second.key)} ({second.where}) and {quoted(first.key)} ({first.where})"
+    return job.place.problem(message, "each is paid; several images of one prompt are samples: n")
+
+
+def _silent(problem: Problem) -> None:
+    """For a second pass, which has nothing new to say."""

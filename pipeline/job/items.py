@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KINDS = ("csv", "tsv", "jsonl", "glob")
 _ID_COLUMNS = ("id", "sku", "handle")
+_MANY = 1000
+"""Sets of columns remembered: rows that all differ must not pile up."""
 
 
 class Condition(NamedTuple):
@@ -95,7 +97,7 @@ def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterato
     """The rows of a job in their order. What is wrong goes to `problems`; the rest goes on where it can."""
     count = 0
     try:
-        for row in _unique(_named(items, job, folder, problems), items, problems):
+        for row in _unique(_named(items, job, folder, problems), items):
             if items.limit is not None and count >= items.limit:
                 return
             count += 1
@@ -120,28 +122,33 @@ def _lines(items: Items, folder: Path) -> Iterator[Line | Problem]:
 
 def _named(items: Items, job: str, folder: Path, problems: Problems) -> Iterator[Row]:
     """Rows that pass `where`, with their ids."""
-    known: dict[tuple[str, ...], Columns] = {}
+    known: dict[tuple[str, ...], Columns | None] = {}
     for line in _lines(items, folder):
         if isinstance(line, Problem):
             problems.add(line)
             continue
-        columns = known.get(line.names)
-        if columns is None:
-            if len(known) > 1000:  # noqa: PLR2004 - rows that all differ must not pile up
+        if line.names not in known:
+            if len(known) > _MANY:
                 known.clear()
-            try:
-                columns = known[line.names] = _columns(items, line)
-            except JobError as error:
-                if items.kind in {"csv", "tsv"}:  # every row has these columns
-                    raise
-                problems.extend(error.problems)
-                continue
-        if columns.tests and not _passes(columns, line):
+            known[line.names] = _tried_columns(items, line, problems)
+        columns = known[line.names]
+        if columns is None or not _passes(columns, line):
             continue
         try:
             yield Row(job if items.kind == "one" else _id(columns, line), line, columns)
         except ValueError as error:
             problems.add(problem_at(line, str(error)))
+
+
+def _tried_columns(items: Items, line: Line, problems: Problems) -> Columns | None:
+    """The columns of a line; None when something is wrong with them that other rows need not share."""
+    try:
+        return _columns(items, line)
+    except JobError as error:
+        if items.kind in {"csv", "tsv"}:
+            raise
+        problems.extend(error.problems)
+        return None
 
 
 def _columns(items: Items, line: Line) -> Columns:
@@ -179,7 +186,9 @@ def _check_names(names: Sequence[str], keys: Sequence[str], line: Line) -> None:
     for name, key in zip(names, keys, strict=True):
         if key in first:
             same = "" if name == first[key] else f" (names compare as {quoted(key)})"
-            raise JobError([_header_problem(line, f"columns {quoted(first[key])} and {quoted(name)} are the same{same}")])
+            raise JobError(
+                [_header_problem(line, f"columns {quoted(first[key])} and {quoted(name)} are the same{same}")]
+            )
         first[key] = name
         if name == "set" or name.startswith("set."):
             raise JobError([_header_problem(line, f"column {quoted(name)} is not supported yet by this version")])
@@ -233,10 +242,7 @@ def _id(columns: Columns, line: Line) -> str:
             raise ValueError(f"id: [{error.slot.word}] {known}") from None
     else:
         text = line.id if columns.id_at is None else line.cells[columns.id_at]
-    if text.isascii() and text.isprintable():
-        text = text.strip()
-    else:
-        text = _clean_id(text)
+    text = text.strip() if text.isascii() and text.isprintable() else _clean_id(text)
     if not text:
         column = "" if columns.id_at is None else f" (column {quoted(columns.names[columns.id_at])})"
         raise ValueError(f"the id{column} is empty")
@@ -251,7 +257,7 @@ def _clean_id(text: str) -> str:
     return text
 
 
-def _unique(named: Iterator[Row], items: Items, problems: Problems) -> Iterator[Row]:
+def _unique(named: Iterator[Row], items: Items) -> Iterator[Row]:
     if not items.unique:
         yield from named
         return
@@ -261,4 +267,3 @@ def _unique(named: Iterator[Row], items: Items, problems: Problems) -> Iterator[
         if number not in seen:
             seen.add(number)
             yield row
-

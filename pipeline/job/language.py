@@ -100,7 +100,7 @@ def load(path: Path, *, root: Path) -> Job:
     problems = Problems()
     schema.read_by_type(manifest)
     problems.extend(schema.violations(manifest))
-    problems.extend(_one_prompt(manifest))
+    problems.extend(_one_prompt(manifest, is_whole=not problems))
     problems.check()
     job = _job(manifest, path, root, problems)
     problems.check()
@@ -128,15 +128,13 @@ def _read(path: Path) -> Map:
     return root.value
 
 
-def _one_prompt(manifest: Map) -> list[Problem]:
-    """Exactly one of prompt and template must say what to draw."""
-    if {"turns", "extends"} & manifest.keys():
-        return []
+def _one_prompt(manifest: Map, *, is_whole: bool) -> list[Problem]:
+    """Exactly one of prompt and template must say what to draw; none is told only if no key is misspelt."""
     axes = manifest.get("matrix")
     places = {word: manifest.keys_at[word] for word in ("prompt", "template") if word in manifest}
     if isinstance(axes, Map):
         places |= {word: axes.keys_at[word] for word in ("prompt", "template") if word in axes}
-    if not places:
+    if not places and is_whole:
         return [Place(manifest.place.source).problem("the job says nothing to draw", "add a key: prompt, or template")]
     if len(places) > 1:
         return [places["template"].problem("a job has a prompt or a template, not both", "delete one of them")]
@@ -208,18 +206,15 @@ def _vars(manifest: Map, problems: Problems) -> dict[str, str]:
     first: dict[str, str] = {}
     for name in written:
         if fold(name) in first:
-            problems.add(written.keys_at[name].problem(f"vars {quoted(first[fold(name)])} and {quoted(name)} have one name"))
+            problems.add(
+                written.keys_at[name].problem(f"vars {quoted(first[fold(name)])} and {quoted(name)} have one name")
+            )
         first.setdefault(fold(name), name)
     return {name: text_of(node) for name, node in written.nodes.items()}
 
 
 def _matrix(manifest: Map, problems: Problems) -> Matrix:
-    written = manifest.get("matrix")
-    if written is not None:
-        for axis in written:
-            if axis in schema.LATER_SETTINGS or axis == "turns":
-                problems.add(written.keys_at[axis].problem(f"{quoted(axis)} is not supported yet by this version"))
-    return matrix.read(written, problems)
+    return matrix.read(manifest.get("matrix"), problems)
 
 
 def _retry(written: Any) -> Retry:
@@ -302,12 +297,16 @@ def _list(rows: List, problems: Problems, warnings: list[Problem]) -> Items:
     if not rows:
         problems.add(rows.place.problem("'items' is an empty list", "leave it out for a job of one item"))
     if len(rows) > MANY_ITEMS:
-        warnings.append(rows.place.problem(f"{len(rows):,} items in YAML are slow to read", "put them in a CSV or JSONL file"))
+        warnings.append(
+            rows.place.problem(f"{len(rows):,} items in YAML are slow to read", "put them in a CSV or JSONL file")
+        )
     for row in rows:
         for field_ in row if isinstance(row, Map) else ():
             if fold(field_) in matrix.SETTINGS:
                 hint = "to set it for all items write it at the top; for several values, in matrix"
-                warnings.append(row.keys_at[field_].problem(f"{quoted(field_)} in an item is a placeholder, not a setting", hint))
+                warnings.append(
+                    row.keys_at[field_].problem(f"{quoted(field_)} in an item is a placeholder, not a setting", hint)
+                )
     return Items("list", rows.place, rows=rows)
 
 
@@ -380,5 +379,7 @@ def _encoding(written: Map, problems: Problems) -> str:
         "".encode(encoding)
         return codecs.lookup(encoding).name
     except (LookupError, ValueError):
-        problems.add(written.at("encoding").problem(f"unknown encoding {quoted(encoding)}", "such as utf-8, utf-16 or cp1252"))
+        problems.add(
+            written.at("encoding").problem(f"unknown encoding {quoted(encoding)}", "such as utf-8, utf-16 or cp1252")
+        )
         return "utf-8"

@@ -27,6 +27,7 @@ class Model(Protocol):
     @property
     def formats(self) -> frozenset[str]:
         """MIME types taken as input."""
+
     @property
     def max_references(self) -> int: ...
     @property
@@ -54,12 +55,18 @@ class Said(NamedTuple):
     place: Place
 
 
-def check_model(said: Said, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]) -> Model | None:
+def check_model(
+    said: Said, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
+) -> Model | None:
     """The model a job names; None when the registry does not know it."""
     model = models.find(said.text)
     if model is None:
         near = meant(said.text, models.words())
-        warn(said.place.problem(f"unknown model {quoted(said.text)}{near}", "it is passed on as it is; its price and limits are unknown"))
+        warn(
+            said.place.problem(
+                f"unknown model {quoted(said.text)}{near}", "it is passed on as it is; its price and limits are unknown"
+            )
+        )
         return None
     if model.shutdown is not None and model.shutdown <= today:
         successor = f"use {quoted(model.successor)}" if model.successor else ""
@@ -82,7 +89,11 @@ def check_references(model: Model, images: Sequence[Image]) -> tuple[str, str, b
     for image in images:
         if image.mime not in model.formats:
             kinds = listed(sorted(mime.removeprefix("image/") for mime in model.formats))
-            return f"{model.id} does not take {image.mime.removeprefix('image/')}: {quoted(image.shown)}", f"convert it to {kinds}", False
+            return (
+                f"{model.id} does not take {image.mime.removeprefix('image/')}: {quoted(image.shown)}",
+                f"convert it to {kinds}",
+                False,
+            )
     if len(images) > model.max_references:
         return f"{len(images)} reference images; {model.id} takes at most {model.max_references}", "", False
     advised = model.advised_references

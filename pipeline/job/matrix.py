@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.job.placeholders import fold
 from pipeline.job.problems import Place, Problems, listed, meant, quoted
 from pipeline.job.sources import text_of
-from pipeline.job.yaml12 import Map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pipeline.job.yaml12 import Map
 
 MAX_CELLS = 10_000
 SETTINGS = ("prompt", "template", "model", "aspect", "size", "samples", "images")
@@ -28,7 +29,7 @@ class Value(NamedTuple):
     place: Place
 
 
-Cell = dict[str, Value]
+Combination = dict[str, Value]
 """One combination, by axis, in the order of the axes."""
 
 
@@ -37,7 +38,7 @@ class Matrix:
     """The axes of a job and the cells they make."""
 
     axes: Mapping[str, Place]
-    cells: tuple[Cell, ...] = ({},)
+    cells: tuple[Combination, ...] = ({},)
 
     def varying(self) -> list[str]:
         """The axes with more than one value."""
@@ -98,7 +99,7 @@ def _check_axes(written: Map, axes: Mapping[str, list[Value]], problems: Problem
         first.setdefault(fold(axis), axis)
 
 
-def _cell(written: Map, axes: Mapping[str, list[Value]], problems: Problems) -> Cell:
+def _cell(written: Map, axes: Mapping[str, list[Value]], problems: Problems) -> Combination:
     """An entry of `exclude` or `include`."""
     for word in written:
         if word not in axes:
@@ -107,12 +108,12 @@ def _cell(written: Map, axes: Mapping[str, list[Value]], problems: Problems) -> 
     return {word: _value(node) for word, node in written.nodes.items() if word in axes}
 
 
-def _matches(exclude: Cell, cell: Cell) -> bool:
+def _matches(exclude: Combination, cell: Combination) -> bool:
     return bool(exclude) and all(cell[axis].text == value.text for axis, value in exclude.items())
 
 
 def _include(
-    cell: Cell, axes: Mapping[str, list[Value]], place: Place, cells: list[Cell], problems: Problems
+    cell: Combination, axes: Mapping[str, list[Value]], place: Place, cells: list[Combination], problems: Problems
 ) -> None:
     if missing := [axis for axis in axes if axis not in cell]:
         problems.add(place.problem(f"include: the cell says nothing of {listed(map(quoted, missing), last='and')}"))

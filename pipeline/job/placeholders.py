@@ -90,7 +90,9 @@ def _part(token: re.Match[str]) -> str | Slot:
     if token["literal"] is not None:
         return f"[{token['literal']}]"
     if token["stray"]:
-        raise BracketError("a '[' that is never closed", "write [name] for a value, [[text]] for brackets", token.start())
+        raise BracketError(
+            "a '[' that is never closed", "write [name] for a value, [[text]] for brackets", token.start()
+        )
     word = " ".join(token["name"].split())
     if not word:
         raise BracketError("an empty placeholder []", "write [[]] for the brackets themselves", token.start())
@@ -112,7 +114,7 @@ class Scope(NamedTuple):
 class Field(NamedTuple):
     """A slot bound to a column of the row."""
 
-    index: int
+    at: int
     slot: Slot
 
 
@@ -182,7 +184,7 @@ def value_of(part: str | Field | Moving | Missing, cells: Sequence[str], moving:
         return part
     if isinstance(part, Missing):
         raise EmptySlotError(part.slot, part.near)
-    value = cells[part.index] if isinstance(part, Field) else moving[part.slot.name]
+    value = cells[part.at] if isinstance(part, Field) else moving[part.slot.name]
     if value and not value.isspace():
         return value
     if part.slot.fallback is None:

@@ -43,7 +43,10 @@ def reference(text: str, folder: Path, *, below: Sequence[Path] = ()) -> Image:
         if below:
             real = path.resolve()
             if not any(real.is_relative_to(top) for top in below):
-                raise ImageError(f"{quoted(text)} leads out of the project", "a path with a placeholder stays below the project folder")
+                raise ImageError(
+                    f"{quoted(text)} leads out of the project",
+                    "a path with a placeholder stays below the project folder",
+                )
         status = path.stat()
         _check_kind(text, status.st_mode, status.st_size)
         sha256, mime = _digest(path, status.st_size, status.st_mtime_ns)

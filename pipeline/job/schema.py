@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pipeline.errors import Problem
 
 LATER_SETTINGS = frozenset(
-    "system response search thinking thoughts temperature top_p seed max_output_tokens safety max_age".split()
+    {
+        *("system", "response", "search", "thinking", "thoughts", "temperature", "top_p", "seed"),
+        *("max_output_tokens", "safety", "max_age"),
+    }
 )
 _LATER: Mapping[tuple[str, ...], frozenset[str]] = {
     (): LATER_SETTINGS | {"extends", "overrides", "tables", "turns", "metadata", "post"},
@@ -38,7 +41,15 @@ _KINDS = {
     "object": "a map",
     "null": "nothing",
 }
-_PYTHON = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list, "object": dict, "null": type(None)}
+_PYTHON = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
 
 
 @cache
@@ -125,6 +136,10 @@ def violations(manifest: Map) -> Iterator[Problem]:
     """What the schema has against a manifest."""
     for error in _validator().iter_errors(manifest):
         yield from _explained(error, manifest)
+    axes = manifest.get("matrix")
+    if isinstance(axes, Map):
+        for axis in axes.keys() & (LATER_SETTINGS | {"turns"}):
+            yield axes.keys_at[axis].problem(f"{quoted(axis)} is not supported yet by this version")
 
 
 def _explained(error: Any, manifest: Map) -> Iterator[Problem]:
@@ -136,8 +151,20 @@ def _explained(error: Any, manifest: Map) -> Iterator[Problem]:
         yield from _unknown_keys(error, path)
         return
     at = _place(manifest, path)
+    if later := _later_form(error, path):
+        yield at.problem(f"{later} is not supported yet by this version")
+        return
     message, hint = _words(error, path, at)
     yield at.problem(message, hint)
+
+
+def _later_form(error: Any, path: tuple[Any, ...]) -> str:
+    """What a value is that has a form of a later version."""
+    if error.validator != "type":
+        return ""
+    if path[0] == "items" and path[-1] == "set":
+        return "'set'"
+    return "an image as a map" if path[0] == "images" and isinstance(error.instance, Map) else ""
 
 
 def _nearest(error: Any, manifest: Map) -> Iterator[Problem]:
@@ -173,7 +200,7 @@ def _unknown_keys(error: Any, path: tuple[Any, ...]) -> Iterator[Problem]:
 
 
 def _suggestion(key: str, known: Iterable[str], path: tuple[Any, ...]) -> str:
-    near = meant(key, [*known, *_LATER.get(path, ())])
+    near = meant(key, known) or meant(key, _LATER.get(path, ()))
     homes = [] if near else [home for home in _homes(key) if home != path]
     return f"; it is a key of {listed(map(_container, homes))}" if homes else near
 
@@ -182,7 +209,9 @@ def _homes(key: str) -> list[tuple[str, ...]]:
     top = schema("job")["properties"]
     homes: list[tuple[str, ...]] = [()] if key in {*top, *_LATER[()]} else []
     for word, rule in top.items():
-        inner = set(_LATER.get((word,), ())).union(*(way.get("properties", {}) for way in [rule, *rule.get("anyOf", ())]))
+        inner = set(_LATER.get((word,), ())).union(
+            *(way.get("properties", {}) for way in [rule, *rule.get("anyOf", ())])
+        )
         if key in inner and key not in top:
             homes.append((word,))
     return homes
@@ -201,8 +230,6 @@ def _place(manifest: Map, path: tuple[Any, ...]) -> Place:
     for part in path:
         node = inside.nodes[part]
         place, inside = node.place, node.value
-    if isinstance(path[-1:], tuple) and path and place.line == 0:  # pragma: no cover - every node has a place
-        return manifest.place
     return place
 
 
@@ -227,7 +254,7 @@ def _quote_it(value: Any, at: Place) -> str:
     written = lines[at.line - 1][at.column - 1 :].strip() if 0 < at.line <= len(lines) else ""
     if not written.startswith("["):
         return ""
-    return f'quote it: "{written}"' if written.endswith("]") else f'quote it: "[{", ".join(map(str, value))}]"'
+    return f'quote it: "{written[: written.find("]") + 1]}"'
 
 
 def _words(error: Any, path: tuple[Any, ...], at: Place) -> tuple[str, str]:
@@ -255,7 +282,7 @@ def _unquote(value: Any, wanted: Any) -> str:
 
 
 def _enum(name: str, value: Any, words: list[Any], path: tuple[Any, ...]) -> tuple[str, str]:
-    if isinstance(value, str) and value in _LATER_WORDS.get(path[:2], ()):  # type: ignore[call-overload]
+    if isinstance(value, str) and value in _LATER_WORDS.get(path[:2], ()):
         return f"{name}: {quoted(value)} is not supported yet by this version", ""
     texts = list(dict.fromkeys(map(str, words)))
     kind = quoted(value) if isinstance(value, str | int | float) else _kind(value)

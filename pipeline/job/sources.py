@@ -9,7 +9,6 @@ import csv
 import json
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -19,7 +18,7 @@ from pipeline.job.problems import Place, Source, escaped, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.job.yaml12 import Node
 
@@ -59,7 +58,9 @@ def opened(path: Path, encoding: str, place: Place) -> Iterator[TextIO]:
     except OSError as error:
         raise JobError([place.problem(f"cannot read {quoted(shown(path))}: {error.strerror}")]) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise JobError([Place(Source(shown(path))).problem("changed while it was read", "run again when it is complete")])
+        raise JobError(
+            [Place(Source(shown(path))).problem("changed while it was read", "run again when it is complete")]
+        )
 
 
 def _check_kind(path: Path, mode: int, place: Place) -> None:
@@ -150,12 +151,18 @@ def _undecodable(path: Path, encoding: str, error: UnicodeError) -> Problem:
 
 def _header(cells: list[str] | None, lines: _Lines, delimiter: str) -> tuple[str, ...]:
     if not cells:
-        lines.refuse("is empty" if cells is None else "the first line is empty", number=max(lines.number, 1), hint="the first line names the columns")
+        lines.refuse(
+            "is empty" if cells is None else "the first line is empty",
+            number=max(lines.number, 1),
+            hint="the first line names the columns",
+        )
     names = tuple(name.strip() for name in cells or ())
     if len(names) == 1:
         for other, written in _DELIMITERS.items():
             if other != delimiter and other in names[0]:
-                lines.refuse(f"one column {quoted(names[0])}", hint=f"is it separated otherwise? say delimiter: {written}")
+                lines.refuse(
+                    f"one column {quoted(names[0])}", hint=f"is it separated otherwise? say delimiter: {written}"
+                )
     for number, name in enumerate(names, 1):
         if not name:
             lines.refuse(f"column {number} has no name", hint="name it, or delete the column")
@@ -269,7 +276,11 @@ def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]
     found = sorted(path.relative_to(base).as_posix() for path in base.glob(rest) if _is_wanted(path, base, rest))
     if not found:
         raise JobError([place.problem(f"no file matches {quoted(pattern)}")])
-    top = base.relative_to(folder).as_posix() if base.is_relative_to(folder) else Path(os.path.relpath(base, folder)).as_posix()
+    top = (
+        base.relative_to(folder).as_posix()
+        if base.is_relative_to(folder)
+        else Path(os.path.relpath(base, folder)).as_posix()
+    )
     for below in found:
         file = PurePosixPath(top, below)
         try:

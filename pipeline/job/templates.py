@@ -90,14 +90,20 @@ def _variables(front: object, source: Source) -> dict[str, str | None]:
         raise JobError([Place(source, 2, 1).problem("front matter is a map of description and variables")])
     for key in front:
         if key in SETTINGS:
-            raise JobError([front.keys_at[key].problem(f"{quoted(key)} in front matter is not supported yet by this version")])
+            raise JobError(
+                [front.keys_at[key].problem(f"{quoted(key)} in front matter is not supported yet by this version")]
+            )
         if key not in _KEYS:
-            raise JobError([front.keys_at[key].problem(f"unknown key {quoted(key)} in front matter{meant(key, _KEYS)}")])
+            raise JobError(
+                [front.keys_at[key].problem(f"unknown key {quoted(key)} in front matter{meant(key, _KEYS)}")]
+            )
     variables = front.get("variables")
     if variables is None:
         return {}
     if not isinstance(variables, yaml12.Map):
-        raise JobError([front.at("variables").problem("'variables' is a map: name: default, or name: for one that must be given")])
+        raise JobError(
+            [front.at("variables").problem("'variables' is a map: name: default, or name: for one that must be given")]
+        )
     return {fold(name): _default(node) for name, node in variables.nodes.items()}
 
 

@@ -31,7 +31,7 @@ _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})|0o[0-7]{1,99}|0x[0-9a-fA-F]{1,99}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_BRACKET = re.compile(r"""^\s*(?:-\s+)?(?:[^\s'"#\[{][^'"#\[{]*:\s+)?(\[.*?)\s*$""")
+_BRACKET = re.compile(r"""^\s*(?:-\s+)?(?:[^\s'"#\[{][^'"#\[{]*:\s+)?(\[[^\[\]]*\].*?)\s*$""")
 
 
 class Node(NamedTuple):
@@ -78,7 +78,9 @@ def decoded(data: bytes, file: str) -> str:
     """The text of a file people write: UTF-8, with or without a byte order mark."""
     whole = Place(Source(file))
     if len(data) > MAX_BYTES:
-        raise JobError([whole.problem(f"more than {MAX_BYTES // 1_000_000} MB is no manifest", "put the rows in a CSV")])
+        raise JobError(
+            [whole.problem(f"more than {MAX_BYTES // 1_000_000} MB is no manifest", "put the rows in a CSV")]
+        )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise JobError([whole.problem("is UTF-16", "save it as UTF-8")])
     try:
@@ -141,7 +143,7 @@ class _Reader:
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> Node:
         place = self._place(event)
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, place)
+            return self._alias(str(event.anchor), place)
         self._count(1, place)
         if depth > MAX_DEPTH:
             self._refuse(place, f"nested more than {MAX_DEPTH} deep")
@@ -168,7 +170,9 @@ class _Reader:
     def _count(self, size: int, place: Place) -> None:
         self._nodes += size
         if self._nodes > MAX_NODES:
-            self._refuse(place, f"more than {MAX_NODES:,} values, aliases counted", "put the rows in a CSV or JSONL file")
+            self._refuse(
+                place, f"more than {MAX_NODES:,} values, aliases counted", "put the rows in a CSV or JSONL file"
+            )
 
     def _value(self, event: Any, place: Place, events: Iterator[Any], depth: int) -> Node:
         if isinstance(event, yaml.ScalarEvent):
@@ -244,7 +248,9 @@ def _explained(error: yaml.MarkedYAMLError, source: Source) -> Any:
     if bracket and not bracket.group(1).endswith("]"):
         where = Place(source, place.line, bracket.start(1) + 1)
         return where.problem("a text that starts with [ needs quotes", f'quote it: "{bracket.group(1)}"')
-    return place.problem(f"is not YAML: {error.problem or error.context}", _advice(str(error.problem), line, place.column))
+    return place.problem(
+        f"is not YAML: {error.problem or error.context}", _advice(str(error.problem), line, place.column)
+    )
 
 
 def _advice(problem: str, line: str, column: int) -> str:
@@ -255,6 +261,8 @@ def _advice(problem: str, line: str, column: int) -> str:
         return "a text that starts so needs quotes"
     if "mapping values" in problem:
         return "a text with ': ' in it needs quotes, or a block: key: |"
-    if "quoted scalar" in problem:
-        return "a quote is not closed"
+    if "alphabetic" in problem:
+        return f'if this is text, quote it: "{line[column - 2 :].strip()[:80]}"'
+    if "end of stream" in problem:
+        return "a quote or bracket is not closed"
     return ""

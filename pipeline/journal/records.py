@@ -62,6 +62,13 @@ class Records:
         row = self._db.execute("SELECT * FROM record WHERE job = ? AND wire_key = ?", (job, wire_key)).fetchone()
         return Record(**row) if row else None
 
+    def at_path(self, job: str, base: str) -> Record | None:
+        """The record whose files lie at a path, given without extension."""
+        row = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND path = ? AND place = 'tree' ORDER BY wanted DESC LIMIT 1", (job, base)
+        ).fetchone()
+        return Record(**row) if row else None
+
     def older(self, job: str, key: str, fingerprint: str) -> Record | None:
         """The record whose files lie in the tree under this key, for another ask."""
         row = self._db.execute(

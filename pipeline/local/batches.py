@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import catalog, files
 from .calls import Reply, page_token
-from .refusals import RefusalError, invalid
+from .refusals import RefusalError, invalid, no_such_file
 from .state import KEPT_S, fresh_id, instant
 from .validation import checked
 
@@ -62,20 +62,24 @@ def create(service: Service, call: Call, model: str) -> Reply:
         told = {"displayName": batch.get("displayName"), "fileName": file and f"files/{file['id']}", "model": model}
         state.record(db, "batches.create", name=f"batches/{batch_id}", **told, requests=total)
     service.wake()
-    return Reply(_operation(state, _found(state, batch_id)))
+    return Reply(_operation(state, _found(state, batch_id), "PENDING"))
 
 
 def get(service: Service, _call: Call, batch_id: str) -> Reply:
-    return Reply(_operation(service.state, _found(service.state, batch_id), with_inlined=True))
+    row = _found(service.state, batch_id)
+    return Reply(_operation(service.state, row, _stage(row, service.state.now()), with_inlined=True))
 
 
 def listed(service: Service, call: Call) -> Reply:
     """Newest first; the answers of inline batches are only in `get`."""
     size, below = call.page()
-    rows = service.state.rows(
+    state, now = service.state, service.state.now()
+    rows = state.rows(
         "SELECT * FROM batch WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?", below, below, size + 1
     )
-    body: dict[str, Any] = {"operations": [_operation(service.state, row) for row in rows[:size]]} if rows else {}
+    body: dict[str, Any] = (
+        {"operations": [_operation(state, row, _stage(row, now)) for row in rows[:size]]} if rows else {}
+    )
     if len(rows) > size:
         body["nextPageToken"] = page_token(rows[size - 1]["seq"])
     return Reply(body)
@@ -112,6 +116,17 @@ def delete(service: Service, _call: Call, batch_id: str) -> Reply:
     for suffix in ("in", "out"):
         (state.batches / f"{batch_id}.{suffix}").unlink(missing_ok=True)
     return Reply()
+
+
+def results(service: Service, _call: Call, file_id: str) -> Reply:
+    """The answers of a batch that has succeeded, for download."""
+    state = service.state
+    row = state.row("SELECT * FROM batch WHERE 'batch-' || id = ? AND file IS NOT NULL", file_id)
+    if row is not None and _stage(row, state.now()) == "SUCCEEDED":
+        return Reply(path=state.batches / f"{row['id']}.out")
+    if state.row("SELECT 1 FROM file WHERE id = ? AND expires_at > ?", file_id, state.now()):
+        raise invalid(f"File {file_id} was uploaded, and only generated files can be downloaded.")
+    raise no_such_file(file_id)
 
 
 def sweep(state: State) -> None:
@@ -186,9 +201,7 @@ def _elapsed(row: sqlite3.Row, now: float) -> float:
     return min(1.0, max(0.0, (now - row["starts_at"]) / span)) if span > 0 else 1.0
 
 
-def _operation(state: State, row: sqlite3.Row, *, with_inlined: bool = False) -> dict[str, Any]:
-    now = state.now()
-    stage = _stage(row, now)
+def _operation(state: State, row: sqlite3.Row, stage: str, *, with_inlined: bool = False) -> dict[str, Any]:
     name = f"batches/{row['id']}"
     ended_at = _ended_at(row, stage)
     updated_at = ended_at or (row["created_at"] if stage == "PENDING" else row["starts_at"])
@@ -201,7 +214,7 @@ def _operation(state: State, row: sqlite3.Row, *, with_inlined: bool = False) ->
         "createTime": instant(row["created_at"]),
         **({"endTime": instant(ended_at)} if ended_at else {}),
         "updateTime": instant(updated_at),
-        "batchStats": _counts(row, stage, now),
+        "batchStats": _counts(row, stage, state.now()),
         "state": f"BATCH_STATE_{stage}",
         "name": name,
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BICUBIC = Image.Resampling.BICUBIC
-_AREA = 1024 * 1024
+_AREA = 1_200_000
 """Forms are drawn at this many pixels at most and enlarged."""
 
 _PALETTES = (  # the ink of the caption, then from dark to light

@@ -1,4 +1,4 @@
-"""The File API: resumable uploads, file records, and the results of batches for download."""
+"""The File API: resumable uploads and file records. The results of batches are files too, but theirs."""
 
 from __future__ import annotations
 
@@ -85,18 +85,6 @@ def delete(service: Service, _call: Call, file_id: str) -> Reply:
         state.record(db, "files.delete", name=f"files/{file_id}", displayName=row["display_name"])
     (state.stored / row["upload"]).unlink(missing_ok=True)
     return Reply()
-
-
-def download(service: Service, _call: Call, file_id: str) -> Reply:
-    """The answers of a batch that has succeeded."""
-    row = service.state.row(
-        "SELECT * FROM batch WHERE 'batch-' || id = ? AND rendered_at IS NOT NULL AND ends_at <= ?",
-        *(file_id, service.state.now()),
-    )
-    if row is None:
-        _found(service.state, file_id)
-        raise invalid(f"File {file_id} was uploaded, and only generated files can be downloaded.")
-    return Reply(path=service.state.batches / f"{row['id']}.out")
 
 
 def stored(state: State, name: str, at: float | None = None) -> sqlite3.Row:

@@ -47,7 +47,7 @@ def draw(picture: Picture, mode: str) -> tuple[bytes, str, int, int]:
     if picture.model.mime == "image/png":
         image.save(stream, "PNG", compress_level=1)
     else:
-        image.save(stream, "JPEG", quality=75 if mode == "plain" else 88)
+        image.save(stream, "JPEG", quality=75 if mode == "plain" else 88, optimize=mode == "plain")
     return stream.getvalue(), picture.model.mime, width, height
 
 

@@ -64,8 +64,8 @@ class Press:
         while not self._stop.is_set():
             self._wake.clear()
             worked = False
-            with suppress(OSError, sqlite3.OperationalError):  # a full disk, a folder taken away: try again
-                for row in self._state.rows(_UNDRAWN):
+            for row in self._state.rows(_UNDRAWN):
+                with suppress(OSError, sqlite3.OperationalError):  # a full disk, a locked file: try again
                     worked |= not self._stop.is_set() and self._turn(row)
             if not worked:
                 self._wake.wait(_IDLE_S)
@@ -87,13 +87,14 @@ class Press:
                 self._draw(current, stream)
             except _BrokenInputError as error:
                 self._give_up(batch_id, str(error))
-            except FileNotFoundError:  # deleted under our hands
-                if self._state.row("SELECT 1 FROM batch WHERE id = ?", batch_id):
-                    raise
+            except FileNotFoundError:
+                self._give_up(batch_id, "The input of the batch is gone.")  # with the batch, if it was deleted
         return True
 
     def _draw(self, row: sqlite3.Row, stream: BinaryIO) -> None:
         order = self._order(row)
+        if self._stop.is_set():
+            return  # perhaps before all of the order was known
         done, failed, kept = _rewound(row, stream)
         stream.truncate(kept)
         stream.seek(kept)
@@ -177,16 +178,17 @@ class _BrokenInputError(Exception):
 def _starts(state: State, row: sqlite3.Row, stop: threading.Event) -> Iterator[int]:
     """Where each request of a sound input begins."""
     name = row["file"] or "the inlined requests"
-    start = 0
+    start = count = 0
     with (state.batches / f"{row['id']}.in").open("rb") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 _check_line(line, f"{name}, line {number}", keyed=bool(row["file"]))
                 yield start
+                count += 1
             start += len(line)
             if stop.is_set():
                 break
-    if start == 0:
+    if not count:
         raise _BrokenInputError(f"{name}: there are no requests in it.")
 
 

@@ -6,9 +6,11 @@ import json
 import re
 import socket
 import threading
+import time
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Route = Callable[..., Reply]
 
 _PIECE = 1 << 18
+_PARTING_S = 0.5
 _DRAINED = 64 << 20
 _KEY = re.compile(r"[A-Za-z0-9_-]{20,}")
 
@@ -50,7 +53,7 @@ def clock_advanced(service: Service, call: Call) -> Reply:
     """Put the service's clock forward."""
     body = call.json()
     seconds = body.get("advance_s") if isinstance(body, dict) else None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds):
         raise RefusalError("INVALID_ARGUMENT", 'Say how far: {"advance_s": 3600}.')
     service.state.advance(seconds)
     service.wake()
@@ -73,7 +76,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
         ("GET", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.get),
         ("POST", rf"{_V}/batches/(?P<batch_id>[^/:]+):cancel", batches.cancel),
         ("DELETE", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.delete),
-        ("GET", rf"(?:/download)?{_V}/files/(?P<file_id>[^/:]+):download", files.download),
+        ("GET", rf"(?:/download)?{_V}/files/(?P<file_id>[^/:]+):download", batches.results),
         ("GET", rf"{_V}/files", files.listed),
         ("GET", rf"{_V}/files/(?P<file_id>[^/:]+)", files.get),
         ("DELETE", rf"{_V}/files/(?P<file_id>[^/:]+)", files.delete),
@@ -110,10 +113,13 @@ class Server(ThreadingHTTPServer):
     def close(self) -> None:
         self.shutdown()
         self.server_close()
-        for connection, thread in list(self._open.items()):
+        served = list(self._open.items())
+        for connection, _ in served:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            thread.join(0.5)
+        until = time.monotonic() + _PARTING_S
+        for _, thread in served:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 class _Handler(BaseHTTPRequestHandler):

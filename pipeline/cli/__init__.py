@@ -1,0 +1,148 @@
+"""The command line: the only package that prints, reads the environment and decides exit codes.
+
+Commands are imported when they are called, so that `--help` and the offline verbs start at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline import __version__
+from pipeline.cli.options import Options
+from pipeline.cli.signals import Interrupted, listening
+from pipeline.errors import JobError, PipelineError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EVERYDAY = {
+    "init": ("starting", "Start a project: a job that works, and where things go."),
+    "validate": ("looking", "Check jobs: language, files, model limits. Nothing is sent or written."),
+    "plan": ("looking", "What a run would render, why, and what it costs."),
+    "run": ("spending", "Render what is missing, and wait for it."),
+    "status": ("looking", "Batches, counts, age and cost so far."),
+    "show": ("looking", "All that is known of an image, by key or file."),
+}
+_MORE = {
+    "submit": ("spending", "One pass: collect what is ready, send what is open, return."),
+    "collect": ("spending", "One pass that sends nothing new."),
+    "retry": ("spending", "Open failed images again, then run."),
+    "cancel": ("spending", "Cancel batches, and collect what they still deliver."),
+    "compile": ("looking", "Write the Batch API JSONL of everything a job asks for."),
+    "ls": ("looking", "List items, images, batches, models or templates."),
+    "verify": ("looking", "Compare every file with its record."),
+    "schema": ("starting", "Print the JSON Schema of jobs or records."),
+    "serve": ("starting", "Serve the local Gemini-compatible service."),
+}
+_LATER = ("proof", "cost", "clean", "doctor", "gallery", "accept", "reject", "export", "fetch")
+
+
+class _Commands(click.Group):
+    """The six everyday verbs first, the rest under "More"; each is imported when it is called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return [*_EVERYDAY, *_MORE]
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        found = _EVERYDAY.get(name) or _MORE.get(name)
+        if found:
+            command: click.Command = getattr(importlib.import_module(f"pipeline.cli.{found[0]}"), f"{name}_command")
+            return command
+        if name in _LATER:
+            raise UsageError(f"`pipeline {name}` is not there yet in version {__version__}")
+        return None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from pipeline.job.problems import meant
+
+            close = meant(args[0], [*_EVERYDAY, *_MORE])
+            raise UsageError(f"there is no verb '{args[0]}'{close}", hint="`pipeline --help` lists them")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, verbs in (("Every day", _EVERYDAY), ("More", _MORE)):
+            with formatter.section(title):
+                formatter.write_dl([(verb, text) for verb, (_module, text) in verbs.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-C", "folder", type=click.Path(file_okay=False), metavar="DIR", help="Work in DIR.")
+@click.option("--outputs", metavar="DIR", help="Where images go (outputs).")
+@click.option("--state", metavar="DIR", help="Where the journal lives (<outputs>/.pipeline).")
+@click.option("--service", type=click.Choice(["gemini", "local"]), help="Whom to ask (gemini when a key is set).")
+@click.option("--models", metavar="FILE", help="Models that add to or override the shipped registry.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on success.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How progress is written (text).")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour (auto).")
+@click.version_option(__version__, prog_name="pipeline")
+@click.pass_context
+def group(ctx: click.Context, **given: Any) -> None:
+    """Render images in bulk overnight with Gemini's image models.
+
+    A job manifest says which images should exist; `run` renders the ones that are missing. Start with
+    `pipeline init`, or try everything without a key: `pipeline --service local run JOB`.
+    """
+    ctx.obj = Options.of(given, os.environ)
+    if given["folder"]:
+        try:
+            os.chdir(given["folder"])
+        except OSError as error:
+            raise UsageError(f"-C {given['folder']}: {error.strerror}") from None
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. A bug keeps its traceback, nothing else shows one."""
+    try:
+        with listening():
+            return _run(args)
+    except Interrupted as interrupted:
+        _complain(str(interrupted), "remote batches keep running: run the same command again to go on")
+        return 128 + interrupted.number
+    except BrokenPipeError:
+        # The reader has left: what was decided stands, nobody is there to be told.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - keeps the interpreter quiet at its exit
+        return 0
+
+
+def _run(args: Sequence[str] | None) -> int:
+    try:
+        code = group.main(args=args, prog_name="pipeline", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.Abort:
+        _complain("stopped; nothing was sent", "")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except JobError as error:
+        _show_problems(error)
+        return error.exit_code
+    except PipelineError as error:
+        _complain(str(error), error.hint)
+        return error.exit_code
+
+
+def _show_problems(error: JobError) -> None:
+    from pipeline.job.problems import excerpt
+
+    for problem in error.problems:
+        click.echo(excerpt(problem), err=True)
+
+
+def _complain(message: str, hint: str) -> None:
+    from pipeline.job.problems import escaped
+
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {escaped(message)}", err=True)
+    if hint:
+        click.echo(f"hint: {escaped(hint)}", err=True)

@@ -1,0 +1,213 @@
+"""From words on the command line to jobs, journals and a service: what the commands have in common."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline import plan
+from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
+from pipeline.job import expand, language, selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pipeline.cli.options import Options
+    from pipeline.gemini.api import Api
+    from pipeline.gemini.models import Models
+    from pipeline.job.language import Job
+    from pipeline.journal import Journal, WantedRequest
+    from pipeline.outputs import Tree
+    from pipeline.plan import Plan
+
+LOCAL_KEY = "local-service-needs-no-key"
+DEFAULT_JOBS = "jobs"
+
+
+@dataclass(slots=True)
+class OpenJob:
+    """A job with its lock held, its journal open and its plan made."""
+
+    job: Job
+    journal: Journal
+    tree: Tree
+    plan: Plan
+
+
+@dataclass(slots=True)
+class Opened:
+    """The jobs of a command: those that are open, and what kept the others out."""
+
+    jobs: list[OpenJob] = field(default_factory=list)
+    locked: list[PipelineError] = field(default_factory=list)
+
+
+def load(words: Sequence[str], *, default: bool = False) -> list[Job]:
+    """The jobs that words name: every manifest is read and checked; raises one `JobError` for all of them."""
+    if not words and default:
+        words = [DEFAULT_JOBS]
+    jobs, problems = [], []
+    for path in selection.manifests(words, cwd=Path.cwd()):
+        try:
+            jobs.append(language.load(path, root=Path.cwd()))
+        except JobError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise JobError(problems)
+    check_names(jobs)
+    return jobs
+
+
+def check_names(jobs: Sequence[Job]) -> None:
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        if job.name in seen:
+            raise UsageError(
+                f"{_shown(seen[job.name])} and {_shown(job)} are both the job '{job.name}', in one outputs folder",
+                hint="give one of them another name with `job:`",
+            )
+        seen[job.name] = job
+
+
+def _shown(job: Job) -> str:
+    from pipeline.job.problems import shown
+
+    return shown(job.path)
+
+
+def warner(options: Options) -> _Warner:
+    return _Warner(options)
+
+
+class _Warner:
+    """Shows each warning of a job once."""
+
+    def __init__(self, options: Options) -> None:
+        self._quiet = options.quiet
+        self.said: list[Problem] = []
+
+    def __call__(self, problem: Problem) -> None:
+        from pipeline.job.problems import excerpt
+
+        if problem in self.said:
+            return
+        self.said.append(problem)
+        if not self._quiet:
+            click.echo(excerpt(problem, kind="warning"), err=True)
+
+
+def wanted(job: Job, options: Options, models: Models, service: str, warn: _Warner) -> Iterator[WantedRequest]:
+    """Everything a job asks for, streamed. Raises `JobError`."""
+    requests = expand.expand(job, models=models, today=options.today, warn=warn)
+    return plan.wanted(requests, models, service=service, today=options.today)
+
+
+@contextlib.contextmanager
+def opened(
+    words: Sequence[str],
+    options: Options,
+    models: Models,
+    service: str,
+    *,
+    default: bool = False,
+    reopened: frozenset[str] = frozenset(),
+    must_lock: bool = True,
+) -> Iterator[Opened]:
+    """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
+
+    A job that another run holds is left out and named in `locked`; without `must_lock` it is only looked at.
+    """
+    jobs = load(words, default=default)
+    warn = warner(options)
+    for job in jobs:
+        for problem in job.warnings:
+            warn(problem)
+    with contextlib.ExitStack() as stack:
+        found, problems = Opened(), []
+        for job in jobs:
+            try:
+                found.jobs.append(_open(stack, job, options, models, service, reopened, warn, must_lock=must_lock))
+            except LockedError as error:
+                found.locked.append(error)
+            except JobError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise JobError(problems)
+        yield found
+
+
+def _open(
+    stack: contextlib.ExitStack, job: Job, options: Options, models: Models, service: str, reopened: frozenset[str],
+    warn: _Warner, *, must_lock: bool,
+) -> OpenJob:  # fmt: skip
+    from pipeline import journal as journals
+    from pipeline.durable import Folder, locked
+    from pipeline.outputs import Tree
+
+    state = Folder(options.state).make()
+    _ignore(state)
+    try:
+        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+        is_locked = True
+    except LockedError:
+        if must_lock:
+            raise
+        is_locked = False
+    journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
+    tree = Tree(options.outputs, state.path, job.name, journal)
+    if is_locked and must_lock:
+        tree.folder.sweep()
+    compared = plan.compare(
+        journal, tree, job, wanted(job, options, models, service, warn), service=service, reopened=reopened
+    )
+    for problem in compared.problems:
+        warn(Problem(problem, 0, 0, "ignored"))
+    return OpenJob(job, journal, tree, compared)
+
+
+def _ignore(state: object) -> None:
+    """The state never belongs into git, whoever made the folder."""
+    from pipeline.durable import Folder
+
+    assert isinstance(state, Folder)
+    if state.status(".gitignore") is None:
+        with state.replacing(".gitignore") as stream:
+            stream.write(b"*\n")
+
+
+@contextlib.contextmanager
+def service(options: Options, say: object) -> Iterator[Api]:
+    """Connect to the service that was chosen, starting the local one where that is it."""
+    from pipeline.gemini.api import DEFAULT_URL, Api, Secret
+
+    assert callable(say)
+    with contextlib.ExitStack() as stack:
+        if options.service == "local":
+            from pipeline import local
+
+            latency = options.seconds("PIPELINE_LOCAL_LATENCY", "2s")
+            pictures = options.environment.get("PIPELINE_LOCAL_PICTURES") or "drawn"
+            url = stack.enter_context(
+                local.serving(options.outputs / ".local-service", latency_s=latency, pictures=pictures)
+            )
+            api = Api(Secret(LOCAL_KEY), url)
+        else:
+            if options.environment.get("GOOGLE_GENAI_USE_VERTEXAI"):
+                say("GOOGLE_GENAI_USE_VERTEXAI is ignored: only the Gemini API with a key is spoken here")
+            url = options.environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_URL
+            if url != DEFAULT_URL:
+                say(f"service: {url} (GOOGLE_GEMINI_BASE_URL)")
+            api = Api(Secret(options.key()), url)
+        stack.callback(api.close)
+        yield api
+
+
+def chosen_service(options: Options) -> str:
+    """`gemini` or `local`: as told, else gemini when there is a key; raises `UsageError` naming both ways out."""
+    if options.service is None:
+        options.key()
+    return options.service or "gemini"

@@ -1,0 +1,136 @@
+"""What people see while something runs: one calm line in a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.job.problems import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.live import Live
+
+    from pipeline.cli.options import Options
+
+MICRO = 1_000_000
+_HEARTBEAT_S = 3600.0
+
+
+def usd(micro: int | None) -> str:
+    """Millionths of a USD for people: $0.0168, $12.34, and `?` for an unknown price."""
+    if micro is None:
+        return "?"
+    amount = Decimal(micro) / MICRO
+    return f"${amount:.2f}" if amount >= 1 or not micro else f"${amount:.4f}"
+
+
+def age(seconds: float) -> str:
+    """A duration in its two largest units: 4m 10s, 3h 05m, 2d 4h."""
+    seconds = max(0, int(seconds))
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days}d {hours}h"
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {seconds % 60:02}s" if minutes else f"{seconds}s"
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number:,} {word if number == 1 else f'{word}es' if word.endswith('tch') else f'{word}s'}"
+
+
+_SENTENCES = {
+    "adopted": "found {remote} at the service, which this journal did not know as created",
+    "uncertain": "a create has an unknown fate: looked for it at the service, not seen yet; believed lost after {wait_s:.0f} s",
+    "lost": "a create never reached the service; its images are sent again",
+    "doubled": "one create made a second batch, {remote}: it was asked to cancel it",
+    "sent": "sent {remote}: {requests} images, {model}",
+    "ended": "{remote} {state} after {age}",
+    "stuck": "{remote} is {state} for {age}: longer than `batch.deadline`; it is waited for",
+    "fetched": "{remote}: its answer is here",
+    "late": "{remote}: its answer is not there yet ({why})",
+    "held": "{remote}: {why}; a person must look at it, nothing is sent again",
+    "unpacked": "{remote}: {outcome}",
+    "rate": "the service wants fewer batches ({why}); waiting",
+    "unknown": "a create got no clear answer ({why}); its fate is found out before anything is sent again",
+    "trouble": "{why}; trying again",
+}
+_DETAIL = frozenset({"fetched"})
+
+
+class Screen:
+    """Tells what happens; on stderr, so that stdout is the answer."""
+
+    def __init__(self, options: Options, *, several: bool = False) -> None:
+        self._options, self._several = options, several
+        self._is_terminal = sys.stderr.isatty()
+        self._live: Live | None = None
+        self._beat = time.monotonic()
+        self._line = ""
+
+    def say(self, text: str) -> None:
+        """A line of conversation."""
+        if self._options.quiet:
+            return
+        if self._options.json_log:
+            self._write_json("note", {"text": text})
+        else:
+            self._write(escaped(text))
+
+    def tell(self, kind: str, **details: Any) -> None:
+        """Something happened; the reconciler's words."""
+        if self._options.quiet or (kind in _DETAIL and not self._options.verbose and not self._options.json_log):
+            return
+        if "tally" in details:
+            tally = details.pop("tally")
+            details["counts"] = tally.counts
+            details["outcome"] = ", ".join(f"{count} {word}" for word, count in sorted(tally.counts.items())) or "empty"
+        if self._options.json_log:
+            self._write_json(kind, details)
+            return
+        details["age"] = age(details.get("age_s", 0))
+        where = f"{details.get('job')}: " if self._several and details.get("job") else ""
+        self._write(escaped(where + _SENTENCES[kind].format(**details)))
+
+    def _write_json(self, kind: str, details: dict[str, Any]) -> None:
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._write(json.dumps({"at": at, "event": kind, **details}, default=str))
+
+    def _write(self, text: str) -> None:
+        self._beat = time.monotonic()
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[None]:
+        """Keep one line at the bottom of a terminal for the block."""
+        if not self._is_terminal or self._options.quiet or self._options.json_log:
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True, no_color=self._options.color == "never" or None)
+        with Live("", console=console, refresh_per_second=4, transient=True) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def show(self, line: str) -> None:
+        """Change the one line; elsewhere, say it once an hour."""
+        if self._live is not None:
+            self._live.update(line)
+        elif time.monotonic() - self._beat > _HEARTBEAT_S:
+            self.say(line)

@@ -1,0 +1,410 @@
+"""The commands that send: run, submit, collect, retry, cancel. All of them are the same pass, with other limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli import opening
+from pipeline.cli.options import Options, duration
+from pipeline.cli.screen import MICRO, Screen, age, plural, usd
+from pipeline.cli.signals import shielded
+from pipeline.cli.tables import plan_table
+from pipeline.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pipeline.cli.opening import OpenJob
+    from pipeline.gemini.models import Models
+    from pipeline.reconcile import Progress, Run, Work
+
+_FREE_HAND = MICRO  # $1: below this nobody is asked
+_FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
+_SKIPPABLE = (*_FAILURES, "skipped", "held")
+_CANCEL_WAIT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one call of run, submit, collect or retry may do."""
+
+    sends: bool
+    wait_s: float
+    poll_s: float | None
+    max_cost: int | None = None
+    yes: bool = False
+    fail_if_pending: bool = False
+    reopened: frozenset[str] = frozenset()
+    waits: bool = True
+
+
+def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is no amount in USD") from None
+    if not amount.is_finite() or amount < 0:
+        raise click.BadParameter(f"{text!r} is no amount in USD")
+    return int(amount * MICRO)
+
+
+def _seconds(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else duration(text, f"--{param.name}")
+
+
+_jobs = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_max_cost = click.option("--max-cost", callback=_money, metavar="USD", help="Most that this call may commit.")
+_wait = click.option("--wait", default="24h", callback=_seconds, metavar="TIME", help="How long to wait (24h).")
+_poll = click.option("--poll", callback=_seconds, metavar="TIME", help="First pause between two looks (60s).")
+_pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while anything is pending.")
+
+
+@click.command("run")
+@_jobs
+@_wait
+@_poll
+@_max_cost
+@_yes
+@click.pass_obj
+def run_command(options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool) -> int:  # noqa: FBT001
+    """Render what is missing, and wait for it. Interrupted or killed, the same command goes on."""
+    return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
+
+
+@click.command("submit")
+@_jobs
+@_max_cost
+@_yes
+@_pending
+@click.pass_obj
+def submit_command(options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool) -> int:  # noqa: FBT001
+    """One pass: collect what is ready, send what is open, return at once."""
+    call = _Call(sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False)
+    return _work(options, jobs, call)
+
+
+@click.command("collect")
+@click.argument("jobs", nargs=-1, metavar="[JOB…]")
+@_pending
+@click.pass_obj
+def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:  # noqa: FBT001
+    """One pass that sends nothing new."""
+    call = _Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
+    return _work(options, jobs or [opening.DEFAULT_JOBS], call)
+
+
+def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozenset[str]:
+    words = frozenset(word.strip() for word in text.split(",") if word.strip())
+    if unknown := words - set(_SKIPPABLE):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: it is a list of {', '.join(_SKIPPABLE)}")
+    return words
+
+
+@click.command("retry")
+@_jobs
+@click.option("--only", default=",".join(_SKIPPABLE), callback=_statuses, metavar="STATUS,…", help="Only these (all that failed).")
+@_wait
+@_poll
+@_max_cost
+@_yes
+@click.pass_obj
+def retry_command(options: Options, jobs: Sequence[str], only: frozenset[str], wait: float, poll: float | None, max_cost: int | None, yes: bool) -> int:  # noqa: E501, FBT001, PLR0913
+    """Open failed images again, whatever their attempts, then go on as `run`."""
+    return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
+
+
+@click.command("cancel")
+@_jobs
+@_yes
+@click.pass_obj
+def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:  # noqa: FBT001
+    """Cancel batches, and collect what they still deliver. A running batch may end SUCCEEDED, and billed."""
+    call = _Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
+
+    def cancel(run: Run, works: list[Work]) -> None:
+        live = [(w, batch) for w in works for batch in w.journal.batches.of(w.job.name, "live")]
+        if not live:
+            return
+        _confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
+        for work, batch in live:
+            if batch.remote:
+                run.api.cancel(batch.remote)
+                with work.journal.transaction():
+                    work.journal.note(batch.job, "cancel", batch=batch.name)
+
+    return _work(options, jobs, call, before=cancel)
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RefusedError("this needs a confirmation, and there is no terminal to ask at", hint="say --yes")
+    click.confirm(question, abort=True, err=True)
+
+
+# ------------------------------------------------------------------------------------------- one call
+
+
+def _work(
+    options: Options, words: Sequence[str], call: _Call, before: Callable[[Run, list[Work]], None] | None = None
+) -> int:
+    from pipeline import reconcile
+
+    options = replace(options, service=opening.chosen_service(options))
+    service = str(options.service)
+    screen = Screen(options, several=len(words) > 1)
+    models = options.models()
+    started = time.time()
+    with opening.opened(words, options, models, service, reopened=call.reopened) as opened:
+        if not opened.jobs:
+            raise opened.locked[0]
+        if call.sends:
+            _gate(options, opened.jobs, call, service, models)
+        works = [_as_work(job, options, call, service) for job in opened.jobs]
+        if call.sends:
+            for work in works:
+                if call.reopened:
+                    with work.journal.transaction():
+                        work.journal.records.reopen(work.job.name, call.reopened)
+                reconcile.apply(work, service)
+        code = 0
+        try:
+            with opening.service(options, screen.say) as api, _pixels() as pixels:
+                run = _run(options, api, models, service, screen, pixels)
+                if before:
+                    before(run, works)
+                last = _passes(run, works, call, screen, started)
+                code = _code(works, last, call)
+        finally:
+            for work in works:
+                reconcile.finish(work)
+        for work, step in zip(works, last, strict=True):
+            _conclude(work, step, options, service, screen, code, started)
+    return code or (opened.locked[0].exit_code if opened.locked else 0)
+
+
+def _pixels() -> Any:
+    from pipeline.pixels import PixelChecks
+
+    return PixelChecks()
+
+
+def _as_work(job: OpenJob, options: Options, call: _Call, service: str) -> Work:
+    from pipeline.reconcile import Work
+
+    budget = None
+    if service == "gemini":  # what the local service does costs nothing
+        limits = [call.max_cost, None if job.job.budget is None else int(job.job.budget * MICRO)]
+        budget = min((limit for limit in limits if limit is not None), default=None)
+    return Work(job.job, job.journal, job.tree, options.state.resolve(), budget, sends=call.sends)
+
+
+def _run(options: Options, api: Any, models: Models, service: str, screen: Screen, pixels: Any) -> Run:
+    from pipeline.reconcile import Run
+
+    return Run(
+        api=api,
+        models=models,
+        service=service,
+        state=options.state.resolve(),
+        clock=time,  # type: ignore[arg-type]  # the module is a clock
+        today=options.today,
+        concurrent=options.count("PIPELINE_CONCURRENT", 50),
+        settle_s=options.seconds("PIPELINE_SETTLE", "15m"),
+        tell=screen.tell,
+        shielded=shielded,
+        pixels=pixels,
+    )
+
+
+def _passes(run: Run, works: list[Work], call: _Call, screen: Screen, started: float) -> list[Progress]:
+    from pipeline.reconcile import passes
+
+    poll = call.poll_s if call.poll_s is not None else (60.0 if run.service == "gemini" else 0.5)
+    last: list[Progress] = []
+    with screen.progress():
+        screen.show("looking at the service …")
+        for last in passes(run, works, wait_s=call.wait_s, poll_s=poll):
+            screen.show(_line(works, last, run.service, started))
+    return last
+
+
+def _line(works: list[Work], steps: Sequence[Progress], service: str, started: float) -> str:
+    counts: dict[str, int] = {}
+    for step in steps:
+        for word, count in step.counts.items():
+            counts[word] = counts.get(word, 0) + count
+    spent = sum(work.journal.batches.spent(work.job.name, service) for work in works)
+    parts = [
+        f"{counts.get('done', 0):,} of {plural(sum(counts.values()), 'image')}",
+        plural(sum(counts.get(word, 0) for word in _FAILURES), "problem"),
+        f"{plural(sum(step.live for step in steps), 'batch')} at work",
+        age(time.time() - started),
+        f"{'would cost ' if service == 'local' else ''}{usd(spent)}",
+    ]
+    return " · ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------- the money
+
+
+def _gate(options: Options, jobs: list[OpenJob], call: _Call, service: str, models: Models) -> None:
+    """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
+    for opened in jobs:
+        _refuse_drastic(opened, yes=call.yes)
+        if service == "local" and opened.journal.records.images(opened.job.name):
+            raise RefusedError(
+                f"outputs of the job '{opened.job.name}' hold images that were paid for; the local service would mix in its own",
+                hint="rehearse elsewhere: --outputs outputs/rehearsal",
+            )
+    if service == "local":
+        return
+    for opened in jobs:
+        _refuse_over_budget(opened, call)
+    total = sum(opened.plan.cost for opened in jobs)
+    unpriced = sum(opened.plan.unpriced for opened in jobs)
+    if call.max_cost is not None and total > call.max_cost:
+        raise RefusedError(
+            f"this would cost {usd(total)}, and --max-cost is {usd(call.max_cost)}; nothing was sent",
+            hint="raise --max-cost, or render less",
+        )
+    if total <= _FREE_HAND and not unpriced:
+        return
+    _ask(options, jobs, call, total, unpriced, models)
+
+
+def _ask(options: Options, jobs: list[OpenJob], call: _Call, total: int, unpriced: int, models: Models) -> None:
+    bounded = call.max_cost is not None or all(opened.job.budget is not None for opened in jobs)
+    if call.yes:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        for opened in jobs:
+            click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
+        click.confirm(f"Send this for about {usd(total)}?", abort=True, err=True)
+    elif not bounded:
+        price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
+        raise RefusedError(
+            f"this would cost {price}, and nobody is there to be asked; nothing was sent",
+            hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
+        )
+
+
+def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
+    plan = opened.plan
+    if plan.is_drastic and not yes:
+        raise RefusedError(
+            f"the job '{plan.job}' no longer asks for {plural(plan.gone_now, 'done image')} worth {usd(plan.gone_value)}: "
+            f"{plan.wanted:,} requests now, {plan.asked_before:,} in the last run; nothing was sent",
+            hint="is the catalog whole? if it is meant so, say --yes",
+        )
+
+
+def _refuse_over_budget(opened: OpenJob, call: _Call) -> None:
+    plan, budget = opened.plan, opened.job.budget
+    limit = None if budget is None else int(budget * MICRO)
+    if plan.unpriced and (limit is not None or call.max_cost is not None):
+        raise RefusedError(
+            f"{plan.unpriced} images of the job '{plan.job}' have no known price, and an unknown price fits no budget",
+            hint="name a model of `pipeline ls models`, or add its price with --models FILE",
+        )
+    if limit is not None and plan.cost > limit:
+        raise RefusedError(
+            f"the job '{plan.job}' would cost {usd(plan.cost)}, and its budget is {usd(limit)}; nothing was sent",
+            hint="raise `budget`, or render less",
+        )
+
+
+# ------------------------------------------------------------------------------------------- the end
+
+
+def _code(works: list[Work], steps: Sequence[Progress], call: _Call) -> int:
+    """The exit code of a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
+    if any(step.held or step.counts.get("held") for step in steps):
+        return 6
+    if any(work.skipped or step.counts.get("skipped") for work, step in zip(works, steps, strict=True)):
+        return 5
+    unfinished = any(not step.is_finished for step in steps)
+    if unfinished and (call.waits or call.fail_if_pending):
+        return 4
+    failed = any(step.counts.get(word) for step in steps for word in _FAILURES)
+    return 3 if failed and not unfinished else 0
+
+
+def _conclude(
+    work: Work, step: Progress, options: Options, service: str, screen: Screen, code: int, started: float
+) -> None:  # fmt: skip
+    from pipeline.durable import Folder
+    from pipeline.record import timestamp
+
+    job, now = work.job.name, time.time()
+    spent = work.journal.batches.spent(job, service)
+    result = {
+        "schema_version": 1,
+        "job": job,
+        "service": service,
+        "started": timestamp(started),
+        "ended": timestamp(now),
+        "exit_code": code,
+        "counts": step.counts,
+        "open": step.to_send,
+        "batches": step.live,
+        "cost": {"amount": str(Decimal(spent) / MICRO), "currency": "USD"},
+    }
+    folder = Folder(options.state)
+    text = json.dumps(result, indent=1).encode() + b"\n"
+    stamp = timestamp(now).replace(":", "")
+    for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
+        with folder.replacing(name) as stream:
+            stream.write(text)
+    _tell_end(work, step, options, service, screen, spent, code)
+
+
+def _tell_end(
+    work: Work, step: Progress, options: Options, service: str, screen: Screen, spent: int, code: int
+) -> None:
+    job = work.job.name
+    words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
+    money = f"would cost {usd(spent)}" if service == "local" else f"{usd(spent)} so far"
+    if code == 0 or not options.quiet:
+        screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
+    hint = _hint(job, step)
+    if hint:
+        if options.quiet and code:
+            click.echo(f"{job}: {words}; {hint}", err=True)
+        else:
+            screen.say(f"hint: {hint}")
+
+
+def _order(entry: tuple[str, int]) -> tuple[bool, str]:
+    return (entry[0] != "done", entry[0])
+
+
+def _hint(job: str, step: Progress) -> str:
+    if step.counts.get("held"):
+        return f"a person must decide about money: `pipeline ls items --job {job} --status held`, then `pipeline retry`"
+    if step.live or step.to_send:
+        return "batches are at work: `pipeline collect` or the same command again fetches what is ready"
+    failed = [word for word in _FAILURES if step.counts.get(word)]
+    if failed:
+        return f"`pipeline ls items --job {job} --status {','.join(failed)}` says why; `pipeline retry` asks again"
+    if step.counts.get("skipped"):
+        return "some did not fit the budget: raise it and run again"
+    return ""
+
+
+def _shown(path: Any) -> str:
+    return os.path.relpath(path)
+
+

@@ -1,0 +1,77 @@
+"""Tables for people: the plan, the status, lists. Plain text, so that a pipe reads the same as a terminal."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from pipeline.cli.screen import MICRO, plural, usd
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from pipeline.gemini.models import Models
+    from pipeline.plan import Plan
+
+_SAID = {
+    "new": "new",
+    "changed": "changed",
+    "done": "done",
+    "pending": "on their way",
+    "moved": "moved (free)",
+    "edited": "edited by somebody (left alone)",
+    "failed": "failed before (not asked again)",
+    "gone": "no longer asked for (kept)",
+}
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Rows as aligned columns, two spaces apart; the columns in `right` end at the same place."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def plan_table(plan: Plan, models: Models, today: date, service: str) -> str:
+    """What a run would render, for somebody who pays for it."""
+    states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
+    lines = [f"{plan.job}: {', '.join(states) or 'nothing asked for'}"]
+    if not plan.requests:
+        return "\n".join([*lines, "  nothing to buy"])
+    rows = [("", "images", "model", "aspect", "size", "each", "total")]
+    for total in plan.totals:
+        settings = json.loads(total.settings)
+        each = total.cost // total.requests if not total.unpriced else None
+        cost = None if total.unpriced else total.cost
+        rows.append(
+            ("", f"{total.requests:,}", total.model_id, settings["aspect"], settings["size"], usd(each), usd(cost))
+        )
+    rows.append(("", f"{plan.requests:,}", "together", "", "", "", usd(None if plan.unpriced else plan.cost)))
+    lines.append(columns(rows, right=(1, 5, 6)))
+    lines.append(_small_print(plan, models, today, service))
+    return "\n".join(lines)
+
+
+def _small_print(plan: Plan, models: Models, today: date, service: str) -> str:
+    words = "on the local service this costs nothing; " if service == "local" else ""
+    priced = [models.find(total.model_id) for total in plan.totals]
+    prices = [price for model in priced if model and (price := model.price(today))]
+    since = max((price.since.isoformat() for price in prices), default="unknown")
+    inferred = ", partly inferred" if any(price.inferred for price in prices) else ""
+    return (
+        f"  {plural(plan.batches, 'batch')}; {words}batch prices of {since}{inferred}, USD, "
+        f"at most {usd(plan.upper_bound)} without retries"
+    )
+
+
+def amount(micro: int | None) -> str | None:
+    """Millionths of a USD as the decimal text of JSON documents."""
+    return None if micro is None else format((Decimal(micro) / MICRO).normalize(), "f")

@@ -1,0 +1,78 @@
+"""Jobs written by a test, and a registry of two models that stays as it is."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from pipeline.errors import JobError
+from pipeline.job.expand import expand
+from pipeline.job.language import load
+
+TODAY = date(2026, 11, 22)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
+JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 40
+WEBP = b"RIFF\x20\0\0\0WEBPVP8 " + b"\0" * 40
+HEIC = b"\0\0\0\x18ftypheic" + b"\0" * 40
+
+
+@dataclass(frozen=True)
+class FakeModel:
+    id: str
+    aspects: tuple[str, ...] = ("1:1", "4:5", "16:9")
+    sizes: tuple[str, ...] = ("1K", "2K", "4K")
+    formats: frozenset[str] = frozenset({"image/png", "image/jpeg", "image/webp"})
+    max_references: int = 4
+    advised_references: int | None = 2
+    shutdown: date | None = None
+    successor: str | None = None
+
+
+class FakeModels:
+    rows = {
+        "flash": FakeModel("picture-2"),
+        "picture-2": FakeModel("picture-2"),
+        "old": FakeModel("picture-1", shutdown=date(2026, 1, 1), successor="picture-2"),
+    }
+
+    def find(self, word):
+        return self.rows.get(word)
+
+    def words(self):
+        return list(self.rows)
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else textwrap.dedent(content).encode())
+    return path
+
+
+def loaded(folder: Path, text: str | bytes, name: str = "job.yaml"):
+    return load(write(folder, name, text), root=folder)
+
+
+def expanded(folder: Path, text: str | bytes, *, warnings: list | None = None, name: str = "job.yaml"):
+    """The requests of a manifest; the messages of its warnings are added to `warnings`."""
+    said = [] if warnings is None else warnings
+    job = loaded(folder, text, name)
+    said.extend(problem.message for problem in job.warnings)
+    return list(expand(job, models=FakeModels(), today=TODAY, warn=lambda problem: said.append(problem.message)))
+
+
+def complaints(folder: Path, text: str | bytes, name: str = "job.yaml") -> list[str]:
+    """What is wrong with a manifest: each problem as `line:column: message`, with its hint."""
+    try:
+        expanded(folder, text, name=name)
+    except JobError as error:
+        return [_line(problem, name) for problem in error.problems]
+    return []
+
+
+def _line(problem, name):
+    file = "" if problem.file.endswith(name) else f"{Path(problem.file).name}:"
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"{file}{problem.line}:{problem.column}: {problem.message}{hint}"

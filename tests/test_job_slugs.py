@@ -1,0 +1,66 @@
+"""Segments of paths."""
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.job.slugs import MAX_SEGMENT, slug
+
+
+@pytest.mark.parametrize(
+    ("text", "segment"),
+    [
+        ("mug-01", "mug-01"),
+        ("Blue Enamel Mug", "blue-enamel-mug"),
+        ("16:9", "16x9"),
+        ("1.50", "1-50"),
+        ("a_b", "a-b"),
+        ("  .hidden ", "hidden"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("-rf", "rf"),
+        ("Crème Brûlée", "creme-brulee"),
+        ("Smørrebrød", "smorrebrod"),
+        ("Straße", "strasse"),
+        ("ﬁne", "fine"),
+        ("<script>", "script"),
+        ("=1+1", "1-1"),
+    ],
+)
+def test_a_text_becomes_a_segment(text, segment):
+    assert slug(text) == segment
+
+
+@pytest.mark.parametrize("name", ["con", "CON", "prn", "aux", "nul", "com1", "LPT9"])
+def test_names_reserved_on_windows_die(name):
+    assert re.fullmatch(f"{name.lower()}-[0-9a-f]{{8}}", slug(name))
+
+
+@pytest.mark.parametrize(("one", "other"), [("茶", "水"), ("茶-1", "水-1"), ("🦊", "🐻"), ("...", "---"), ("Ж", "Я")])
+def test_texts_that_cannot_be_spelled_stay_apart(one, other):
+    assert slug(one) != slug(other)
+
+
+def test_a_long_text_keeps_71_bytes_and_its_hash():
+    one, other = slug("a" * 300), slug("a" * 301)
+    assert re.fullmatch("a{71}-[0-9a-f]{8}", one)
+    assert one != other
+
+
+@given(st.text(min_size=1))
+def test_a_segment_is_safe_everywhere(text):
+    segment = slug(text)
+    assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", segment)
+    assert len(segment) <= MAX_SEGMENT
+
+
+@given(st.text(min_size=1))
+def test_unicode_forms_of_one_text_make_one_segment(text):
+    assert slug(unicodedata.normalize("NFC", text)) == slug(unicodedata.normalize("NFD", text))
+
+
+@given(st.from_regex("[a-z0-9]+(-[a-z0-9]+)*", fullmatch=True).filter(lambda text: len(text) <= MAX_SEGMENT))
+def test_a_segment_stays_itself_unless_reserved(text):
+    assert slug(text) == text or slug(text).startswith(text)
