@@ -86,7 +86,9 @@ class Filling:
         return True
 
 
-def write(folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models) -> tuple[BatchFile, list[Record]]:
+def write(
+    folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models
+) -> tuple[BatchFile, list[Record]]:
     """Write the first of these records, as many as fit into one batch, as a request file; return both.
 
     The records are of one model. The file is complete on disk when this returns.
@@ -145,7 +147,9 @@ class _Writer:
     def closed(self) -> BatchFile:
         self.context.__exit__(None, None, None)
         filling = self.filling
-        return BatchFile(self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24])
+        return BatchFile(
+            self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24]
+        )
 
 
 def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:

@@ -14,13 +14,14 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from pipeline import crash
 from pipeline.errors import LocalError, LockedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from types import TracebackType
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,7 +110,7 @@ class Folder:
                 return None
             raise LocalError(f"cannot look at {self.path / relative}: {error.strerror}") from error
 
-    def opened(self, relative: str) -> IO[bytes]:
+    def opened(self, relative: str) -> BinaryIO:
         """Open a regular file for reading; raises `FileNotFoundError` when there is none."""
         with self._parent(relative) as (parent, name):
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
@@ -122,7 +123,7 @@ class Folder:
         """The sha256 of a regular file in hex; `None` when there is none."""
         try:
             with self.opened(relative) as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
+                return hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
         except OSError:
             return None
 

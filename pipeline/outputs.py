@@ -203,7 +203,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _write_table(journal: Journal, job: str, stream: io.BufferedIOBase | Any) -> None:
+def _write_table(journal: Journal, job: str, stream: Any) -> None:
     names: dict[str, None] = {}
     for line in journal.records.published(job):
         names.update(dict.fromkeys(json.loads(line)["vars"] or {}))

@@ -130,7 +130,8 @@ def _summed(journal: Journal, job: Job, wanted: int, asked_before: int, problems
 
 def _batches(totals: Iterable[Total], job: Job) -> int:
     """How many batches these make, a batch holding one model's requests within the job's limits."""
-    limits, models = job.batch, {}
+    limits = job.batch
+    models: dict[str, list[int]] = {}
     for total in totals:
         sums = models.setdefault(total.model_id, [0, 0, 0])
         for place, value in enumerate((total.requests, total.answer_bytes, total.input_bytes)):

@@ -70,7 +70,10 @@ def wire_key(key: str, fingerprint: str) -> str:
 
 def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The record `old` under the key, item and values that the same ask has now."""
-    return {**old, **{name: new[name] for name in ("key", "item", "id", "sample", "turn", "template", "vars", "inputs")}}
+    return {
+        **old,
+        **{name: new[name] for name in ("key", "item", "id", "sample", "turn", "template", "vars", "inputs")},
+    }
 
 
 def dumps(record: Mapping[str, Any]) -> str:

@@ -105,7 +105,12 @@ class Unpacking:
                 known = self._journal.records.get(self._batch.job, key, fingerprint)
                 if known is None or known.batch != self._batch.id or known.status != "pending":
                     continue
-                told = {**json.loads(known.line), "status": status, "reason": reason, "at": record.timestamp(self._now())}
+                told = {
+                    **json.loads(known.line),
+                    "status": status,
+                    "reason": reason,
+                    "at": record.timestamp(self._now()),
+                }
                 self._journal.records.change(
                     known,
                     status=status,
@@ -259,7 +264,9 @@ class Unpacking:
         return images.size_problem(picture, pixels, aspect, self._checks.aspect_tolerance)
 
     def _quarantine(self, known: Record, number: int, data: bytes) -> None:
-        with self._tree.quarantine.replacing(f"{known.wire_key.replace('~', '-')}-{known.attempts}-{number}.bin") as stream:
+        with self._tree.quarantine.replacing(
+            f"{known.wire_key.replace('~', '-')}-{known.attempts}-{number}.bin"
+        ) as stream:
             stream.write(data)
 
     def _cost(self, known: Record, answer: wire.Answer) -> Decimal | None:

@@ -37,7 +37,9 @@ def verify(outputs: Path, job: str) -> dict[str, Any]:
                 found["ok"] += 1
             else:
                 found["broken"].append(path)
-    found["stray"] = [path for path in _files(folder.path) if path not in known and not path.startswith(("gallery/", "proof/"))]
+    found["stray"] = [
+        path for path in _files(folder.path) if path not in known and not path.startswith(("gallery/", "proof/"))
+    ]
     for word in ("missing", "edited", "broken", "stray"):
         found[word].sort()
     return found

@@ -96,7 +96,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param("prompt: x\nbudget: -1", "2:9: 'budget' is at least 0, not '-1'", id="negative"),
         pytest.param("prompt: x\nmodel: a?key=b", "2:8: 'model' is a model's alias or id", id="model"),
         pytest.param("prompt: x\nmodel: ../x", "2:8: 'model' is a model's alias or id", id="model path"),
-        pytest.param("prompt: x\nretry: {on: [done]}", "2:13: 'retry.on[1]' is failed, no_image", id="outcome"),
+        pytest.param("prompt: x\nretry: {on: [done]}", "2:14: 'retry.on[1]' is failed, no_image", id="outcome"),
         pytest.param("prompt: x\nbatch: {deadline: 24}", "'batch.deadline' is a duration such as 90m", id="duration"),
         pytest.param("prompt: x\nimages: a.png", "2:9: 'images' is a list, not a text", id="one image"),
         pytest.param("prompt: x\nmatrix: {aspect: []}", "2:18: 'matrix.aspect' is an empty list", id="empty axis"),

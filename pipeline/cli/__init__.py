@@ -83,7 +83,7 @@ class _Commands(click.Group):
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour (auto).")
 @click.version_option(__version__, prog_name="pipeline")
 @click.pass_context
-def group(ctx: click.Context, **given: Any) -> None:
+def group(ctx: click.Context, /, **given: Any) -> None:
     """Render images in bulk overnight with Gemini's image models.
 
     A job manifest says which images should exist; `run` renders the ones that are missing. Start with

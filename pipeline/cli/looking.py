@@ -66,7 +66,9 @@ def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], for
     from pipeline.job.problems import excerpt
 
     if form == "json":
-        _print_json({"errors": [_problem(entry) for entry in errors], "warnings": [_problem(entry) for entry in warnings]})
+        _print_json(
+            {"errors": [_problem(entry) for entry in errors], "warnings": [_problem(entry) for entry in warnings]}
+        )
         return
     for kind, problems in (("error", errors), ("warning", warnings)):
         for problem in problems:
@@ -286,7 +288,8 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
         money = f"{'would cost ' if one.get('service') == 'local' else ''}${one['cost']['amount']}"
         lines.append(f"{one['job']}: {words} · {one['open']:,} to send · {money}")
         rows = [
-            ("", batch["name"], batch["state"], f"{batch['requests']:,}", age(batch["age_s"])) for batch in one["batches"]
+            ("", batch["name"], batch["state"], f"{batch['requests']:,}", age(batch["age_s"]))
+            for batch in one["batches"]
         ]
         if rows:
             lines.append(columns(rows, right=(3, 4)))
@@ -417,7 +420,9 @@ def _template_files() -> list[Path]:
 @_json
 @click.option("-0", "zero", is_flag=True, help="End each name with NUL, and print nothing else.")
 @click.pass_obj
-def ls_command(options: Options, what: str, only_job: str | None, statuses: str | None, as_json: bool, zero: bool) -> int:  # noqa: FBT001, PLR0913
+def ls_command(
+    options: Options, what: str, only_job: str | None, statuses: str | None, as_json: bool, zero: bool
+) -> int:  # noqa: FBT001, PLR0913
     """List items, images, batches, models or templates."""
     words = frozenset(statuses.split(",")) if statuses else None
     rows = {"models": _models, "templates": _templates}.get(what, _recorded)(options, what, only_job, words)
@@ -435,7 +440,9 @@ def ls_command(options: Options, what: str, only_job: str | None, statuses: str 
     return 0
 
 
-def _recorded(options: Options, what: str, only_job: str | None, statuses: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+def _recorded(
+    options: Options, what: str, only_job: str | None, statuses: frozenset[str] | None
+) -> Iterator[dict[str, Any]]:
     with _journal(options) as journal:
         for job in journal.jobs():
             if only_job in {None, job}:
@@ -461,7 +468,9 @@ def _of_job(
                 yield {"path": str(options.outputs / job / file["path"]), "key": told["key"], "sha256": file["sha256"]}
 
 
-def _models(options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+def _models(
+    options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None
+) -> Iterator[dict[str, Any]]:
     today = options.today
     for model in options.models():
         price = model.price(today)
@@ -471,12 +480,16 @@ def _models(options: Options, _what: str, _job: str | None, _statuses: frozenset
             "aliases": " ".join(model.aliases) or "–",
             "sizes": " ".join(model.sizes) or "–",
             "aspects": len(model.aspects),
-            "batch_1K": str(price.batch_image * model.tokens("1K") / 1_000_000) if price and "1K" in model.sizes else "?",
+            "batch_1K": str(price.batch_image * model.tokens("1K") / 1_000_000)
+            if price and "1K" in model.sizes
+            else "?",
             "state": f"shut down {model.shutdown}, use {model.successor}" if gone else model.good_for,
         }
 
 
-def _templates(_options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+def _templates(
+    _options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None
+) -> Iterator[dict[str, Any]]:
     for path in _template_files():
         yield {"name": path.stem, "path": str(path)}
 

@@ -50,7 +50,8 @@ def load(words: Sequence[str], *, default: bool = False) -> list[Job]:
     """The jobs that words name: every manifest is read and checked; raises one `JobError` for all of them."""
     if not words and default:
         words = [DEFAULT_JOBS]
-    jobs, problems = [], []
+    jobs: list[Job] = []
+    problems: list[Problem] = []
     for path in selection.manifests(words, cwd=Path.cwd()):
         try:
             jobs.append(language.load(path, root=Path.cwd()))
@@ -127,7 +128,8 @@ def opened(
         for problem in job.warnings:
             warn(problem)
     with contextlib.ExitStack() as stack:
-        found, problems = Opened(), []
+        found = Opened()
+        problems: list[Problem] = []
         for job in jobs:
             try:
                 found.jobs.append(_open(stack, job, options, models, service, reopened, warn, must_lock=must_lock))

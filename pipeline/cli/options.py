@@ -81,7 +81,9 @@ class Options:
 
     def key(self) -> str:
         """The API key: GEMINI_API_KEY, else GOOGLE_API_KEY, else the file that PIPELINE_KEY_FILE names."""
-        keys = {name: self.environment[name] for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if self.environment.get(name)}
+        keys = {
+            name: self.environment[name] for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if self.environment.get(name)
+        }
         if len(set(keys.values())) > 1:
             raise UsageError(
                 "GEMINI_API_KEY and GOOGLE_API_KEY are both set, and different", hint="unset the one that is not meant"

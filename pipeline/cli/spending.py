@@ -21,6 +21,7 @@ from pipeline.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from pipeline.cli.opening import OpenJob
     from pipeline.gemini.models import Models
@@ -77,7 +78,9 @@ _pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while an
 @_max_cost
 @_yes
 @click.pass_obj
-def run_command(options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool) -> int:  # noqa: FBT001
+def run_command(
+    options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool
+) -> int:  # noqa: FBT001
     """Render what is missing, and wait for it. Interrupted or killed, the same command goes on."""
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
 
@@ -88,9 +91,13 @@ def run_command(options: Options, jobs: Sequence[str], wait: float, poll: float 
 @_yes
 @_pending
 @click.pass_obj
-def submit_command(options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool) -> int:  # noqa: FBT001
+def submit_command(
+    options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool
+) -> int:  # noqa: FBT001
     """One pass: collect what is ready, send what is open, return at once."""
-    call = _Call(sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False)
+    call = _Call(
+        sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False
+    )
     return _work(options, jobs, call)
 
 
@@ -113,13 +120,23 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
 
 @click.command("retry")
 @_jobs
-@click.option("--only", default=",".join(_SKIPPABLE), callback=_statuses, metavar="STATUS,…", help="Only these (all that failed).")
+@click.option(
+    "--only", default=",".join(_SKIPPABLE), callback=_statuses, metavar="STATUS,…", help="Only these (all that failed)."
+)
 @_wait
 @_poll
 @_max_cost
 @_yes
 @click.pass_obj
-def retry_command(options: Options, jobs: Sequence[str], only: frozenset[str], wait: float, poll: float | None, max_cost: int | None, yes: bool) -> int:  # noqa: E501, FBT001, PLR0913
+def retry_command(
+    options: Options,
+    jobs: Sequence[str],
+    only: frozenset[str],
+    wait: float,
+    poll: float | None,
+    max_cost: int | None,
+    yes: bool,
+) -> int:  # noqa: E501, FBT001, PLR0913
     """Open failed images again, whatever their attempts, then go on as `run`."""
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
 
@@ -219,7 +236,7 @@ def _run(options: Options, api: Any, models: Models, service: str, screen: Scree
         models=models,
         service=service,
         state=options.state.resolve(),
-        clock=time,  # type: ignore[arg-type]  # the module is a clock
+        clock=time,
         today=options.today,
         concurrent=options.count("PIPELINE_CONCURRENT", 50),
         settle_s=options.seconds("PIPELINE_SETTLE", "15m"),
@@ -404,7 +421,5 @@ def _hint(job: str, step: Progress) -> str:
     return ""
 
 
-def _shown(path: Any) -> str:
+def _shown(path: Path) -> str:
     return os.path.relpath(path)
-
-

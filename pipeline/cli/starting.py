@@ -63,7 +63,9 @@ def schema_command(what: str) -> int:
 @click.option("--pictures", type=click.Choice(["drawn", "plain"]), default="drawn", help="What it draws (drawn).")
 @click.option("--faults", metavar="FILE", help="Not there yet: rehearse trouble.")
 @click.pass_obj
-def serve_command(options: Options, port: int, folder: str | None, latency: str, pictures: str, faults: str | None) -> int:
+def serve_command(
+    options: Options, port: int, folder: str | None, latency: str, pictures: str, faults: str | None
+) -> int:
     """Serve the local Gemini-compatible service until it is interrupted. Any client can talk to it, no key is checked."""
     from pipeline import local
 

@@ -224,7 +224,9 @@ class Api:
         if kind == "passing":
             return _PassingError(words, hint="run the same command again; nothing is lost")
         if kind == "key":
-            return ServiceError(words, hint="check the API key, its project and billing; then run again: nothing is lost")
+            return ServiceError(
+                words, hint="check the API key, its project and billing; then run again: nothing is lost"
+            )
         if kind == "gone":
             return GoneError(words)
         return ServiceError(words)

@@ -205,14 +205,15 @@ def operation(reply: Any) -> Operation | None:
     """Read an operation in either shape, fields at the top or in `metadata`; `None` when it is none."""
     if not isinstance(reply, dict):
         return None
-    meta = reply.get("metadata") if isinstance(reply.get("metadata"), dict) else {}
+    meta = _map(reply.get("metadata"))
     name = reply.get("name") or meta.get("name")
     if not isinstance(name, str) or not _BATCH_NAME.fullmatch(name):
         return None
     told = {**reply, **{word: value for word, value in meta.items() if value is not None}}
     state = str(told.get("state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").upper()
-    error = reply.get("error") if isinstance(reply.get("error"), dict) else {}
-    config = told.get("inputConfig") or told.get("input_config") or {}
+    error = _map(reply.get("error"))
+    config = _map(told.get("inputConfig") or told.get("input_config"))
+    code = error.get("code")
     ended = state in _ENDED or bool(reply.get("done"))
     if not state and ended:
         state = "FAILED" if error else "SUCCEEDED"
@@ -221,12 +222,16 @@ def operation(reply: Any) -> Operation | None:
         display_name=str(told.get("displayName") or told.get("display_name") or ""),
         state=state,
         ended=ended,
-        input_file=_file(config.get("fileName") or config.get("file_name")) if isinstance(config, dict) else None,
+        input_file=_file(config.get("fileName") or config.get("file_name")),
         result_file=_result(reply, told),
-        error_code=error.get("code") if isinstance(error.get("code"), int) else None,
+        error_code=code if isinstance(code, int) else None,
         error=str(error.get("message") or "")[:500],
         created_at=str(told.get("createTime") or ""),
     )
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _result(reply: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:

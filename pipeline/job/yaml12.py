@@ -248,6 +248,8 @@ def _explained(error: yaml.MarkedYAMLError, source: Source) -> Any:
     if bracket and not bracket.group(1).endswith("]"):
         where = Place(source, place.line, bracket.start(1) + 1)
         return where.problem("a text that starts with [ needs quotes", f'quote it: "{bracket.group(1)}"')
+    if "nesting depth" in str(error.problem):
+        return place.problem(f"nested more than {MAX_DEPTH} deep")
     return place.problem(
         f"is not YAML: {error.problem or error.context}", _advice(str(error.problem), line, place.column)
     )

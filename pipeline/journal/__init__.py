@@ -76,7 +76,9 @@ class Journal:
 
     def history(self, job: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
         """What happened to a job, oldest first: when, what, details."""
-        for at, kind, detail in self._db.execute("SELECT at, kind, detail FROM event WHERE job = ? ORDER BY id", (job,)):
+        for at, kind, detail in self._db.execute(
+            "SELECT at, kind, detail FROM event WHERE job = ? ORDER BY id", (job,)
+        ):
             yield at, kind, json.loads(detail)
 
     def job(self, name: str, manifest: str) -> tuple[str | None, float | None]:

@@ -65,7 +65,8 @@ class Records:
     def at_path(self, job: str, base: str) -> Record | None:
         """The record whose files lie at a path, given without extension."""
         row = self._db.execute(
-            "SELECT * FROM record WHERE job = ? AND path = ? AND place = 'tree' ORDER BY wanted DESC LIMIT 1", (job, base)
+            "SELECT * FROM record WHERE job = ? AND path = ? AND place = 'tree' ORDER BY wanted DESC LIMIT 1",
+            (job, base),
         ).fetchone()
         return Record(**row) if row else None
 

@@ -156,7 +156,9 @@ class Wanted:
 
     def moves(self) -> list[tuple[str, str, str]]:
         """Key, fingerprint and the key of the record that each moved request takes over."""
-        rows = self._db.execute("SELECT key, fingerprint, moved_from FROM wanted WHERE moved_from IS NOT NULL ORDER BY n")
+        rows = self._db.execute(
+            "SELECT key, fingerprint, moved_from FROM wanted WHERE moved_from IS NOT NULL ORDER BY n"
+        )
         return [tuple(row) for row in rows]
 
     def totals(self) -> list[Total]:
@@ -185,11 +187,15 @@ class Wanted:
         return int(row[0])
 
     def path_of(self, key: str, fingerprint: str) -> str | None:
-        row = self._db.execute("SELECT path FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)).fetchone()
+        row = self._db.execute(
+            "SELECT path FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
+        ).fetchone()
         return row["path"] if row else None
 
     def line_of(self, key: str, fingerprint: str) -> str:
-        row = self._db.execute("SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)).fetchone()
+        row = self._db.execute(
+            "SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
+        ).fetchone()
         return str(row["line"])
 
     def by_wire_key(self, wire_key: str) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ def answered(ask: Ask, *, salt: str, mode: str) -> dict[str, Any]:
         return _response(ask, digest, {"candidates": [candidate]}, {}, thoughts)
     parts = _parts(ask, digest, mode)
     candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
+    if ask.searches:
+        candidate["groundingMetadata"] = _grounding(ask)
     image_tokens = ask.model.tokens[ask.size]
     text_tokens = sum(-(-len(part["text"]) // 4) for part in parts if "text" in part and "thought" not in part)
     usage = {
@@ -62,6 +65,23 @@ def _parts(ask: Ask, digest: bytes, mode: str) -> list[dict[str, Any]]:
     if ask.with_text:
         parts.append({"text": "Here is the picture you asked for."})
     return [*parts, image]
+
+
+def _grounding(ask: Ask) -> dict[str, Any]:
+    """Sources as a search leaves them; nobody was asked, and they lead nowhere."""
+    query = " ".join(ask.prompt.split()[:6])
+    place = "https://example.com/local-service"
+    found: dict[str, Any] = {"groundingChunks": []}
+    if "webSearch" in ask.searches:
+        found["webSearchQueries"] = [query]
+        found["groundingChunks"].append({"web": {"uri": place, "title": "example.com"}})
+        chip = f'<div class="container"><a class="chip" href="{place}">{html.escape(query)}</a></div>'
+        found["searchEntryPoint"] = {"renderedContent": chip}
+    if "imageSearch" in ask.searches:
+        found["imageSearchQueries"] = [query]
+        image = {"sourceUri": place, "imageUri": f"{place}.png", "title": "An example", "domain": "example.com"}
+        found["groundingChunks"].append({"image": image})
+    return found
 
 
 def _thoughts(ask: Ask, digest: bytes) -> int:

@@ -56,6 +56,8 @@ class Ask:
     with_thoughts: bool
     level: str
     seed: int | None
+    searches: frozenset[str] = frozenset()
+    """What the model may look up: `webSearch`, `imageSearch`."""
 
     @property
     def prompt_tokens(self) -> tuple[int, int]:
@@ -102,6 +104,7 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
         with_thoughts=model.thinks and thinking.get("includeThoughts", False),
         level=thinking.get("thinkingLevel") or (model.levels[0] if model.levels else "HIGH"),
         seed=settings.get("seed"),
+        searches=frozenset().union(*map(_searches, fields.get("tools", ()))),
     )
     if sum(ask.prompt_tokens) > model.input_tokens:
         raise invalid(
@@ -187,7 +190,7 @@ def _check_tools(fields: dict[str, Any], model: Model) -> None:
         others = tool.keys() - {"googleSearch"}
         if others:
             raise invalid(f"{min(others)} is not enabled for models/{model.id}")
-        wanted = set(tool.get("googleSearch", {}).get("searchTypes") or {"webSearch": {}})
+        wanted = _searches(tool)
         if not wanted <= model.searches:
             raise invalid(f"Search as tool is not enabled for models/{model.id}: {min(wanted - model.searches)}")
     categories = [setting.get("category") for setting in fields.get("safetySettings", ())]
@@ -195,6 +198,10 @@ def _check_tools(fields: dict[str, Any], model: Model) -> None:
         raise invalid("Only one safety setting is allowed for each category.")
     if "cachedContent" in fields:
         raise RefusalError("PERMISSION_DENIED", "CachedContent not found (or permission denied)")
+
+
+def _searches(tool: dict[str, Any]) -> frozenset[str]:
+    return frozenset(tool.get("googleSearch", {}).get("searchTypes") or {"webSearch": {}})
 
 
 def _references(turns: list[dict[str, Any]], fetch: Fetch) -> Iterator[bytes]:

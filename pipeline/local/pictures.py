@@ -81,7 +81,7 @@ def _drawn(picture: Picture, width: int, height: int) -> Image.Image:
 def _show_references(image: Image.Image, references: tuple[bytes, ...], palette: Palette, height: int) -> None:
     if len(references) == 1:
         # The forms shine through, so that two samples of one edit are not one picture.
-        image.paste(Image.blend(image, _fitted(references[0], image.size, palette), 0.8))
+        image.paste(Image.blend(image, _fitted(references[0], image.size, palette), 0.7))
         return
     width, count = image.width, len(references)
     gap = max(4, min(width, height) // 40)

@@ -1,0 +1,73 @@
+"""One idempotent pass, and the loop around it: adopt → poll → collect → ask again → send.
+
+Whatever state a killed run left, the same pass goes on from there. The order inside a create is the promise never
+to pay twice: the batch is in the journal, durably, before its one POST; what has an unknown fate is looked for at
+the service before its requests may be sent again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UnfinishedError
+from pipeline.outputs import write_manifest
+from pipeline.reconcile import adopt, collect, send
+from pipeline.reconcile.move import apply
+from pipeline.reconcile.run import Progress, Run, Work, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile"]
+
+_FAILING_PASSES = 5
+
+
+def reconcile(run: Run, work: Work) -> Progress:
+    """Make one pass over a job. Raises what stops the whole run: `ServiceError`, `LocalError`, `UnfinishedError`."""
+    run.creates_stopped = ""
+    adopt.census(run, work)
+    adopt.settle_uncertain(run, work)
+    for batch in work.journal.batches.of(work.job.name, "live"):
+        collect.poll(run, work, batch)
+    for batch in work.journal.batches.of(work.job.name, "ended"):
+        collect.fetch(run, work, batch)
+    for batch in work.journal.batches.of(work.job.name, "fetched"):
+        collect.unpack_answer(run, work, batch)
+    if work.sends:
+        send.ask_again(work)
+        send.send_open(run, work)
+    return progress(work.journal, work.job.name)
+
+
+def finish(work: Work) -> bool:
+    """Publish the output manifest; returns whether it changed. Call it once a command is done with a job."""
+    return write_manifest(work.journal, work.tree)
+
+
+def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iterator[list[Progress]]:
+    """Reconcile jobs until nothing of them is open or the wait is over; yields where they stand after each pass.
+
+    Trouble with the network costs time only; after five failing passes in a row it is raised.
+    """
+    end, pause, failing = run.clock.time() + wait_s, poll_s, 0
+    before: list[Progress] = []
+    while True:
+        try:
+            now = [reconcile(run, work) for work in works]
+            failing = 0
+        except UnfinishedError as error:
+            failing += 1
+            if failing >= _FAILING_PASSES or run.clock.time() >= end:
+                raise
+            run.tell("trouble", why=str(error))
+            now = [progress(work.journal, work.job.name) for work in works]
+        yield now
+        if all(step.is_finished for step in now) and not failing:
+            return
+        if run.clock.time() >= end:
+            return
+        # News make the next look come soon; silence makes it come later, up to ten times the first pause.
+        pause = poll_s if now != before else min(pause * 1.5, poll_s * 10)
+        before = now
+        run.clock.sleep(max(0.0, min(pause, end - run.clock.time())))

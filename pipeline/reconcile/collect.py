@@ -1,0 +1,149 @@
+"""From batches at the service to outcomes: poll, fetch, unpack."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipeline import record, unpack
+from pipeline.durable import Folder
+from pipeline.errors import UnfinishedError
+from pipeline.gemini.api import GoneError
+from pipeline.reconcile.run import age_s
+
+if TYPE_CHECKING:
+    from pipeline.journal import Batch
+    from pipeline.reconcile.run import Run, Work
+
+_STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
+
+
+def poll(run: Run, work: Work, batch: Batch) -> None:
+    assert batch.remote is not None, "a live batch has a name at the service"
+    op = run.api.batch(batch.remote)
+    now = run.clock.time()
+    if op is None or (op.ended and op.state == "SUCCEEDED" and op.result_file is None):
+        _doubt(run, work, batch, "the service does not know it" if op is None else "it succeeded without an answer")
+        return
+    changes: dict[str, Any] = {}
+    if op.state != batch.remote_state:
+        changes["remote_state"] = op.state
+    if batch.trouble_at is not None:
+        changes["trouble_at"] = None
+    if op.ended:
+        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": now}
+        if op.error_code is not None or op.error:
+            changes["note"] = f"code {op.error_code}: {op.error}"
+    if changes:
+        with work.journal.transaction():
+            work.journal.batches.change(batch, **changes)
+    if op.ended:
+        run.not_before = 0.0  # a slot is free: the next create may go through, whatever the last one was told
+        run.tell("ended", job=work.job.name, remote=batch.remote, state=op.state, age_s=age_s(run, batch))
+    elif age_s(run, batch) > work.job.batch.deadline_s:
+        run.tell("stuck", job=work.job.name, remote=batch.remote, state=op.state, age_s=age_s(run, batch))
+
+
+def _doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
+    """An answer that makes no sense is asked for again for a while; then a person must look, and nothing is sent."""
+    now = run.clock.time()
+    if batch.trouble_at is None:
+        with work.journal.transaction():
+            work.journal.batches.change(batch, trouble_at=now)
+    elif now - batch.trouble_at >= run.patience_s:
+        with work.journal.transaction():
+            work.journal.batches.change(batch, state="held", note=why)
+            _hold(work, batch, why)
+        run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+
+
+def _hold(work: Work, batch: Batch, why: str) -> None:
+    reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
+    for key, fingerprint, _attempt, status in work.journal.batches.asked(batch).values():
+        known = work.journal.records.get(batch.job, key, fingerprint)
+        if status is None and known is not None and known.status == "pending":
+            told = {**json.loads(known.line), "status": "held", "reason": reason}
+            work.journal.records.change(known, status="held", line=record.dumps(told))
+
+
+def fetch(run: Run, work: Work, batch: Batch) -> None:
+    """Bring a batch's answer onto our disk, whole."""
+    if batch.result_file is None:
+        with work.journal.transaction():
+            work.journal.batches.change(batch, state="fetched", answers_path=None)
+        return
+    folder = Folder(run.state)
+    name = f"answers/{work.job.name}/{batch.chunk}-{batch.attempt}.jsonl"
+    try:
+        with folder.replacing(name) as stream:
+            announced = run.api.download(batch.result_file, stream.write)
+            if announced is not None and stream.tell() != announced:
+                raise UnfinishedError(
+                    f"the answer of {batch.remote} was cut: {stream.tell()} of {announced} bytes",
+                    hint="run again: it is fetched once more; nothing is lost",
+                )
+    except GoneError as error:
+        _late_answer(run, work, batch, str(error))
+        return
+    with work.journal.transaction():
+        batch = work.journal.batches.change(
+            batch, state="fetched", answers_path=name, fetches=batch.fetches + 1, trouble_at=None
+        )
+    run.tell("fetched", job=work.job.name, remote=batch.remote)
+
+
+def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
+    """The answer can be a little late; after a while it is gone."""
+    now = run.clock.time()
+    if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
+        with work.journal.transaction():
+            work.journal.batches.change(batch, trouble_at=batch.trouble_at or now)
+        run.tell("late", job=work.job.name, remote=batch.remote, why=why)
+        return
+    with work.journal.transaction():
+        work.journal.batches.change(batch, state="fetched", answers_path=None, note=f"answer gone: {why}")
+
+
+def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
+    unpacking = unpack.Unpacking(
+        work.journal,
+        work.tree,
+        batch,
+        models=run.models,
+        checks=work.job.checks,
+        today=run.today,
+        now=run.clock.time,
+        pixels=run.pixels if work.job.checks.decode else None,
+    )
+    tally = unpack.Tally()
+    if batch.answers_path is not None:
+        with Folder(run.state).opened(batch.answers_path) as stream:
+            tally = unpacking.read(stream)
+        if tally.without_answer and batch.fetches < 2:
+            # A body that was cut on a line's end looks whole: it is fetched from the start once more.
+            with work.journal.transaction():
+                batch = work.journal.batches.change(batch, state="ended")
+            fetch(run, work, batch)
+            return
+    _pixels(run, work, wait=True)
+    status, reason, transient = _fate(batch)
+    unpacking.close(status=status, reason=reason, transient=transient)
+    run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
+
+
+def _fate(batch: Batch) -> tuple[str, str, bool]:
+    """Status, reason and transience for requests of a batch that got no answer of their own."""
+    state = batch.remote_state or ""
+    status = _STATUS_OF.get(state, "missing")
+    if batch.answers_path is None and status == "missing":
+        return "missing", batch.note or "the service has no answer for this batch any more", False
+    code = (batch.note or "").removeprefix("code ").partition(":")[0]
+    transient = status == "failed" and code in {"4", "8", "10", "13", "14"}
+    return status, batch.note or f"the batch ended as {state or 'nothing known'} without an answer for it", transient
+
+
+def _pixels(run: Run, work: Work, *, wait: bool) -> None:
+    if run.pixels is None:
+        return
+    for token, problem in run.pixels.drain() if wait else run.pixels.finished():
+        unpack.mark_checked(work.journal, work.job.name, token, problem)

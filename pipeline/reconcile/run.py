@@ -1,0 +1,100 @@
+"""What a run works with, what it works on, and where that stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.journal.batches import LIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from datetime import date
+    from pathlib import Path
+
+    from pipeline.gemini.api import Api
+    from pipeline.gemini.models import Models
+    from pipeline.job.language import Job
+    from pipeline.journal import Batch, Journal
+    from pipeline.outputs import Tree
+    from pipeline.pixels import PixelChecks
+
+
+class Clock(Protocol):
+    """The part of the `time` module a run uses, so that a test can live a day in a millisecond."""
+
+    def time(self) -> float: ...
+    def sleep(self, seconds: float, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Run:
+    """What a run works with."""
+
+    api: Api
+    models: Models
+    service: str
+    state: Path
+    clock: Clock
+    today: date
+    concurrent: int
+    settle_s: float
+    tell: Callable[..., None]
+    """Called with a word and details whenever something happened."""
+    shielded: Callable[[], AbstractContextManager[object]]
+    """A block that a signal must not cut; the signal is heard at its end."""
+    pixels: PixelChecks | None = None
+    not_before: float = 0.0
+    """No create before this time: the service wants fewer of them."""
+    creates_stopped: str = ""
+    rate_pause_s: float = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long an answer that makes no sense is asked for again before a person must look: an hour by default."""
+        return self.settle_s * 4
+
+
+@dataclass(slots=True)
+class Work:
+    """One job in a run."""
+
+    job: Job
+    journal: Journal
+    """Each job has a connection of its own, and with it what it wants."""
+    tree: Tree
+    state: Path
+    budget: int | None
+    """Millionths of a USD that this call may still commit for the job; `None` for no limit."""
+    sends: bool = True
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a job stands after a pass."""
+
+    counts: dict[str, int]
+    to_send: int
+    live: int
+    held: int
+
+    @property
+    def is_finished(self) -> bool:
+        return not (self.to_send or self.live)
+
+
+def progress(journal: Journal, job: str) -> Progress:
+    """Where a job stands, by the journal alone."""
+    return Progress(
+        counts=journal.records.counts(job),
+        to_send=journal.records.waiting(job),
+        live=len(journal.batches.of(job, *LIVE, "ended", "fetched")),
+        held=len(journal.batches.of(job, "held")),
+    )
+
+
+def age_s(run: Run, batch: Batch) -> float:
+    """How long the service has had a batch, in seconds."""
+    return max(0.0, run.clock.time() - (batch.created_at or batch.planned_at))

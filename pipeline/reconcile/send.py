@@ -1,0 +1,198 @@
+"""From open requests to batches: request files, uploads, and the one POST that costs money."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+from pipeline import batchfile, plan, record
+from pipeline.durable import Folder
+from pipeline.errors import LocalError, ServiceError, UnfinishedError
+from pipeline.gemini import api as gemini
+from pipeline.journal.batches import LIVE
+from pipeline.reconcile import adopt
+
+if TYPE_CHECKING:
+    from pipeline.journal import Batch, Record
+    from pipeline.reconcile.run import Run, Work
+
+_ROOM = 2.4  # an answer, its images, and some air, in multiples of the expected answer
+_RATE_PAUSE_S = 5.0
+_LONGEST_RATE_PAUSE_S = 3600.0
+
+
+def ask_again(work: Work) -> None:
+    """Open what failed and may be asked again by itself."""
+    job = work.job
+    words = ", ".join(f"'{word}'" for word in sorted(job.retry.on) if word.isidentifier())
+    condition = f"wanted AND place = 'tree' AND status IN ({words or 'NULL'})"
+    for page in work.journal.records.pages(job.name, condition):
+        with work.journal.transaction():
+            for row in page:
+                if plan.may_retry(job, row.status, row):
+                    told = {**json.loads(row.line), "status": "pending", "reason": None}
+                    work.journal.records.change(row, status="pending", batch=None, line=record.dumps(told))
+                elif row.status == "expired" and row.expiries > 1:
+                    told = {**json.loads(row.line), "status": "held", "reason": _EXPIRED_TWICE}
+                    work.journal.records.change(row, status="held", line=record.dumps(told))
+
+
+_EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks once more"
+
+
+def send_open(run: Run, work: Work) -> None:
+    """Send what is open, batch by batch, while there are slots, money and room."""
+    if any(batch.requests_path is None for batch in work.journal.batches.of(work.job.name, *LIVE, "ended", "fetched")):
+        return  # a batch was adopted whose requests are not known: they might be the very ones that are open
+    for batch in work.journal.batches.of(work.job.name, "planned"):
+        if run.creates_stopped:
+            return
+        if _is_still_wanted(run, work, batch):
+            _send(run, work, batch)
+    while not run.creates_stopped:
+        if run.clock.time() < run.not_before:
+            run.creates_stopped = "the service asked for fewer batches"
+        elif work.journal.batches.live(run.service) >= run.concurrent:
+            run.creates_stopped = "all batch slots are taken"
+        else:
+            made = _next(run, work)
+            if made is None:
+                return
+            _send(run, work, made)
+
+
+def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
+    """Whether a batch that was never sent is still what the job wants; if not, it is given up."""
+    asked = work.journal.batches.asked(batch).values()
+    there = batch.requests_path and Folder(run.state).status(batch.requests_path)
+    if there and all(work.journal.wanted.has(key, fingerprint) for key, fingerprint, _attempt, _status in asked):
+        return True
+    with work.journal.transaction():
+        work.journal.batches.release(batch, "lost", note="no longer wanted before it was sent")
+    return False
+
+
+def _next(run: Run, work: Work) -> Batch | None:
+    """Take the next open requests into a batch: write its file, then its row; `None` when nothing can be sent."""
+    job, journal = work.job, work.journal
+    for model_id in journal.records.models_to_send(job.name):
+        records = _affordable(work, journal.records.to_send(job.name, model_id, job.batch.max_requests))
+        if not records:
+            continue
+        folder = Folder(run.state)
+        draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
+        made, taken = batchfile.write(folder, draft, job, records, run.models)
+        _check_room(run, taken)
+        attempt = journal.batches.attempts(job.name, made.chunk) + 1
+        name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
+        folder.move(draft, folder, name)
+        cost = sum(row.cost or 0 for row in taken)
+        with journal.transaction():
+            if journal.batches.live(run.service) >= run.concurrent:  # another job was faster
+                run.creates_stopped = "all batch slots are taken"
+                return None
+            batch = journal.batches.add(
+                job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
+                name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
+                chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
+                answer_bytes=sum(row.answer_bytes for row in taken),
+            )  # fmt: skip
+            journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
+            journal.records.send(batch, taken)
+        if work.budget is not None:
+            work.budget -= cost
+        return batch
+    return None
+
+
+def _affordable(work: Work, records: list[Record]) -> list[Record]:
+    """As many of these as the budget of this call still covers; the rest is skipped."""
+    if work.budget is None:
+        return records
+    left, fits = work.budget, []
+    for row in records:
+        left -= row.cost or 0
+        if left < 0 or row.cost is None:
+            break
+        fits.append(row)
+    beyond = records[len(fits) :]
+    if beyond and not fits:
+        reason = "over the budget of this call: raise `budget` or --max-cost, then run again"
+        with work.journal.transaction():
+            for row in beyond:
+                told = {**json.loads(row.line), "status": "skipped", "reason": reason}
+                work.journal.records.change(row, status="skipped", line=record.dumps(told))
+        work.skipped += len(beyond)
+    return fits
+
+
+def _check_room(run: Run, taken: list[Record]) -> None:
+    needed = int(sum(row.answer_bytes for row in taken) * _ROOM)
+    free = shutil.disk_usage(run.state).free
+    if free < needed:
+        raise LocalError(
+            f"the disk has {free >> 20} MiB free, and the answer of the next batch needs about {needed >> 20} MiB",
+            hint="make room, then run again; nothing was sent for it",
+        )
+
+
+def _send(run: Run, work: Work, batch: Batch) -> None:
+    """Upload a planned batch's file and create the batch: intent first, one POST, then the verdict."""
+    journal = work.journal
+    name = f"pl-{batch.chunk}-a{batch.attempt}"
+    run.api.upload(Folder(run.state).path / str(batch.requests_path), name)
+    with run.shielded():
+        with journal.transaction():
+            batch = journal.batches.change(
+                batch, state="intent", input_file=f"files/{name}", intent_at=run.clock.time(), absent_at=None
+            )
+        verdict = run.api.create(batch.model_id, f"files/{name}", batch.name)
+        _judge(run, work, batch, verdict)
+
+
+def _judge(run: Run, work: Work, batch: Batch, verdict: gemini.Verdict) -> None:
+    journal, job = work.journal, work.job.name
+    with journal.transaction():
+        journal.note(job, "create", batch=batch.name, verdict=repr(verdict))
+        match verdict:
+            case gemini.Accepted(op):
+                adopt.now_live(run, work, batch, op.name)
+            case gemini.NotSent(reason):
+                journal.batches.change(batch, state="planned", note=reason)
+            case gemini.Rejected(kind="bad", reason=reason):
+                _refuse(work, batch, reason)
+            case gemini.Rejected(reason=reason):
+                journal.batches.change(batch, state="planned", note=reason)
+            case gemini.Unknown(reason):
+                journal.batches.change(batch, note=reason)
+    match verdict:
+        case gemini.Accepted(op):
+            run.rate_pause_s = 0.0
+            run.tell("sent", job=job, remote=op.name, requests=batch.requests, model=batch.model_id)
+        case gemini.NotSent(reason):
+            raise UnfinishedError(f"cannot reach {run.api.base_url}: {reason}", hint="run again; nothing was sent")
+        case gemini.Rejected(kind="rate", reason=reason, retry_after_s=wait):
+            run.rate_pause_s = min(max(run.rate_pause_s * 2, _RATE_PAUSE_S), _LONGEST_RATE_PAUSE_S)
+            run.not_before = run.clock.time() + max(wait or 0.0, run.rate_pause_s)
+            run.creates_stopped = f"rate limit: {reason}"
+            run.tell("rate", job=job, why=reason)
+        case gemini.Rejected(kind="key", reason=reason):
+            raise ServiceError(
+                reason, hint="check the API key, its project and billing; then run again: nothing is lost"
+            )
+        case gemini.Rejected(kind="file"):
+            run.creates_stopped = "the service lost an uploaded file"
+        case gemini.Rejected(reason=reason):
+            raise ServiceError(
+                f"the service refused a batch: {reason}", hint="nothing was bought; mend it, then run again"
+            )
+        case gemini.Unknown(reason):
+            run.creates_stopped = f"a create has an unknown fate: {reason}"
+            run.tell("unknown", job=job, why=reason)
+
+
+def _refuse(work: Work, batch: Batch, reason: str) -> None:
+    """The service did not take a batch and never will: its requests stay open for when the cause is mended."""
+    work.journal.batches.release(batch, "rejected", note=reason)
