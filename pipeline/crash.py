@@ -10,19 +10,26 @@ import os
 import signal
 from collections import Counter
 
-_AT = os.environ.get("PIPELINE_CRASH_AT", "")
-_LOG = os.environ.get("PIPELINE_CRASH_LOG", "")
-_ARMED = bool(_AT or _LOG)
+_at, _log = os.environ.get("PIPELINE_CRASH_AT", ""), os.environ.get("PIPELINE_CRASH_LOG", "")
+_armed = bool(_at or _log)
 _passed: Counter[str] = Counter()
+
+
+def arm(*, at: str = "", log: str = "") -> None:
+    """Do as the two variables say, from now on."""
+    global _at, _log, _armed  # noqa: PLW0603 - one process, one place to die at
+    _at, _log, _armed = at, log, bool(at or log)
+    _passed.clear()
 
 
 def point(name: str) -> None:
     """Pass the point `name`; does not come back when a test asked to be killed here."""
-    if _ARMED:
-        _passed[name] += 1
-        if _LOG:
-            log = os.open(_LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            os.write(log, f"{name}:{_passed[name]}\n".encode())
-            os.close(log)
-        if f"{name}:{_passed[name]}" == _AT:
-            os.kill(os.getpid(), signal.SIGKILL)
+    if not _armed:
+        return
+    _passed[name] += 1
+    if _log:
+        log = os.open(_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(log, f"{name}:{_passed[name]}\n".encode())
+        os.close(log)
+    if f"{name}:{_passed[name]}" == _at:
+        os.kill(os.getpid(), signal.SIGKILL)

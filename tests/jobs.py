@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.errors import JobError
 from pipeline.job.expand import expand
@@ -31,7 +32,7 @@ class FakeModel:
 
 
 class FakeModels:
-    rows = {
+    rows: ClassVar = {
         "flash": FakeModel("picture-2"),
         "picture-2": FakeModel("picture-2"),
         "old": FakeModel("picture-1", shutdown=date(2026, 1, 1), successor="picture-2"),
@@ -55,12 +56,18 @@ def loaded(folder: Path, text: str | bytes, name: str = "job.yaml"):
     return load(write(folder, name, text), root=folder)
 
 
+def requests_of(job, *, warnings: list | None = None):
+    """The requests of a job, one by one; the messages of warnings are added to `warnings`."""
+    said = [] if warnings is None else warnings
+    return expand(job, models=FakeModels(), today=TODAY, warn=lambda problem: said.append(problem.message))
+
+
 def expanded(folder: Path, text: str | bytes, *, warnings: list | None = None, name: str = "job.yaml"):
     """The requests of a manifest; the messages of its warnings are added to `warnings`."""
     said = [] if warnings is None else warnings
     job = loaded(folder, text, name)
     said.extend(problem.message for problem in job.warnings)
-    return list(expand(job, models=FakeModels(), today=TODAY, warn=lambda problem: said.append(problem.message)))
+    return list(requests_of(job, warnings=said))
 
 
 def complaints(folder: Path, text: str | bytes, name: str = "job.yaml") -> list[str]:

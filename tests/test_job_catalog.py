@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-
 import subprocess
 import sys
 import unicodedata
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import complaints, expanded, write
+from jobs import complaints, expanded, loaded, requests_of, write
 
+from pipeline.errors import JobError
 from pipeline.job.unique import Marks, mark
 
 APPAREL = Path(__file__).parent / "data" / "apparel.csv"
@@ -79,7 +79,7 @@ def test_ids_are_trimmed_and_composed(tmp_path):
         ("{tsv: c.tsv}", "c.tsv", "id\tname\na\tx, y\n"),
         ('{csv: c.csv, delimiter: ";"}', "c.csv", "id;name\na;x, y\n"),
         ("c.csv", "c.csv", '\ufeffid,name\r\na,"x, y"\r\n'),
-        ("c.csv", "c.csv", "\n".join(["id,name", 'a,"x, y"', "", ""])),
+        ("c.csv", "c.csv", 'id,name\na,"x, y"\n\n'),
         ("{csv: c.csv, encoding: cp1252}", "c.csv", 'id,name\na,"x, y"\n'),
         ("{csv: c.csv, encoding: utf-16}", "c.csv", 'id,name\na,"x, y"\n'.encode("utf-16")),
         ("c.jsonl", "c.jsonl", '{"id": "a", "name": "x, y"}\n\n'),
@@ -215,13 +215,8 @@ def test_a_long_cell_is_a_cell(tmp_path):
 
 
 def test_a_catalog_that_changes_while_it_is_read_is_refused(tmp_path):
-    from jobs import TODAY, FakeModels, loaded
-
-    from pipeline.errors import JobError
-    from pipeline.job.expand import expand
-
     catalog = write(tmp_path, "c.csv", "id\n" + "\n".join(map(str, range(1000))))
-    requests = expand(loaded(tmp_path, "prompt: x\nitems: c.csv\n"), models=FakeModels(), today=TODAY, warn=print)
+    requests = requests_of(loaded(tmp_path, "prompt: x\nitems: c.csv\n"))
     next(requests)
     with catalog.open("a") as stream:
         stream.write("\nlast\n")

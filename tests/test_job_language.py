@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from decimal import Decimal
 
 import jsonschema
 import pytest
-from jobs import complaints, expanded, loaded, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jobs import PNG, complaints, expanded, loaded, write
 
 from pipeline.errors import JobError
-from pipeline.job.language import Batch, Checks, Retry
+from pipeline.job.language import Batch, Checks, Retry, load
 from pipeline.job.schema import schema
 
 
@@ -107,6 +110,12 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param("prompt: x\nitems: {id: a}", "2:8: 'items' needs one of csv, tsv, jsonl or glob", id="no source"),
         pytest.param("prompt: x\nitems: {csv: a, tsv: b}", "'items' needs one of csv", id="two sources"),
         pytest.param("prompt: x\nitems: {csv: a, encoding: klingon}", "unknown encoding 'klingon'", id="encoding"),
+        pytest.param("prompt: x\nitems: {csv: a, encoding: unicode_escape}", "unknown encoding", id="escapes"),
+        pytest.param(f"template: {'x' * 300}", "there is no template", id="long name"),
+        pytest.param(f"prompt: {{file: {'x' * 300}}}", "cannot read", id="long file name"),
+        pytest.param(f"prompt: x\nimages: [{'x' * 300}]", "cannot read", id="long image name"),
+        pytest.param(f"prompt: x\nitems: {'x' * 300}.csv", "cannot read", id="long catalog name"),
+        pytest.param("prompt: x\nitems: 'a**b/*'", "is no glob", id="no glob"),
         pytest.param("prompt: x\nitems: {csv: a, encoding: base64}", "unknown encoding 'base64'", id="no text"),
         pytest.param("prompt: x\nitems: {csv: a, delimiter: ab}", "'items.delimiter' is one character", id="delimiter"),
         pytest.param("prompt: x\nitems: {glob: a/*, rename: {a: b}}", "'rename' means nothing for glob", id="useless"),
@@ -189,8 +198,6 @@ def test_a_manifest_is_a_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.yaml")
     for path, message in [("pipe.yaml", "is no file"), (".", "is no file"), ("none.yaml", "cannot be read")]:
         with pytest.raises(JobError, match=message):
-            from pipeline.job.language import load
-
             load(tmp_path / path, root=tmp_path)
 
 
@@ -280,3 +287,50 @@ def test_a_rich_job_reads_as_the_manual_says(tmp_path):
         ("spring/m1/scene-16x9", "Mug on a table, bright"),
     ]
     assert requests[0].ask.written == {"aspect": "1:1", "size": "2K"}
+
+
+SCALARS = st.one_of(
+    st.sampled_from(
+        ["", "x", "[x]", "[id]", "[", "1:1", "auto", "2K", "c.csv", "*.png", "flash", "first", "../x", "/"]
+    ),
+    st.text(max_size=6),
+    st.integers(-1, 3),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+)
+WORDS = st.sampled_from(
+    [
+        *(
+            "version",
+            "job",
+            "tags",
+            "prompt",
+            "template",
+            "model",
+            "aspect",
+            "size",
+            "samples",
+            "images",
+            "vars",
+            "items",
+        ),
+        *("matrix", "output", "checks", "retry", "budget", "batch", "csv", "jsonl", "glob", "id", "where", "unique"),
+        *("limit", "rename", "exclude", "include", "path", "not", "file", "max", "on", "again", "x-y", "set", "light"),
+    ]
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(WORDS, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(manifest=st.dictionaries(WORDS, VALUES, max_size=5), prompt=SCALARS)
+def test_whatever_a_manifest_holds_it_makes_requests_or_is_refused_in_words(tmp_path, manifest, prompt):
+    write(tmp_path, "c.csv", "id,light\na,soft\n")
+    write(tmp_path, "a.png", PNG)
+    text = json.dumps({"prompt": prompt, **manifest})
+    for problem in complaints(tmp_path, text.encode()):
+        assert problem.partition(": ")[2]

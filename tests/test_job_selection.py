@@ -33,7 +33,7 @@ def test_a_word_is_a_manifest_a_folder_or_a_glob(folder, words, found):
     assert [path.relative_to(folder).as_posix() for path in manifests(words, cwd=folder)] == found
 
 
-@pytest.mark.parametrize("word", ["none.yaml", "empty", "jobs/*.json", "", "a\0b", "/none/*.yaml"])
+@pytest.mark.parametrize("word", ["none.yaml", "empty", "jobs/*.json", "", "a\0b", "/none/*.yaml", "x" * 300, "a**b/*"])
 def test_a_word_that_names_nothing_is_wrong_usage(folder, word):
     with pytest.raises(UsageError):
         manifests([word], cwd=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -158,6 +159,18 @@ def test_two_services_on_one_folder_are_one(tmp_path):
             assert Wire(one).ended(name) == Wire(other).ended(name)
         assert Wire(one).ok("GET", "/_local/ledger") == Wire(other).ok("GET", "/_local/ledger")
         assert len(Wire(one).ok("GET", "/_local/ledger")) == 12
+
+
+def test_a_batch_somebody_else_works_on_is_left_alone(wire, tmp_path):
+    name = wire.batch({str(n): ask(f"owl {n}") for n in range(300)})
+    while not (found := list(tmp_path.glob("state/batches/*.out"))):
+        time.sleep(0.005)
+    with found[0].open("rb") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        size = found[0].stat().st_size
+        time.sleep(0.3)
+        assert found[0].stat().st_size == size
+    assert len(wire.answers(name)) == 300
 
 
 def test_killed_while_it_draws_it_ends_the_same(tmp_path):
@@ -337,8 +350,10 @@ def test_blank_lines_ask_for_nothing(wire):
     assert wire.ended(name)["metadata"]["batchStats"] == {"requestCount": "2", "successfulRequestCount": "2"}
 
 
-def test_a_batch_needs_its_input_file_no_longer(slow):
+def test_a_batch_needs_its_input_file_no_longer(slow, tmp_path):
     name = slow.batch({"a": ask()})
     slow.ok("DELETE", f"/v1beta/{slow.ok('GET', '/v1beta/files')['files'][0]['name']}")
+    (kept,) = tmp_path.glob("state/batches/*.in")
+    assert kept.read_bytes() == lines({"a": ask()})
     slow.advance(200)
     assert len(slow.answers(name)) == 1

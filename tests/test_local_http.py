@@ -14,6 +14,8 @@ from local_wire import HOUR, KEY, MODEL, Wire, ask, picture_of
 
 import pipeline.local
 from pipeline.local import catalog, serving
+from pipeline.local.press import Press
+from pipeline.local.state import State
 
 
 @pytest.fixture
@@ -90,6 +92,7 @@ def test_a_ledger_line_without_its_call_is_cut_off(tmp_path):
     with (tmp_path / "ledger.jsonl").open("a") as stream:
         stream.write('{"op": "killed before it was done"}\n{"op":')
     with serving(tmp_path) as url:
+        assert len((tmp_path / "ledger.jsonl").read_text().splitlines()) == 1
         Wire(url).upload(b"x")
         ledger = Wire(url).ok("GET", "/_local/ledger")
     assert [entry["op"] for entry in ledger] == ["files.upload"] * 2
@@ -136,6 +139,15 @@ def test_it_stops_at_once_in_the_middle_of_its_work(tmp_path):
         assert Wire(url).ok("GET", f"/v1beta/{name}")["metadata"]["state"] == "BATCH_STATE_RUNNING"
         asked = time.monotonic()
     assert time.monotonic() - asked < 1
+
+    state = State(tmp_path)
+    stopped = Press(state)
+    stopped.stop()
+    before = state.row("SELECT * FROM batch")
+    stopped._turn(before)
+    after = state.row("SELECT * FROM batch")
+    state.close()
+    assert tuple(after) == tuple(before), "stopped while it reads the input, it has not understood it as shorter"
 
 
 def test_it_shares_nothing_with_the_other_side_of_the_wire():

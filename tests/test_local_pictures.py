@@ -35,6 +35,16 @@ def test_pictures_show_the_references_they_were_given():
         assert sum(red > 150 and green < 110 and blue < 110 for red, green, blue in pixels) > 400
 
 
+def test_two_samples_of_an_edit_are_two_pictures():
+    reference = photo(64, 64, colour="teal")
+    tops = set()
+    for sample in range(4):
+        picture = Picture(catalog._MODELS[MODEL], "1:1", "1K", "an owl", bytes([sample] * 32), (reference,))
+        with Image.open(BytesIO(draw(picture, "drawn")[0])) as image:
+            tops.add(image.crop((0, 0, 1024, 500)).tobytes())
+    assert len(tops) == 4
+
+
 def batched(data):
     return zip(data[::3], data[1::3], data[2::3], strict=True)
 

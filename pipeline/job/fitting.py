@@ -177,7 +177,7 @@ class Fitter:
     def _image(self, bound: Bound, one: Reference, row: Row, moving: Mapping[str, str]) -> Image:
         tops = [self._root]
         if one.is_item:
-            tops.append(fixed_part(self._job.folder, self._job.items.path)[0].resolve())
+            tops.append((self._job.folder / fixed_part(self._job.items.path)[0]).resolve())
         try:
             return reference(fill(bound, row.line.cells, moving), self._job.folder, below=tops)
         except ImageError as error:

@@ -83,14 +83,14 @@ class Row:
 
     @property
     def where(self) -> str:
-        return f"{self.line.file}:{self.line.number}"
+        return f"{self.line.file}:{self.line.number}" if self.line.number else self.line.file
 
     def problem(self, message: str, hint: str = "") -> Problem:
         return problem_at(self.line, message, hint)
 
 
 def problem_at(line: Line, message: str, hint: str = "") -> Problem:
-    return Problem(line.file, line.number, 1, message, hint, line.text.rstrip("\r\n")[:200])
+    return Problem(line.file, line.number, min(line.number, 1), message, hint, line.text.rstrip("\r\n")[:200])
 
 
 def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterator[Row]:

@@ -35,6 +35,8 @@ _RETRIED = frozenset({"failed", "no_image", "expired", "missing", "invalid"})
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SIZES = {"MB": 1_000_000, "GB": 1_000_000_000}
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+_NO_CHARSETS = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7", "undefined"}
+"""Encodings Python knows that no catalog is written in; some give half characters."""
 _EXTENSION = re.compile(r"\.(jpe?g|png|webp|gif|heic)$", re.IGNORECASE)
 
 
@@ -312,9 +314,9 @@ def _list(rows: List, problems: Problems, warnings: list[Problem]) -> Items:
 
 def _path(text: str, place: Place, problems: Problems) -> Items:
     ending = text.rpartition(".")[2].lower()
-    if is_glob(text):
-        return Items("glob", place, text)
     if ending not in {"csv", "tsv", "jsonl"}:
+        if is_glob(text):
+            return Items("glob", place, text)
         hint = "items is a list, x.csv, x.tsv, x.jsonl, or a glob of images such as photos/*.jpg"
         problems.add(place.problem(f"{quoted(text)} is no catalog", hint))
     return Items(ending, place, text, delimiter=_DELIMITERS.get(ending, ","))
@@ -377,9 +379,12 @@ def _encoding(written: Map, problems: Problems) -> str:
     encoding = _text(written, "encoding") or "utf-8"
     try:
         "".encode(encoding)
-        return codecs.lookup(encoding).name
+        name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
+        name = ""
+    if not name or name in _NO_CHARSETS:
         problems.add(
             written.at("encoding").problem(f"unknown encoding {quoted(encoding)}", "such as utf-8, utf-16 or cp1252")
         )
         return "utf-8"
+    return name

@@ -91,11 +91,11 @@ def _digest(path: Path, size: int, changed_ns: int) -> tuple[str, str]:  # noqa:
         digest.update(head)
         while block := stream.read(_SLICE):
             digest.update(block)
-    return digest.hexdigest(), mime_of(head)
+    return digest.hexdigest(), mime_of(head) or ("!lfs" if head.startswith(_LFS) else "!unknown")
 
 
 def mime_of(head: bytes) -> str:
-    """The MIME type by the first bytes; `!lfs` and `!unknown` are none."""
+    """The MIME type by the first bytes of a file; empty when it is none that can be sent."""
     if head.startswith(_PNG):
         return "image/png"
     if head.startswith(_JPEG):
@@ -104,4 +104,4 @@ def mime_of(head: bytes) -> str:
         return "image/webp"
     if head[4:8] == b"ftyp" and head[8:12] in _HEIC | _HEIF:
         return "image/heic" if head[8:12] in _HEIC else "image/heif"
-    return "!lfs" if head.startswith(_LFS) else "!unknown"
+    return ""

@@ -30,6 +30,13 @@ def manifests(words: Sequence[str], *, cwd: Path) -> list[Path]:
 def _named(word: str, cwd: Path) -> list[Path]:
     if "\0" in word or not word:
         raise UsageError(f"{quoted(word)} names no manifest")
+    try:
+        return _found(word, cwd)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{quoted(word)} cannot name a manifest: {error}") from None
+
+
+def _found(word: str, cwd: Path) -> list[Path]:
     path = cwd / word
     if path.is_dir():
         jobs = sorted(one for one in path.iterdir() if one.suffix in _ENDINGS and _is_job(one))
@@ -39,8 +46,8 @@ def _named(word: str, cwd: Path) -> list[Path]:
     if path.exists():
         return [path]
     if is_glob(word):
-        base, pattern = fixed_part(cwd, word)
-        jobs = sorted(one for one in base.glob(pattern) if _is_job(one))
+        top, pattern = fixed_part(word)
+        jobs = sorted(one for one in (cwd / top).glob(pattern) if _is_job(one))
         if jobs:
             return jobs
         raise UsageError(f"no job matches {quoted(word)}")

@@ -10,15 +10,16 @@ import json
 import os
 import stat
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from pipeline.errors import JobError, Problem
-from pipeline.job.problems import Place, Source, escaped, quoted, shown
+from pipeline.job.problems import Place, Source, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pipeline.job.yaml12 import Node
 
@@ -138,6 +139,8 @@ def _undecodable(path: Path, encoding: str, error: UnicodeError) -> Problem:
     with path.open("rb") as stream:
         if stream.read(2) in {b"\xff\xfe", b"\xfe\xff"}:
             return whole.problem("is UTF-16", "save it as UTF-8, or say encoding: utf-16")
+        if "\n".encode(encoding) != b"\n":
+            return whole.problem(f"is not {encoding.upper()}: {error}", hint)
         stream.seek(0)
         for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
             try:
@@ -270,19 +273,18 @@ def text_of(node: Node) -> str:
 
 def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]:
     """The files a glob names, by relative path in code-point order."""
-    base, rest = fixed_part(folder, pattern)
+    top, rest = fixed_part(pattern)
+    base = folder / top
     if not rest:
         raise JobError([place.problem(f"{quoted(pattern)} names one file, not a glob", "such as photos/*.jpg")])
-    found = sorted(path.relative_to(base).as_posix() for path in base.glob(rest) if _is_wanted(path, base, rest))
+    try:
+        found = sorted(path.relative_to(base).as_posix() for path in base.glob(rest) if _is_wanted(path, base, rest))
+    except (OSError, ValueError) as error:
+        raise JobError([place.problem(f"{quoted(pattern)} is no glob: {error}")]) from None
     if not found:
         raise JobError([place.problem(f"no file matches {quoted(pattern)}")])
-    top = (
-        base.relative_to(folder).as_posix()
-        if base.is_relative_to(folder)
-        else Path(os.path.relpath(base, folder)).as_posix()
-    )
     for below in found:
-        file = PurePosixPath(top, below)
+        file = top / below
         try:
             below.encode()
         except UnicodeEncodeError:
@@ -290,15 +292,14 @@ def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]
             continue
         parent = file.parent.name or folder.name
         facts = {"file": str(file), "stem": file.stem, "name": file.name, "folder": parent}
-        row = str(PurePosixPath(below).with_suffix(""))
-        yield Line(place.source.file, place.line, (), (), _line_of(place), facts, row)
+        yield Line(shown(folder / file), 0, (), (), facts=facts, id=str(PurePosixPath(below).with_suffix("")))
 
 
-def fixed_part(folder: Path, pattern: str) -> tuple[Path, str]:
-    """A glob's folder without wildcards, and the pattern that is left below it."""
+def fixed_part(pattern: str) -> tuple[PurePosixPath, str]:
+    """A glob's folders before the first wildcard, and the pattern that is left below them."""
     parts = PurePosixPath(pattern).parts
     first = next((number for number, part in enumerate(parts) if _MAGIC & set(part)), len(parts))
-    return Path(os.path.normpath(folder.joinpath(*parts[:first]))), "/".join(parts[first:])
+    return PurePosixPath(*parts[:first]), "/".join(parts[first:])
 
 
 def is_glob(text: str) -> bool:
@@ -308,8 +309,3 @@ def is_glob(text: str) -> bool:
 def _is_wanted(path: Path, base: Path, pattern: str) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
     return (not hidden or "/." in f"/{pattern}") and not path.is_dir()
-
-
-def _line_of(place: Place) -> str:
-    lines = place.source.lines
-    return escaped(lines[place.line - 1]) if 0 < place.line <= len(lines) else ""

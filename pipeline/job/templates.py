@@ -52,7 +52,7 @@ def find(name: str, *, folder: Path, root: Path, place: Place) -> Path:
     else:
         folders.append(root)
     for candidate in _candidates(name, folders):
-        if candidate.is_file():
+        if _is_file(candidate):
             return candidate
     known = sorted({path.stem for parent in folders for path in (parent / "templates").glob("*.*")})
     looked = ", ".join(shown(parent / "templates") for parent in folders)
@@ -66,6 +66,13 @@ def _candidates(name: str, folders: list[Path]) -> Iterator[Path]:
             yield parent / "templates" / f"{name}{ending}"
     for ending in _ENDINGS:
         yield folders[0] / f"{name}{ending}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long to be one, or with a NUL
+        return False
 
 
 def load(path: Path, name: str, place: Place) -> Prompt:

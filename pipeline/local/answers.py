@@ -28,7 +28,7 @@ _WITHHELD = {
 
 def answered(ask: Ask, *, salt: str, mode: str) -> dict[str, Any]:
     """A GenerateContentResponse; the same for the same ask and salt. Raises what only an error can say."""
-    magic = _MAGIC.search(ask.words)
+    magic = _MAGIC.search(ask.prompt)
     word = magic[1] if magic else ""
     digest = ask.digest(salt)
     if word == "ERROR":

@@ -87,9 +87,10 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
     prompt = "\n".join(_texts(turns[-1]))
     if not "".join(_texts(*turns)).strip():
         raise invalid("The request has no text: say in words what the picture should show.")
-    references = tuple(_references(turns, fetch))
-    if len(references) > model.references:
-        raise invalid(f"models/{model.id} takes at most {model.references} images, the request has {len(references)}.")
+    references = tuple(_references(fields["contents"], fetch))
+    given = sum(bool(part.keys() & {"inlineData", "fileData"}) for turn in turns for part in turn["parts"])
+    if given > model.references:
+        raise invalid(f"models/{model.id} takes at most {model.references} images, the request has {given}.")
     aspect, size = _frame(settings, model, references)
     modalities = settings.get("responseModalities") or ["TEXT", "IMAGE"]
     thinking = settings.get("thinkingConfig", {})
@@ -145,7 +146,7 @@ def _check_part(part: dict[str, Any], place: str) -> None:
 
 def _check_signature(part: dict[str, Any], turn: int, number: int) -> None:
     """Hold an image of ours that comes back as history against the signature it was given."""
-    if "inlineData" not in part:
+    if "inlineData" not in part or part.get("thought"):
         return
     signature = part.get("thoughtSignature")
     if not signature:

@@ -1,0 +1,148 @@
+"""A project folder, the local service in front of it, and the command line, as a user has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli, local
+
+KEY = "test-key-of-the-suite-0123456789"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment(monkeypatch):
+    """No key, service or home of the person who runs the tests reaches a test."""
+    for name in [*os.environ]:
+        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")) or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@dataclass
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class Service:
+    """A running service, seen from outside."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def _call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    def ledger(self, operation="batches.create"):
+        """What the service accepted, in order."""
+        told = self._call("/_local/ledger")
+        entries = told if isinstance(told, list) else told["ledger"]
+        return [entry for entry in entries if entry["op"] == operation]
+
+    def advance(self, seconds):
+        self._call("/_local/clock", {"advance_s": seconds})
+
+
+class Project:
+    """A folder with a job, and the command line in it."""
+
+    def __init__(self, folder: Path, capsys, monkeypatch) -> None:
+        self.folder, self._capsys, self._monkeypatch = folder, capsys, monkeypatch
+        self.outputs = folder / "outputs"
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def __call__(self, *args: str) -> Ended:
+        """Run `pipeline ARGS` in this process."""
+        self._monkeypatch.chdir(self.folder)
+        self._capsys.readouterr()
+        code = cli.run(list(args))
+        said = self._capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    def process(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `pipeline ARGS` in a process of its own."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *args],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    def tree(self, job: str = "shop") -> dict[str, tuple[bytes, int]]:
+        """Every file of a job: its bytes and its mtime."""
+        top = self.outputs / job
+        return {
+            path.relative_to(top).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns)
+            for path in sorted(top.rglob("*"))
+            if path.is_file()
+        }
+
+    def records(self, job: str = "shop") -> dict[str, dict]:
+        lines = (self.outputs / job / "manifest.jsonl").read_text().splitlines()
+        return {record["key"]: record for record in map(json.loads, lines)}
+
+
+SHOP = """\
+prompt: Studio photo of a [product] on white marble.
+items: products.csv
+matrix:
+  aspect: [1:1, 4:5]
+"""
+PRODUCTS = "id,product\nmug,blue mug\nbowl,sand bowl\nvase,glass vase\n"
+
+
+@pytest.fixture
+def project(tmp_path, capsys, monkeypatch):
+    """An empty project."""
+    return Project(tmp_path, capsys, monkeypatch)
+
+
+@pytest.fixture
+def shop(project, service, monkeypatch):
+    """Three products in two shapes, and a service with a key."""
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", PRODUCTS)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", service.url)
+    return project
+
+
+@pytest.fixture
+def service(tmp_path_factory):
+    """The local service, at once with its answers, and with plain pictures."""
+    with local.serving(tmp_path_factory.mktemp("service"), latency_s=0.0, pictures="plain") as url:
+        yield Service(url)
+
+
+@pytest.fixture
+def slow_service(tmp_path_factory):
+    """The same, whose batches take a day of its own clock."""
+    with local.serving(tmp_path_factory.mktemp("service"), latency_s=20 * 3600.0, pictures="plain") as url:
+        yield Service(url)

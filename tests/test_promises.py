@@ -1,0 +1,134 @@
+"""The promise, whole: killed after any step and run again, it ends the same, and the service's ledger shows that
+nothing was paid for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import KEY, PRODUCTS, Service
+
+from pipeline import local
+
+# Two batches, so that a kill can fall between them; one request fails once and is asked again.
+JOB = """\
+prompt: Studio photo of a [product] on white marble.
+items: products.csv
+matrix:
+  aspect: [1:1, 4:5]
+batch: {max_requests: 4}
+"""
+ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
+
+_children = multiprocessing.get_context("forkserver")
+_children.set_forkserver_preload(["pipeline.cli.spending", "pipeline.reconcile", "pipeline.pixels", "google.genai", "httpx2"])
+
+
+def _child(folder, url, at, log):
+    """A run in a process of its own, which may be told to die."""
+    from pipeline import cli, crash
+
+    os.chdir(folder)
+    for name in [*os.environ]:
+        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")):
+            del os.environ[name]
+    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
+    crash.arm(at=at, log=log)
+    os._exit(cli.run(ARGUMENTS))
+
+
+def run(folder, url, at="", log=""):
+    """Its exit code; -9 when it was killed."""
+    process = _children.Process(target=_child, args=(str(folder), url, at, str(log)))
+    process.start()
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def start(folder: Path) -> Path:
+    (folder / "jobs").mkdir(parents=True)
+    (folder / "jobs/shop.yaml").write_text(JOB)
+    (folder / "jobs/products.csv").write_text(PRODUCTS)
+    return folder
+
+
+def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    """What a run leaves behind, apart from times and names the service gave."""
+    top = folder / "outputs/shop"
+    pictures = {path.name: path.read_bytes() for path in top.rglob("*") if path.suffix == ".jpg"}
+    records = [json.loads(line) for line in (top / "manifest.jsonl").read_text().splitlines()]
+    assert [record["key"] for record in records] == sorted({record["key"] for record in records})
+    for record in records:
+        for file in record["files"]:
+            assert hashlib.sha256(pictures[file["path"]]).hexdigest() == file["sha256"]
+    litter = [path for path in (folder / "outputs").rglob("*") if path.name.endswith(".part")]
+    assert not [path for path in litter if ".pipeline" not in path.parts], "a run sweeps what a killed one left"
+    return pictures, {record["key"]: record["status"] for record in records}
+
+
+def bought(service: Service) -> Counter[str]:
+    """How often each request was bought: by prompt and shape, over all batches that the service accepted."""
+    return Counter(entry["displayName"].split("/")[3].split("-")[0] for entry in service.ledger())
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """A run that nobody disturbs: its outcome, and every point it passes."""
+    folder = start(tmp_path_factory.mktemp("clean") / "project")
+    with local.serving(tmp_path_factory.mktemp("clean-service"), latency_s=0.0, pictures="plain") as url:
+        log = folder / "points.log"
+        assert run(folder, url, log=log) == 0
+        assert len(Service(url).ledger()) == 2
+    return outcome(folder), log.read_text().split()
+
+
+def points_to_kill_at(points: list[str]) -> list[str]:
+    """Each name's first, second and last passing: a kill between two alike steps teaches nothing new."""
+    last = Counter(point.rpartition(":")[0] for point in points)
+    return [point for point in points if int(point.rpartition(":")[2]) in {1, 2, last[point.rpartition(":")[0]]}]
+
+
+def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean, tmp_path):
+    expected, points = clean
+    chosen = points_to_kill_at(points)
+    assert len(chosen) > 20
+    assert {"create:before:1", "create:after:1", "commit:after:1", "publish:renamed:1"} <= set(chosen)
+    for number, point in enumerate(chosen):
+        folder = start(tmp_path / str(number))
+        with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
+            assert run(folder, url, at=point) == -9, point
+            codes = [run(folder, url)]
+            while codes[-1] == 4 and len(codes) < 5:
+                codes.append(run(folder, url))
+            assert codes[-1] == 0, (point, codes)
+            assert outcome(folder) == expected, point
+            assert set(bought(Service(url)).values()) == {1}, point
+            assert len(Service(url).ledger()) == 2, point
+            before = {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")}
+            assert run(folder, url) == 0
+            assert {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")} == before, point
+        shutil.rmtree(folder)
+
+
+def test_killed_in_the_recovery_too(clean, tmp_path):
+    """The run that makes up for a kill is killed as well, at each of its own points around a create."""
+    expected, _points = clean
+    for number, point in enumerate(["create:after:1", "move:after:1", "publish:renamed:2", "commit:before:6"]):
+        base = start(tmp_path / f"base-{number}")
+        with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
+            assert run(base, url, at=point) == -9
+            for again in ("commit:after:1", "commit:after:3", "create:after:1", "publish:after:1", "replace:before:2"):
+                run(base, url, at=again)
+            codes = [run(base, url)]
+            while codes[-1] == 4 and len(codes) < 5:
+                codes.append(run(base, url))
+            assert codes[-1] == 0
+            assert outcome(base) == expected
+            assert len(Service(url).ledger()) == 2
