@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MICRO = 1_000_000
 _TYPICAL_ANSWER = 1_500_000
 _MANY_GONE = 20
+_EDITED = "its file was edited: it stays as it is"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +209,14 @@ class _Comparing:
         told = json.loads(row.record_line or "{}")
         if row.service != self._service and self._service == "gemini":
             return "changed", "made by the local service", True, None
+        if row.place == "retired":
+            if self._is_covered(row):
+                return "edited", _EDITED, False, None
+            return self._missing(row, told)
         condition = self._tree.condition(told["files"])
         if condition == "edited":
-            return "edited", "its file was edited: it stays as it is", False, None
-        if row.place == "retired" or condition == "missing":
+            return "edited", _EDITED, False, None
+        if condition == "missing":
             return self._missing(row, told)
         if row.record_path != row.path:
             return "moved", f"from {row.record_path}", False, row.key
@@ -239,18 +244,22 @@ class _Comparing:
         if found.status == "pending":
             return True
         told = json.loads(found.line)
-        condition = self._tree.condition(told["files"])
-        return (
-            condition == "ok"
-            or (condition == "missing" and self._tree.is_retired(told))
-            or (condition == "missing" and self._journal.batches.answer_of(self._job.name, fingerprint) is not None)
-        )
+        condition = self._tree.condition(told["files"]) if found.place == "tree" else "missing"
+        if condition != "missing":
+            return condition == "ok"
+        kept = self._journal.batches.answer_of(self._job.name, fingerprint)
+        return kept is not None or self._tree.is_retired(told)
+
+    def _is_covered(self, row: Comparison) -> bool:
+        """Whether what lies under a key for another ask was edited: it must not make room."""
+        older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
+        return older is not None and self._tree.condition(json.loads(older.line)["files"]) == "edited"
 
     def _bought(self, row: Comparison, why: str) -> tuple[str, str, bool]:
+        if self._is_covered(row):
+            return "edited", _EDITED, False
         older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
         told = json.loads(older.line) if older else None
-        if told and self._tree.condition(told["files"]) == "edited":
-            return "edited", "its file was edited: it stays as it is", False
         foreign = self._tree.foreign(row.path) if not told else None
         if foreign:
             return "edited", f"{foreign} is there already and no record knows it", False

@@ -7,7 +7,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -90,9 +89,13 @@ def clean(tmp_path_factory):
 
 
 def points_to_kill_at(points: list[str]) -> list[str]:
-    """Each name's first, second and last passing: a kill between two alike steps teaches nothing new."""
+    """Each name's first and last passing, and all around commits: between alike steps a kill teaches nothing new."""
     last = Counter(point.rpartition(":")[0] for point in points)
-    return [point for point in points if int(point.rpartition(":")[2]) in {1, 2, last[point.rpartition(":")[0]]}]
+    return [
+        point
+        for point in points
+        if point.startswith("commit:after") or int(point.rpartition(":")[2]) in {1, last[point.rpartition(":")[0]]}
+    ]
 
 
 def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean, tmp_path):
@@ -111,10 +114,11 @@ def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean,
             assert outcome(folder) == expected, point
             assert set(bought(Service(url)).values()) == {1}, point
             assert len(Service(url).ledger()) == 2, point
+            if number % 6:
+                continue
             before = {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")}
             assert run(folder, url) == 0
             assert {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")} == before, point
-        shutil.rmtree(folder)
 
 
 def test_killed_in_the_recovery_too(clean, tmp_path):

@@ -113,7 +113,7 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        code = group.main(args=args, prog_name="pipeline", standalone_mode=False)
+        code = group.main(args=_hoisted(sys.argv[1:] if args is None else args), prog_name="pipeline", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
@@ -130,6 +130,30 @@ def _run(args: Sequence[str] | None) -> int:
     except PipelineError as error:
         _complain(str(error), error.hint)
         return error.exit_code
+
+
+def _hoisted(args: Sequence[str]) -> list[str]:
+    """The arguments with the global options in front, wherever they were written: `run JOB -q` is `-q run JOB`."""
+    takes_value = {option: not getattr(param, "is_flag", False) for param in group.params for option in _options(param)}
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        name, is_joined, _value = word.partition("=")
+        own = name in takes_value and not (rest[:1] == ["serve"] and name == "--state")
+        if word == "--":
+            rest += [word, *words]
+        elif not own or (rest and name in {"-h", "--help"}):
+            rest.append(word)
+        else:
+            front.append(word)
+            if takes_value[name] and not is_joined:
+                front += [value for value in [next(words, None)] if value is not None]
+    return [*front, *rest]
+
+
+def _options(param: click.Parameter) -> list[str]:
+    return [*param.opts, *param.secondary_opts]
 
 
 def _show_problems(error: JobError) -> None:

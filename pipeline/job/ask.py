@@ -51,12 +51,12 @@ class Ask:
     written: Mapping[str, Any] = field(default_factory=dict)
     """The settings somebody wrote, by the words of the language; `prompt`, `images`, `samples` excepted."""
     edits_image: bool = False
-    """The item is an image itself, so that an unwritten aspect means `auto`."""
+    """The item is an image itself, so that an unwritten aspect means `auto`; this is for ever, too."""
 
     def canonical(self) -> bytes:
         """The bytes the fingerprint is made of: JSON, sorted, ASCII, without white space."""
-        unwritten = {**_UNWRITTEN, "aspect": "auto"} if self.edits_image else _UNWRITTEN
-        differing = {name: value for name, value in self.written.items() if value != unwritten.get(name)}
+        said = {"aspect": "auto", **self.written} if self.edits_image else self.written
+        differing = {name: value for name, value in said.items() if value != _UNWRITTEN.get(name)}
         ask = {
             **differing,
             "v": VERSION,
