@@ -75,8 +75,8 @@ class Folder:
         return self
 
     @contextlib.contextmanager
-    def _parent(self, relative: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
-        """Yield the descriptor of the folder that holds `relative`, and its last name."""
+    def parent_of(self, relative: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
+        """Yield the descriptor of the folder that holds `relative`, and its last name; for this module."""
         *folders, name = _parts(relative)
         if create:
             self.make()
@@ -101,7 +101,7 @@ class Folder:
     def status(self, relative: str) -> os.stat_result | None:
         """What lies at `relative`, no link followed; `None` when nothing does."""
         try:
-            with self._parent(relative) as (parent, name):
+            with self.parent_of(relative) as (parent, name):
                 return os.stat(name, dir_fd=parent, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -112,7 +112,7 @@ class Folder:
 
     def opened(self, relative: str) -> BinaryIO:
         """Open a regular file for reading; raises `FileNotFoundError` when there is none."""
-        with self._parent(relative) as (parent, name):
+        with self.parent_of(relative) as (parent, name):
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -133,7 +133,7 @@ class Folder:
 
         Until then, and for ever if it fails, `relative` is what it was before. Raises `LocalError`.
         """
-        with _telling(f"cannot write {self.path / relative}"), self._parent(relative, create=True) as (parent, name):
+        with _telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
             part = _part(name)
             try:
                 with _create(part, parent) as stream:
@@ -153,8 +153,8 @@ class Folder:
         """Rename a file, durably, to another of our folders; an old `target` is replaced."""
         with (
             _telling(f"cannot move {self.path / relative} to {to.path / target}"),
-            self._parent(relative) as (parent, name),
-            to._parent(target, create=True) as (new_parent, new_name),
+            self.parent_of(relative) as (parent, name),
+            to.parent_of(target, create=True) as (new_parent, new_name),
         ):
             crash.point("move:before")
             try:
@@ -174,7 +174,7 @@ class Folder:
         """Remove a file; one that is not there is removed already."""
         with _telling(f"cannot remove {self.path / relative}"), contextlib.suppress(FileNotFoundError):
             crash.point("remove:before")
-            with self._parent(relative) as (parent, name):
+            with self.parent_of(relative) as (parent, name):
                 os.unlink(name, dir_fd=parent)
             crash.point("remove:after")
 
@@ -203,13 +203,13 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         for relative, part in self._waiting:
-            with contextlib.suppress(OSError), self._folder._parent(relative) as (parent, _name):
+            with contextlib.suppress(OSError), self._folder.parent_of(relative) as (parent, _name):
                 os.unlink(part, dir_fd=parent)
 
     def write(self, relative: str, data: bytes) -> None:
         """Write `data` beside its final name; nothing is visible yet. Raises `LocalError`."""
         what = f"cannot write {self._folder.path / relative}"
-        with _telling(what), self._folder._parent(relative, create=True) as (parent, name):
+        with _telling(what), self._folder.parent_of(relative, create=True) as (parent, name):
             part = _part(name)
             self._waiting.append((relative, part))
             with _create(part, parent) as stream:
@@ -221,7 +221,7 @@ class Staging:
         """Bring every byte to the disk; nothing is visible yet. An error here is final for the whole group."""
         with _telling(f"cannot write below {self._folder.path}"):
             for relative, part in self._waiting:
-                with self._folder._parent(relative) as (parent, _name):
+                with self._folder.parent_of(relative) as (parent, _name):
                     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
                     try:
                         os.fsync(descriptor)
@@ -234,12 +234,12 @@ class Staging:
         with _telling(f"cannot write below {self._folder.path}"):
             folders = {}
             for relative, part in self._waiting:
-                with self._folder._parent(relative) as (parent, name):
+                with self._folder.parent_of(relative) as (parent, name):
                     os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
                 folders[relative.rpartition("/")[0]] = relative
                 crash.point("publish:renamed")
             for relative in folders.values():
-                with self._folder._parent(relative) as (parent, _name):
+                with self._folder.parent_of(relative) as (parent, _name):
                     os.fsync(parent)
         self._waiting.clear()
         crash.point("publish:after")
@@ -251,7 +251,7 @@ def locked(folder: Folder, relative: str, *, what: str) -> Iterator[None]:
 
     The kernel lets go of it when the process dies, however it dies, so there is no stale lock to judge.
     """
-    with _telling(f"cannot lock {folder.path / relative}"), folder._parent(relative, create=True) as (parent, name):
+    with _telling(f"cannot lock {folder.path / relative}"), folder.parent_of(relative, create=True) as (parent, name):
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
     try:
         try:

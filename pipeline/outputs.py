@@ -27,6 +27,7 @@ MANIFEST = "manifest.jsonl"
 TABLE = "manifest.csv"
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LONGEST_LINE = 1 << 20
+_LONGEST_POINTER = 1024
 _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 File = dict[str, Any]
@@ -66,10 +67,10 @@ class Tree:
 
     def _pointer(self, path: str, size: int) -> str | None:
         """The sha256 that a Git LFS pointer stands for."""
-        if not len(_POINTER) < size < 1024:
+        if not len(_POINTER) < size < _LONGEST_POINTER:
             return None
         with self.folder.opened(path) as stream:
-            text = stream.read(1024)
+            text = stream.read(_LONGEST_POINTER)
         found = re.search(rb"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)
         return found[1].decode() if text.startswith(_POINTER) and found else None
 

@@ -273,7 +273,7 @@ def may_retry(job: Job, status: str, row: Any) -> bool:
 
     Attempts are counted for ever, so that no cron line multiplies them.
     """
-    if status in {"skipped"}:
+    if status == "skipped":
         return True
     if status not in job.retry.on or (status == "failed" and not row.transient):
         return False

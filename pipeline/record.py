@@ -5,7 +5,7 @@ The language is `schemas/record.schema.json`; absent facts are `null`, never mis
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 import re
@@ -89,7 +89,7 @@ def dumps(record: Mapping[str, Any]) -> str:
 
 def timestamp(seconds: float) -> str:
     """Seconds since 1970 as the UTC time of records: 2026-11-22T03:14:15Z."""
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

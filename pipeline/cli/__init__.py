@@ -113,7 +113,9 @@ def run(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str] | None) -> int:
     try:
-        code = group.main(args=_hoisted(sys.argv[1:] if args is None else args), prog_name="pipeline", standalone_mode=False)
+        code = group.main(
+            args=_hoisted(sys.argv[1:] if args is None else args), prog_name="pipeline", standalone_mode=False
+        )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:

@@ -38,7 +38,7 @@ def _print_json(document: Any) -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", help="How (text).")
 @click.option("--strict", is_flag=True, help="Warnings fail, too.")
 @click.pass_obj
-def validate_command(options: Options, jobs: Sequence[str], form: str, strict: bool) -> int:  # noqa: FBT001
+def validate_command(options: Options, jobs: Sequence[str], form: str, strict: bool) -> int:
     """Check jobs: language, placeholders, files, model limits, paths. No key, no network, nothing is written."""
     from pipeline.job import expand, selection
 
@@ -99,7 +99,7 @@ def _problem(problem: Problem) -> dict[str, Any]:
 @click.option("--detailed-exitcode", is_flag=True, help="Exit 10 when there is work.")
 @click.option("--show", "key", metavar="KEY", help="Say why for one key.")
 @click.pass_obj
-def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_exitcode: bool, key: str | None) -> int:  # noqa: FBT001
+def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_exitcode: bool, key: str | None) -> int:
     """What a run would render, why, and what it costs. Nothing is sent."""
     models, service = options.models(), options.expected_service()
     documents, work = [], 0
@@ -192,7 +192,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
 @_json
 @click.option("--watch", is_flag=True, help="Again every few seconds, until nothing is at work.")
 @click.pass_obj
-def status_command(options: Options, jobs: Sequence[str], as_json: bool, watch: bool) -> int:  # noqa: FBT001
+def status_command(options: Options, jobs: Sequence[str], as_json: bool, watch: bool) -> int:
     """Batches, counts, age and cost so far, from the journal alone."""
     while True:
         documents, remote = _statuses(options, jobs)
@@ -306,7 +306,7 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
 @click.option("--request", "wants_request", is_flag=True, help="The request as it was sent.")
 @_json
 @click.pass_obj
-def show_command(options: Options, what: str, wants_request: bool, as_json: bool) -> int:  # noqa: FBT001
+def show_command(options: Options, what: str, wants_request: bool, as_json: bool) -> int:
     """All that is known of an image: prompt, inputs, attempts, usage, cost."""
     if what.startswith("template:"):
         return _show_template(what.removeprefix("template:"))
@@ -380,27 +380,24 @@ def _record_text(told: dict[str, Any], found: Record, attempts: Sequence[dict[st
         *(word("file", f"{f['path']}  {f['width']}x{f['height']}  {f['bytes']:,} bytes") for f in told["files"]),
         word("model", f"{told['model']} → {told['model_id']}"),
         word("settings", ", ".join(f"{name} {value}" for name, value in told["settings"].items())),
-        word("template", told["template"] or "–"),
+        word("template", told["template"] or "-"),
         word("prompt", told["prompt"]),
         *(word("image", f"{i['path']}  sha256 {i['sha256'][:12]}…") for i in told["inputs"]),
         *(word("var", f"{name} = {value}") for name, value in (told["vars"] or {}).items()),
-        word("cost", f"${told['cost']['amount']} at prices of {told['cost']['prices']}" if told["cost"] else "–"),
+        word("cost", f"${told['cost']['amount']} at prices of {told['cost']['prices']}" if told["cost"] else "-"),
         word("asked", found.fingerprint),
     ]
     for one in attempts:
         outcome = f"{one['status'] or 'on its way'}{': ' + one['reason'] if one['reason'] else ''}"
-        lines.append(word("attempt", f"{one['attempt']}  {one['batch'] or '–'}  {outcome}  {usd(one['cost'])}"))
+        lines.append(word("attempt", f"{one['attempt']}  {one['batch'] or '-'}  {outcome}  {usd(one['cost'])}"))
     return "\n".join(lines)
 
 
 def _show_template(name: str) -> int:
-    from pipeline.job import templates
-
     for path in _template_files():
-        if path.stem == name or path.name == name:
+        if name in {path.stem, path.name}:
             click.echo(path.read_text(encoding="utf-8"), nl=False)
             return 0
-    del templates
     raise UsageError(f"there is no template '{name}'", hint="`pipeline ls templates` lists them")
 
 
@@ -422,7 +419,7 @@ def _template_files() -> list[Path]:
 @click.pass_obj
 def ls_command(
     options: Options, what: str, only_job: str | None, statuses: str | None, as_json: bool, zero: bool
-) -> int:  # noqa: FBT001, PLR0913
+) -> int:
     """List items, images, batches, models or templates."""
     words = frozenset(statuses.split(",")) if statuses else None
     rows = {"models": _models, "templates": _templates}.get(what, _recorded)(options, what, only_job, words)
@@ -477,8 +474,8 @@ def _models(
         gone = model.shutdown is not None and model.shutdown <= today
         yield {
             "id": model.id,
-            "aliases": " ".join(model.aliases) or "–",
-            "sizes": " ".join(model.sizes) or "–",
+            "aliases": " ".join(model.aliases) or "-",
+            "sizes": " ".join(model.sizes) or "-",
             "aspects": len(model.aspects),
             "batch_1K": str(price.batch_image * model.tokens("1K") / 1_000_000)
             if price and "1K" in model.sizes
@@ -501,7 +498,7 @@ def _templates(
 @_jobs
 @_json
 @click.pass_obj
-def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:  # noqa: FBT001
+def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
     """Hash and decode every file against its record; name what is missing, edited or stray."""
     from pipeline.verify import verify
 

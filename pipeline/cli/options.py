@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 import stat
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ class Options:
         )
 
     @property
-    def today(self) -> datetime.date:
-        return datetime.datetime.now(datetime.UTC).date()
+    def today(self) -> dt.date:
+        return dt.datetime.now(dt.UTC).date()
 
     def models(self) -> Models:
         from pipeline.gemini import models

@@ -80,7 +80,7 @@ _pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while an
 @click.pass_obj
 def run_command(
     options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool
-) -> int:  # noqa: FBT001
+) -> int:
     """Render what is missing, and wait for it. Interrupted or killed, the same command goes on."""
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
 
@@ -93,7 +93,7 @@ def run_command(
 @click.pass_obj
 def submit_command(
     options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool
-) -> int:  # noqa: FBT001
+) -> int:
     """One pass: collect what is ready, send what is open, return at once."""
     call = _Call(
         sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False
@@ -105,7 +105,7 @@ def submit_command(
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
 @_pending
 @click.pass_obj
-def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:  # noqa: FBT001
+def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:
     """One pass that sends nothing new."""
     call = _Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
     return _work(options, jobs or [opening.DEFAULT_JOBS], call)
@@ -136,7 +136,7 @@ def retry_command(
     poll: float | None,
     max_cost: int | None,
     yes: bool,
-) -> int:  # noqa: E501, FBT001, PLR0913
+) -> int:
     """Open failed images again, whatever their attempts, then go on as `run`."""
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
 
@@ -145,7 +145,7 @@ def retry_command(
 @_jobs
 @_yes
 @click.pass_obj
-def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:  # noqa: FBT001
+def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     """Cancel batches, and collect what they still deliver. A running batch may end SUCCEEDED, and billed."""
     call = _Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
 

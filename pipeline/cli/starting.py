@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("folder", default=".", metavar="[DIR]")
 @click.option("--make", "wants_make", is_flag=True, help="Not there yet: a GNU make fragment.")
 @click.pass_obj
-def init_command(options: Options, folder: str, wants_make: bool) -> int:  # noqa: FBT001
+def init_command(options: Options, folder: str, wants_make: bool) -> int:
     """Start a project: jobs/, templates/, outputs/ and one job that works. What is there already stays."""
     from pipeline.durable import Folder
 

@@ -14,6 +14,7 @@ import json
 import re
 import warnings
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -36,6 +37,8 @@ _VERSION = "v1beta"  # the SDK's own default, v1, is not documented for batches 
 _TIMEOUT_S = 120.0
 _READ_S = 60.0
 _PAGE = 100
+_REDIRECTED, _REFUSED = 3, 4  # hundreds of HTTP codes
+_UNDECIDED = frozenset({408, 499})  # timed out, or closed by somebody between: it may have been done
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 _KEY_REASONS = ("API_KEY", "CONSUMER", "SERVICE_DISABLED", "BILLING", "ACCESS_TOKEN")
 
@@ -142,9 +145,9 @@ class Api:
     def __init__(self, key: Secret, base_url: str = DEFAULT_URL) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import httpx2
-            from google import genai
-            from google.genai import errors, types
+            import httpx2  # noqa: PLC0415 - half a second, and only for those who send
+            from google import genai  # noqa: PLC0415
+            from google.genai import errors, types  # noqa: PLC0415
 
         self._errors, self._types, self._httpx = errors, types, httpx2
         self.base_url = base_url.rstrip("/")
@@ -198,7 +201,7 @@ class Api:
         except (self._httpx.HTTPError, OSError, ValueError, KeyError) as error:
             # No exception of the SDK is shown or chained: its request carries the key.
             code, body, _ = self._raw
-            if code and code != 200:
+            if code and code != HTTPStatus.OK:
                 raise self._meaning(what) from None
             said = f"an answer that is no JSON ({len(body)} bytes)" if code else type(error).__name__
             raise _PassingError(
@@ -209,7 +212,7 @@ class Api:
         code, body, retry_after = self._raw
         fault = wire.fault(code, body, retry_after)
         if fault is None:
-            if 300 <= code < 400:
+            if code // 100 == _REDIRECTED:
                 return ServiceError(
                     f"{what}: the server wants to send us elsewhere (HTTP {code}), which is not followed",
                     hint=f"check GOOGLE_GEMINI_BASE_URL ({self.base_url})",
@@ -218,18 +221,15 @@ class Api:
                 f"{what}: HTTP {code} without the API's own words", hint="run the same command again; nothing is lost"
             )
         words = self.redacted(f"{what}: {fault.message or fault.status} (HTTP {fault.code})")
+        hints = {
+            "passing": "run the same command again; nothing is lost",
+            "key": "check the API key, its project and billing; then run again: nothing is lost",
+        }
         kind = _kind(fault)
         if kind == "rate":
             return RateLimitError(words, fault.retry_after_s)
-        if kind == "passing":
-            return _PassingError(words, hint="run the same command again; nothing is lost")
-        if kind == "key":
-            return ServiceError(
-                words, hint="check the API key, its project and billing; then run again: nothing is lost"
-            )
-        if kind == "gone":
-            return GoneError(words)
-        return ServiceError(words)
+        classes = {"passing": _PassingError, "gone": GoneError}
+        return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
 
     def redacted(self, text: str) -> str:
         """`text` without the key, should the service have echoed it."""
@@ -308,7 +308,7 @@ class Api:
                 headers={"x-goog-api-key": self._key.reveal(), "accept-encoding": "identity"},
                 timeout=self._httpx.Timeout(_READ_S, connect=30.0),
             ) as response:
-                if response.status_code != 200:
+                if response.status_code != HTTPStatus.OK:
                     response.read()
                     self._raw = (response.status_code, response.content, response.headers.get("retry-after"))
                     raise self._meaning(what)
@@ -345,7 +345,7 @@ class Api:
 
     def _verdict(self, display_name: str) -> Verdict:
         code, body, retry_after = self._raw
-        if code == 200:
+        if code == HTTPStatus.OK:
             try:
                 made = wire.operation(json.loads(body))
             except (ValueError, RecursionError):
@@ -354,7 +354,7 @@ class Api:
                 return Accepted(made)
             return Unknown("an answer that names no batch of ours")
         fault = wire.fault(code, body, retry_after)
-        if fault is None or not 400 <= code < 500 or code in {408, 499}:
+        if fault is None or code // 100 != _REFUSED or code in _UNDECIDED:
             return Unknown(f"HTTP {code}")
         kind = _kind(fault)
         words = self.redacted(fault.message or fault.status)
@@ -369,7 +369,7 @@ class Api:
             return None
         except _PassingError:
             # The SDK may stumble over a shape that we can read: the raw answer decides.
-            if self._raw[0] != 200:
+            if self._raw[0] != HTTPStatus.OK:
                 raise
         return self._read(name)
 
@@ -404,7 +404,7 @@ class Api:
             try:
                 self._client.batches.list(config=config)
             except (IndexError, AttributeError, TypeError, ValueError):  # the SDK's own reading of it does not matter
-                if self._raw[0] != 200:
+                if self._raw[0] != HTTPStatus.OK:
                     raise
             return wire.operations(json.loads(self._raw[1]))
 
@@ -425,15 +425,17 @@ def _kind(fault: wire.ServiceFault) -> str:
 
     A missing or foreign file is 403 like a missing permission, and a wrong key is 400 like a wrong field.
     """
-    if fault.code == 429:
+    if fault.code == HTTPStatus.TOO_MANY_REQUESTS:
         return "rate"
-    if fault.code >= 500 or fault.code in {408, 499}:
+    if fault.code >= HTTPStatus.INTERNAL_SERVER_ERROR or fault.code in _UNDECIDED:
         return "passing"
-    if fault.reason.startswith(_KEY_REASONS) or fault.code == 401 or "API key" in fault.message:
+    if fault.reason.startswith(_KEY_REASONS) or fault.code == HTTPStatus.UNAUTHORIZED or "API key" in fault.message:
         return "key"
-    if fault.code == 404 or (fault.code == 403 and "access the File" in fault.message):
+    if fault.code == HTTPStatus.NOT_FOUND or (
+        fault.code == HTTPStatus.FORBIDDEN and "access the File" in fault.message
+    ):
         return "gone"
-    if fault.code == 403:
+    if fault.code == HTTPStatus.FORBIDDEN:
         return "key"
     return "bad"
 
@@ -444,7 +446,7 @@ def _hash(told: Any) -> str | None:
         raw = base64.b64decode(str(told), validate=True)
     except ValueError:
         return None
-    if len(raw) == 32:
+    if len(raw) == hashlib.sha256().digest_size:
         return raw.hex()
     text = raw.decode("ascii", errors="replace")
     return text if re.fullmatch(r"[0-9a-f]{64}", text) else None

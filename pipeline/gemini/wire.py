@@ -23,9 +23,11 @@ JSONL = "application/jsonl"  # `.jsonl` has no MIME type in Python, and `jsonl` 
 _TRANSIENT = frozenset({4, 8, 10, 13, 14, 408, 429}) | frozenset(range(500, 600))
 _CANCELLED = frozenset({1, 499})
 _REFUSALS = frozenset(
-    "SAFETY IMAGE_SAFETY PROHIBITED_CONTENT IMAGE_PROHIBITED_CONTENT BLOCKLIST RECITATION IMAGE_RECITATION SPII"
-    " MODEL_ARMOR".split()
-)
+    {
+        "SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION",
+        "IMAGE_RECITATION", "SPII", "MODEL_ARMOR",
+    }
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------ requests

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
 
 def _is_young(run: Run, op: Operation) -> bool:
     try:
-        made = datetime.datetime.fromisoformat(op.created_at[:19] + "+00:00").timestamp()
+        made = dt.datetime.fromisoformat(op.created_at[:19] + "+00:00").timestamp()
     except ValueError:
         return True
     return run.clock.time() - made < _YOUNG_S

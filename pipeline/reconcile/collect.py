@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.journal import Batch
     from pipeline.reconcile.run import Run, Work
 
+_FETCHES = 2
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -119,7 +120,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and batch.fetches < 2:
+        if tally.without_answer and batch.fetches < _FETCHES:
             # A body that was cut on a line's end looks whole: it is fetched from the start once more.
             with work.journal.transaction():
                 batch = work.journal.batches.change(batch, state="ended")
