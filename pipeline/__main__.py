@@ -2,10 +2,10 @@
 
 import sys
 
+from pipeline.cli import run
+
 
 def main() -> None:
-    from pipeline.cli import run
-
     sys.exit(run())
 
 

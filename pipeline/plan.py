@@ -210,10 +210,9 @@ class _Comparing:
         if row.service != self._service and self._service == "gemini":
             return "changed", "made by the local service", True, None
         if row.place == "retired":
-            if self._is_covered(row):
-                return "edited", _EDITED, False, None
-            return self._missing(row, told)
-        condition = self._tree.condition(told["files"])
+            condition = "edited" if self._is_covered(row) else "missing"
+        else:
+            condition = self._tree.condition(told["files"])
         if condition == "edited":
             return "edited", _EDITED, False, None
         if condition == "missing":

@@ -65,7 +65,7 @@ class _Outcome:
 class Unpacking:
     """Unpacks the answer of one batch. Holds one answer and one group of pictures at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by its own name
         self, journal: Journal, tree: Tree, batch: Batch, *, models: Models, checks: Checks, today: date,
         now: Callable[[], float], pixels: PixelChecks | None,
     ) -> None:  # fmt: skip
@@ -132,14 +132,14 @@ class Unpacking:
     def _take(self, wire_key: str, answer: wire.Answer, offset: int, size: int) -> None:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)
         if asked is None:
-            self._extra(wire_key, answer)
+            self._extra(answer)
             return
         if wire_key in self._settled:
             self._again(wire_key, answer)
             return
         known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         if known is None:  # the journal always knows what was asked; only a person's hands can do this
-            self._extra(wire_key, answer)
+            self._extra(answer)
             return
         self._settled.add(wire_key)
         if known.status in HAS_IMAGE and known.batch != self._batch.id:
@@ -164,7 +164,7 @@ class Unpacking:
         self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
         return self._asked[wire_key]
 
-    def _extra(self, wire_key: str, answer: wire.Answer) -> None:
+    def _extra(self, answer: wire.Answer) -> None:
         """An answer nobody asked for here: its images are kept, its key is never part of a path."""
         self.tally.extra += 1
         self._keep_aside(answer)
@@ -322,8 +322,8 @@ class Unpacking:
                 self._keep_aside(wire.Delivered((data,), "", None, None))
                 outcome.told |= {
                     "status": "held", "files": [],
-                    "reason": f"{path} was made or edited by somebody while this image was rendered: move it away, then "
-                    "`pipeline retry --only held`",
+                    "reason": f"{path} was made or edited by somebody while this image was rendered: move it away, "
+                    "then `pipeline retry --only held`",
                 }  # fmt: skip
                 outcome.files = []
                 return

@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
-# From the ground up. A part (a module, or a package with all in it) imports what lies below it; what shares a line knows
-# nothing of its neighbours.
+# From the ground up. A part (a module, or a package with all in it) imports what lies below it; what shares a line
+# knows nothing of its neighbours.
 LAYERS = [
     {"errors"},
     {"crash"},
@@ -90,7 +90,9 @@ class Module:
                 continue
             if isinstance(node, ast.ImportFrom):
                 origin = self._origin(node)
-                yield from (f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in NAMES else origin for alias in node.names)
+                yield from (
+                    f"{origin}.{alias.name}" if f"{origin}.{alias.name}" in NAMES else origin for alias in node.names
+                )
             elif isinstance(node, ast.Import):
                 yield from (alias.name for alias in node.names)
 
@@ -141,7 +143,10 @@ def test_imports_point_down(module):
 def test_modules_import_each_other_in_no_circle():
     graph = {module.name: {name for name in module.imports_at_start() if name in NAMES} for module in MODULES}
     for module in MODULES:  # a package is there for each of its modules; what they import of it is not a circle
-        graph[module.name] -= {module.name, *(name for name in graph[module.name] if module.name.startswith(f"{name}."))}
+        graph[module.name] -= {
+            module.name,
+            *(name for name in graph[module.name] if module.name.startswith(f"{name}.")),
+        }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -199,7 +204,11 @@ def _writes(call: ast.Call) -> str | None:
     first, _, last = name.rpartition(".")
     if name == "os.open" or name.endswith("os.open"):
         flags = {_dotted(node) for node in ast.walk(call.args[1])} if len(call.args) > 1 else set()
-        return name if not flags or flags & {"os.O_WRONLY", "os.O_RDWR", "os.O_CREAT", "os.O_APPEND", "os.O_TRUNC"} else None
+        return (
+            name
+            if not flags or flags & {"os.O_WRONLY", "os.O_RDWR", "os.O_CREAT", "os.O_APPEND", "os.O_TRUNC"}
+            else None
+        )
     if last == "open" and first not in _OTHER_OPENS:
         return _mode(call, is_method=bool(first) and first != "io")
     if first == "os" and last in _CHANGES:

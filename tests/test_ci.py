@@ -61,7 +61,10 @@ def test_an_excuse_is_an_id_and_a_reason(gate):
     "tests/test_it.py::test_left_out" = "the device is in the other room"
     "tests/test_it.py::TestGroup::test_in_it[b.c/d]" = " "
     """
-    assert gate(TESTS, excuses) == (1, ["may-skip names tests/test_it.py::TestGroup::test_in_it[b.c/d] without a reason"])
+    assert gate(TESTS, excuses) == (
+        1,
+        ["may-skip names tests/test_it.py::TestGroup::test_in_it[b.c/d] without a reason"],
+    )
 
 
 def test_is_silent_when_all_is_well(gate):

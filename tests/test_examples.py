@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from api_names import problems
@@ -14,6 +14,9 @@ from PIL import Image
 
 from pipeline.gemini import models
 from pipeline.job.yaml12 import parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EXAMPLES = sorted((ROOT / "jobs").glob("*.yaml"))
 SCHEMA = "# yaml-language-server: $schema=../schemas/job.schema.json"

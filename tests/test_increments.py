@@ -206,7 +206,10 @@ def test_a_catalog_that_lost_more_than_half_its_rows_is_asked_about(done, servic
 def test_a_changed_reference_image_renders_what_shows_it(shop, service):
     for name, colour in (("oak", "brown"), ("pine", "yellow")):
         Image.new("RGB", (64, 64), colour).save(shop.folder / f"{name}.png")
-    shop.write("jobs/shop.yaml", 'prompt: A [wood] table\nimages: ["../[wood].png"]\nitems: [{id: a, wood: oak}, {id: b, wood: pine}]\n')
+    shop.write(
+        "jobs/shop.yaml",
+        'prompt: A [wood] table\nimages: ["../[wood].png"]\nitems: [{id: a, wood: oak}, {id: b, wood: pine}]\n',
+    )
     assert shop(*RUN).code == 0
     Image.new("RGB", (64, 64), "black").save(shop.folder / "oak.png")
     assert states(shop)[0] == {"a": ("changed", "reference image ../oak.png")}

@@ -41,7 +41,12 @@ def installed(wheel, tmp_path):
         done = subprocess.run(
             [sys.executable, "-P", "-c", script, *words],
             cwd=work,
-            env={**os.environ, "PIPELINE_LOCAL_LATENCY": "0s", "PIPELINE_LOCAL_PICTURES": "plain", "PYTHONPATH": str(site)},
+            env={
+                **os.environ,
+                "PIPELINE_LOCAL_LATENCY": "0s",
+                "PIPELINE_LOCAL_PICTURES": "plain",
+                "PYTHONPATH": str(site),
+            },
             capture_output=True,
             text=True,
             timeout=100,
@@ -65,7 +70,9 @@ def test_holds_everything_that_is_read_at_run_time(wheel):
     assert {f"pipeline/schemas/{name}.schema.json" for name in ("job", "record")} <= schemas
     assert {"pipeline/gemini/models.yaml", "pipeline/cli/scaffold/first.yaml", "pipeline/journal/journal.sql"} <= source
     info = f"image_batch_pipeline-{__version__}.dist-info"
-    assert source | schemas == {name for name in names if not name.startswith(f"{info}/")}, "all of ours, and nothing else"
+    assert source | schemas == {name for name in names if not name.startswith(f"{info}/")}, (
+        "all of ours, and nothing else"
+    )
     assert {f"{info}/entry_points.txt", f"{info}/licenses/LICENSE"} <= names
 
 

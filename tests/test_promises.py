@@ -26,7 +26,9 @@ batch: {max_requests: 4}
 ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 
 _children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload(["pipeline.cli.spending", "pipeline.reconcile", "pipeline.pixels", "google.genai", "httpx2"])
+_children.set_forkserver_preload(
+    ["pipeline.cli.spending", "pipeline.reconcile", "pipeline.pixels", "google.genai", "httpx2"]
+)
 
 
 def _child(folder, url, at, log):

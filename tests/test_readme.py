@@ -9,16 +9,17 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from conftest import KEY, ROOT
 
-from pipeline import cli
+from pipeline import cli, errors
 from pipeline.job import schema
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-_BLOCK = re.compile(r"(?:<!-- not run:(?P<reason>.*?)-->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:<!-- not run:(?P<reason>.*?)-->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,12 @@ def test_what_is_not_run_here_says_who_runs_it(block):
     assert block.reason.strip().startswith(".ci/run does")
     gate = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     for line in block.text.splitlines():
-        assert re.search(rf"^.*\b{re.escape(line.partition('#')[0].strip())}\b", gate, re.M), line
+        assert re.search(rf"^.*\b{re.escape(line.partition('#')[0].strip())}\b", gate, re.MULTILINE), line
 
 
 @pytest.mark.parametrize("block", blocks("console"))
 def test_what_commands_answer(shell, block):
-    for part in re.split(r"^\$ ", block.text, flags=re.M)[1:]:
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, expected = part.partition("\n")
         done = shell(command)
         assert (done.returncode, done.stdout) == (0, expected), f"{command}: {done.stderr}"
@@ -164,18 +165,20 @@ def test_recipes(shell, copy, block):
 def test_names_what_is_not_there_yet():
     _, _, rest = README.partition("## Not there yet\n")
     section = rest.partition("\n## ")[0]
-    verbs, _flags, keys = re.split(r"^\* \w+", section, flags=re.M)[1:]
+    verbs, _flags, keys = re.split(r"^\* \w+", section, flags=re.MULTILINE)[1:]
     assert set(re.findall(r"`([\w.]+)`", verbs)) == set(cli._LATER)
     later = {".".join([*above, name]) for above, names in schema._LATER.items() for name in names}
     assert set(re.findall(r"`([\w.]+)`", keys)) == later
 
 
 def test_names_every_exit_code():
-    from pipeline import errors
-
     _, _, rest = README.partition("## Exit codes\n")
-    codes = {int(code) for code in re.findall(r"\b\d+\b", " ".join(re.findall(r"^\| ([\d, ]+) \|", rest, re.M)))}
-    raised = {error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")}
+    codes = {
+        int(code) for code in re.findall(r"\b\d+\b", " ".join(re.findall(r"^\| ([\d, ]+) \|", rest, re.MULTILINE)))
+    }
+    raised = {
+        error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
+    }
     assert codes >= raised | {0, 3, 10, 129, 130, 143}
     assert README.count("\n| 75 |") == 1
 
@@ -185,11 +188,15 @@ def test_names_every_variable():
     read = {
         name
         for path in (ROOT / "pipeline").rglob("*.py")
-        for name in re.findall(r"\b(?:PIPELINE_[A-Z_]+[A-Z]|G[A-Z]+_[A-Z_]*(?:KEY|BASE_URL))\b", path.read_text("utf-8"))
+        for name in re.findall(
+            r"\b(?:PIPELINE_[A-Z_]+[A-Z]|G[A-Z]+_[A-Z_]*(?:KEY|BASE_URL))\b", path.read_text("utf-8")
+        )
     }
     read |= {"PIPELINE_OUTPUTS", "PIPELINE_STATE", "PIPELINE_MODELS", "PIPELINE_SERVICE", "NO_COLOR"}
     _, _, rest = README.partition("## Environment\n")
-    table = set(re.findall(r"`([A-Z_]+)`", " ".join(re.findall(r"^\| (`.*?) \|", rest.partition("\n## ")[0], re.M))))
+    table = set(
+        re.findall(r"`([A-Z_]+)`", " ".join(re.findall(r"^\| (`.*?) \|", rest.partition("\n## ")[0], re.MULTILINE)))
+    )
     assert table == {name for name in read if not name.startswith("PIPELINE_CRASH")}
 
 
@@ -208,6 +215,6 @@ def test_the_page_of_the_language_is_current():
 
 def test_help_knows_every_verb_of_the_readme():
     verbs = set(cli._EVERYDAY) | set(cli._MORE)
-    told = set(re.findall(r"\bpipeline (?:-q )?(?:--service \w+ )?([a-z]+)\b", README))
-    assert told - verbs - {"status", "and", "must"} <= set(cli._LATER)
-    assert Path(ROOT / "README.md").stat().st_size < 30_000
+    told = set(re.findall(r"^\s*(?:\$ )?pipeline (?:--service \w+ )?([a-z]+)\b", README, re.MULTILINE))
+    assert len(told) >= 8
+    assert told - verbs == set()

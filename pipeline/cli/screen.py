@@ -49,7 +49,7 @@ def plural(number: int, word: str) -> str:
 
 _SENTENCES = {
     "adopted": "found {remote} at the service, which this journal did not know as created",
-    "uncertain": "a create has an unknown fate: looked for it at the service, not seen yet; believed lost after {wait_s:.0f} s",
+    "uncertain": "a create has an unknown fate: it is not at the service yet, and believed lost after {wait_s:.0f} s",
     "lost": "a create never reached the service; its images are sent again",
     "doubled": "one create made a second batch, {remote}: it was asked to cancel it",
     "sent": "sent {remote}: {requests} images, {model}",

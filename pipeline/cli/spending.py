@@ -8,23 +8,25 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli import opening
 from pipeline.cli.options import Options, duration
 from pipeline.cli.screen import MICRO, Screen, age, plural, usd
-from pipeline.cli.signals import shielded
-from pipeline.cli.tables import plan_table
-from pipeline.errors import RefusedError
+from pipeline.cli.signals import Interrupted, shielded
+from pipeline.cli.tables import amount, plan_table
+from pipeline.errors import PipelineError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pipeline.cli.opening import OpenJob
+    from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
+    from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
 
 _FREE_HAND = MICRO  # $1: below this nobody is asked
@@ -177,8 +179,6 @@ def _confirm(question: str, *, yes: bool) -> None:
 def _work(
     options: Options, words: Sequence[str], call: _Call, before: Callable[[Run, list[Work]], None] | None = None
 ) -> int:
-    from pipeline import reconcile
-
     options = replace(options, service=opening.chosen_service(options))
     service = str(options.service)
     screen = Screen(options, several=len(words) > 1)
@@ -190,45 +190,49 @@ def _work(
         if call.sends:
             _gate(options, opened.jobs, call, service, models)
         works = [_as_work(job, options, call, service) for job in opened.jobs]
-        if call.sends:
-            for work in works:
-                if call.reopened:
-                    with work.journal.transaction():
-                        work.journal.records.reopen(work.job.name, call.reopened)
-                reconcile.apply(work, service)
-        code = 0
+        code = 1
         try:
             with opening.service(options, screen.say) as api, _pixels() as pixels:
-                run = _run(options, api, models, service, screen, pixels)
+                run = _run(options, api, models, service, screen, pixels, call)
                 if before:
                     before(run, works)
-                last = _passes(run, works, call, screen, started)
-                code = _code(works, last, call)
+                code = _code(works, _passes(run, works, call, screen, started), call)
+        except PipelineError as error:
+            code = error.exit_code
+            raise
+        except Interrupted as error:
+            code = 128 + error.number
+            raise
         finally:
             for work in works:
-                reconcile.finish(work)
-        for work, step in zip(works, last, strict=True):
-            _conclude(work, step, options, service, screen, code, started)
+                _conclude(work, options, service, screen, code, started)
     return code or (opened.locked[0].exit_code if opened.locked else 0)
 
 
-def _pixels() -> Any:
+def _pixels() -> PixelChecks:
     from pipeline.pixels import PixelChecks
 
     return PixelChecks()
 
 
 def _as_work(job: OpenJob, options: Options, call: _Call, service: str) -> Work:
-    from pipeline.reconcile import Work
+    from pipeline.reconcile import Work, apply
 
     budget = None
     if service == "gemini":  # what the local service does costs nothing
-        limits = [call.max_cost, None if job.job.budget is None else int(job.job.budget * MICRO)]
-        budget = min((limit for limit in limits if limit is not None), default=None)
-    return Work(job.job, job.journal, job.tree, options.state.resolve(), budget, sends=call.sends)
+        budget = None if job.job.budget is None else int(job.job.budget * MICRO)
+    work = Work(job.job, job.journal, job.tree, options.state.resolve(), budget, sends=call.sends)
+    if call.sends:
+        if call.reopened:
+            with work.journal.transaction():
+                work.journal.records.reopen(work.job.name, call.reopened)
+        apply(work, service)
+    return work
 
 
-def _run(options: Options, api: Any, models: Models, service: str, screen: Screen, pixels: Any) -> Run:
+def _run(
+    options: Options, api: Api, models: Models, service: str, screen: Screen, pixels: PixelChecks, call: _Call
+) -> Run:
     from pipeline.reconcile import Run
 
     return Run(
@@ -243,6 +247,7 @@ def _run(options: Options, api: Any, models: Models, service: str, screen: Scree
         tell=screen.tell,
         shielded=shielded,
         pixels=pixels,
+        max_cost=call.max_cost if service == "gemini" else None,
     )
 
 
@@ -283,7 +288,7 @@ def _gate(options: Options, jobs: list[OpenJob], call: _Call, service: str, mode
         _refuse_drastic(opened, yes=call.yes)
         if service == "local" and opened.journal.records.images(opened.job.name):
             raise RefusedError(
-                f"outputs of the job '{opened.job.name}' hold images that were paid for; the local service would mix in its own",
+                f"the job '{opened.job.name}' has images that were paid for; the local service would mix in its own",
                 hint="rehearse elsewhere: --outputs outputs/rehearsal",
             )
     if service == "local":
@@ -322,7 +327,7 @@ def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
     plan = opened.plan
     if plan.is_drastic and not yes:
         raise RefusedError(
-            f"the job '{plan.job}' no longer asks for {plural(plan.gone_now, 'done image')} worth {usd(plan.gone_value)}: "
+            f"{plan.job} no longer asks for {plural(plan.gone_now, 'done image')} worth {usd(plan.gone_value)}: "
             f"{plan.wanted:,} requests now, {plan.asked_before:,} in the last run; nothing was sent",
             hint="is the catalog whole? if it is meant so, say --yes",
         )
@@ -359,13 +364,15 @@ def _code(works: list[Work], steps: Sequence[Progress], call: _Call) -> int:
     return 3 if failed and not unfinished else 0
 
 
-def _conclude(
-    work: Work, step: Progress, options: Options, service: str, screen: Screen, code: int, started: float
-) -> None:  # fmt: skip
+def _conclude(work: Work, options: Options, service: str, screen: Screen, code: int, started: float) -> None:
+    """Publish the output manifest, write the run's result, and say how it ended."""
+    from pipeline import reconcile
     from pipeline.durable import Folder
     from pipeline.record import timestamp
 
+    reconcile.finish(work)
     job, now = work.job.name, time.time()
+    step = reconcile.progress(work.journal, job)
     spent = work.journal.batches.spent(job, service)
     result = {
         "schema_version": 1,
@@ -377,7 +384,7 @@ def _conclude(
         "counts": step.counts,
         "open": step.to_send,
         "batches": step.live,
-        "cost": {"amount": str(Decimal(spent) / MICRO), "currency": "USD"},
+        "cost": {"amount": amount(spent), "currency": "USD"},
     }
     folder = Folder(options.state)
     text = json.dumps(result, indent=1).encode() + b"\n"

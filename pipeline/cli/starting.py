@@ -66,7 +66,7 @@ def schema_command(what: str) -> int:
 def serve_command(
     options: Options, port: int, folder: str | None, latency: str, pictures: str, faults: str | None
 ) -> int:
-    """Serve the local Gemini-compatible service until it is interrupted. Any client can talk to it, no key is checked."""
+    """Serve the local Gemini-compatible service until it is interrupted; any client can talk to it."""
     from pipeline import local
 
     if faults:

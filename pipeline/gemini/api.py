@@ -11,6 +11,7 @@ import base64
 import hashlib
 import ipaddress
 import json
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ class Api:
             from google import genai  # noqa: PLC0415
             from google.genai import errors, types  # noqa: PLC0415
 
+        logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
         self._errors, self._types, self._httpx = errors, types, httpx2
         self.base_url = base_url.rstrip("/")
         self._key = key
@@ -193,7 +195,9 @@ class Api:
     def _once(self, what: str, call: Callable[[], T]) -> T:
         self._raw = (0, b"", None)
         try:
-            return call()
+            with warnings.catch_warnings():  # a state that the SDK does not know is no news to us
+                warnings.simplefilter("ignore")
+                return call()
         except PipelineError:
             raise
         except self._errors.APIError:
@@ -297,7 +301,7 @@ class Api:
     def download(self, name: str, write: Callable[[bytes], object]) -> int | None:
         """Stream a result file into `write`; return the length that was announced, in bytes.
 
-        Raises `GoneError` when it is not there, `UnfinishedError` when it broke off. The caller checks that it is whole.
+        Raises `GoneError` when it is not there, `UnfinishedError` when it broke off; the caller checks what came.
         """
         what = f"downloading {name}"
         try:
@@ -329,11 +333,13 @@ class Api:
         self._raw = (0, b"", None)
         crash.point("create:before")
         try:
-            self._client.batches.create(
-                model=model_id,
-                src=input_file,
-                config=self._types.CreateBatchJobConfig(display_name=display_name),
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._client.batches.create(
+                    model=model_id,
+                    src=input_file,
+                    config=self._types.CreateBatchJobConfig(display_name=display_name),
+                )
         except (self._httpx.ConnectError, self._httpx.ConnectTimeout) as error:
             return NotSent(f"no connection ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be sent again before its fate is known

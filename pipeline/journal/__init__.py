@@ -8,6 +8,7 @@ job asks for now. All three share one connection; whatever must become true toge
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -84,7 +85,8 @@ class Journal:
     def job(self, name: str, manifest: str) -> tuple[str | None, float | None]:
         """Make the job known; return what was published for it last (a sha256) and when its census was."""
         self._db.execute(
-            "INSERT INTO job (name, manifest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET manifest = excluded.manifest",
+            "INSERT INTO job (name, manifest) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET manifest = excluded.manifest",
             (name, manifest),
         )
         row = self._db.execute("SELECT published, census_at FROM job WHERE name = ?", (name,)).fetchone()
@@ -165,8 +167,6 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
-    import hashlib
-
     here = os.path.realpath(outputs)
     row = db.execute("SELECT id, folder FROM workspace").fetchone()
     if row is None:

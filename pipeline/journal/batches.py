@@ -146,8 +146,9 @@ class Batches:
     def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
         """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""
         row = self._db.execute(
-            "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes FROM asked JOIN batch ON batch.id = asked.batch "
-            "WHERE asked.job = ? AND fingerprint = ? AND asked.status IN ('done', 'check') AND answer_at IS NOT NULL "
+            "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes"
+            " FROM asked JOIN batch ON batch.id = asked.batch"
+            " WHERE asked.job = ? AND fingerprint = ? AND asked.status IN ('done', 'check') AND answer_at IS NOT NULL "
             "AND answers_path IS NOT NULL ORDER BY asked.batch DESC LIMIT 1",
             (job, fingerprint),
         ).fetchone()
@@ -166,7 +167,8 @@ class Batches:
     def spent(self, job: str, service: str) -> int:
         """What a job's answers came to so far, over all attempts."""
         row = self._db.execute(
-            "SELECT sum(asked.cost) FROM asked JOIN batch ON batch.id = asked.batch WHERE asked.job = ? AND service = ?",
+            "SELECT sum(asked.cost) FROM asked JOIN batch ON batch.id = asked.batch"
+            " WHERE asked.job = ? AND service = ?",
             (job, service),
         ).fetchone()
         return int(row[0] or 0)

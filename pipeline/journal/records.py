@@ -125,10 +125,11 @@ class Records:
         self._db.execute(
             "INSERT INTO record (job, key, fingerprint, wire_key, model_id, path, status, place, wanted, service,"
             " attempts, cost, answer_bytes, line)"
-            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, ?, 0, cost, answer_bytes, line"
-            " FROM wanted WHERE open"
+            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, ?, 0, cost, answer_bytes,"
+            " line FROM wanted WHERE open"
             " ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0,"
-            " place = 'tree', wanted = 1, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
+            " place = 'tree', wanted = 1, service = excluded.service, path = excluded.path,"
+            " model_id = excluded.model_id,"
             " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
             # What was delivered, or decided, starts counting anew; what failed goes on where it was.
             " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)",
@@ -147,7 +148,8 @@ class Records:
     def to_send(self, job: str, model_id: str, limit: int) -> list[Record]:
         """The next requests for a model that wait to be sent, in the job's order."""
         rows = self._db.execute(
-            "SELECT r.* FROM wanted w CROSS JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
+            "SELECT r.* FROM wanted w CROSS JOIN record r"
+            " ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
             " WHERE r.status = 'pending' AND r.batch IS NULL AND r.model_id = ? ORDER BY w.n LIMIT ?",
             (job, model_id, limit),
         )

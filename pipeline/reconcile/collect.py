@@ -12,6 +12,7 @@ from pipeline.gemini.api import GoneError
 from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
+    from pipeline.gemini.wire import Operation
     from pipeline.journal import Batch
     from pipeline.reconcile.run import Run, Work
 
@@ -20,29 +21,32 @@ _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"
 
 
 def poll(run: Run, work: Work, batch: Batch) -> None:
+    """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
-    now = run.clock.time()
-    if op is None or (op.ended and op.state == "SUCCEEDED" and op.result_file is None):
-        _doubt(run, work, batch, "the service does not know it" if op is None else "it succeeded without an answer")
-        return
-    changes: dict[str, Any] = {}
-    if op.state != batch.remote_state:
-        changes["remote_state"] = op.state
-    if batch.trouble_at is not None:
-        changes["trouble_at"] = None
+    if op is None:
+        _doubt(run, work, batch, "the service does not know it")
+    elif op.ended and op.state == "SUCCEEDED" and op.result_file is None:
+        _doubt(run, work, batch, "it succeeded without an answer")
+    else:
+        _note(run, work, batch, op)
+
+
+def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
+    changes: dict[str, Any] = {"remote_state": op.state, "trouble_at": None}
     if op.ended:
-        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": now}
+        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": run.clock.time()}
         if op.error_code is not None or op.error:
             changes["note"] = f"code {op.error_code}: {op.error}"
-    if changes:
+    if any(getattr(batch, name) != value for name, value in changes.items()):
         with work.journal.transaction():
             work.journal.batches.change(batch, **changes)
+    age = age_s(run, batch)
     if op.ended:
         run.not_before = 0.0  # a slot is free: the next create may go through, whatever the last one was told
-        run.tell("ended", job=work.job.name, remote=batch.remote, state=op.state, age_s=age_s(run, batch))
-    elif age_s(run, batch) > work.job.batch.deadline_s:
-        run.tell("stuck", job=work.job.name, remote=batch.remote, state=op.state, age_s=age_s(run, batch))
+        run.tell("ended", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
+    elif age > work.job.batch.deadline_s:
+        run.tell("stuck", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
 
 
 def _doubt(run: Run, work: Work, batch: Batch, why: str) -> None:

@@ -49,6 +49,8 @@ class Run:
     """No create before this time: the service wants fewer of them."""
     creates_stopped: str = ""
     rate_pause_s: float = 0.0
+    max_cost: int | None = None
+    """Millionths of a USD that all jobs of this call together may still commit; `None` for no limit."""
 
     @property
     def patience_s(self) -> float:

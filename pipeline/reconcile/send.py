@@ -47,20 +47,25 @@ def send_open(run: Run, work: Work) -> None:
     if any(batch.requests_path is None for batch in work.journal.batches.of(work.job.name, *LIVE, "ended", "fetched")):
         return  # a batch was adopted whose requests are not known: they might be the very ones that are open
     for batch in work.journal.batches.of(work.job.name, "planned"):
-        if run.creates_stopped:
-            return
-        if _is_still_wanted(run, work, batch):
+        if _may_send(run) and _is_still_wanted(run, work, batch):
             _send(run, work, batch)
-    while not run.creates_stopped:
-        if run.clock.time() < run.not_before:
-            run.creates_stopped = "the service asked for fewer batches"
-        elif work.journal.batches.live(run.service) >= run.concurrent:
-            run.creates_stopped = "all batch slots are taken"
-        else:
-            made = _next(run, work)
-            if made is None:
-                return
-            _send(run, work, made)
+    while _may_send(run) and _has_slot(run, work):
+        made = _next(run, work)
+        if made is None:
+            return
+        _send(run, work, made)
+
+
+def _may_send(run: Run) -> bool:
+    if run.clock.time() < run.not_before:
+        run.creates_stopped = "the service asked for fewer batches"
+    return not run.creates_stopped
+
+
+def _has_slot(run: Run, work: Work) -> bool:
+    if work.journal.batches.live(run.service) >= run.concurrent:
+        run.creates_stopped = "all batch slots are taken"
+    return not run.creates_stopped
 
 
 def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
@@ -78,7 +83,7 @@ def _next(run: Run, work: Work) -> Batch | None:
     """Take the next open requests into a batch: write its file, then its row; `None` when nothing can be sent."""
     job, journal = work.job, work.journal
     for model_id in journal.records.models_to_send(job.name):
-        records = _affordable(work, journal.records.to_send(job.name, model_id, job.batch.max_requests))
+        records = _affordable(run, work, journal.records.to_send(job.name, model_id, job.batch.max_requests))
         if not records:
             continue
         folder = Folder(run.state)
@@ -90,8 +95,7 @@ def _next(run: Run, work: Work) -> Batch | None:
         folder.move(draft, folder, name)
         cost = sum(row.cost or 0 for row in taken)
         with journal.transaction():
-            if journal.batches.live(run.service) >= run.concurrent:  # another job was faster
-                run.creates_stopped = "all batch slots are taken"
+            if not _has_slot(run, work):  # another job was faster
                 return None
             batch = journal.batches.add(
                 job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
@@ -103,15 +107,18 @@ def _next(run: Run, work: Work) -> Batch | None:
             journal.records.send(batch, taken)
         if work.budget is not None:
             work.budget -= cost
+        if run.max_cost is not None:
+            run.max_cost -= cost
         return batch
     return None
 
 
-def _affordable(work: Work, records: list[Record]) -> list[Record]:
+def _affordable(run: Run, work: Work, records: list[Record]) -> list[Record]:
     """As many of these as the budget of this call still covers; the rest is skipped."""
-    if work.budget is None:
+    limits = [limit for limit in (work.budget, run.max_cost) if limit is not None]
+    if not limits:
         return records
-    left, fits = work.budget, []
+    left, fits = min(limits), []
     for row in records:
         left -= row.cost or 0
         if left < 0 or row.cost is None:
@@ -153,46 +160,45 @@ def _send(run: Run, work: Work, batch: Batch) -> None:
 
 
 def _judge(run: Run, work: Work, batch: Batch, verdict: gemini.Verdict) -> None:
-    journal, job = work.journal, work.job.name
+    """Write a verdict down, durably, before anything follows from it."""
+    journal = work.journal
     with journal.transaction():
-        journal.note(job, "create", batch=batch.name, verdict=repr(verdict))
+        journal.note(batch.job, "create", batch=batch.name, verdict=repr(verdict))
         match verdict:
             case gemini.Accepted(op):
                 adopt.now_live(run, work, batch, op.name)
-            case gemini.NotSent(reason):
-                journal.batches.change(batch, state="planned", note=reason)
             case gemini.Rejected(kind="bad", reason=reason):
-                _refuse(work, batch, reason)
-            case gemini.Rejected(reason=reason):
+                # Its requests stay open for when a person has mended the cause.
+                journal.batches.release(batch, "rejected", note=reason)
+            case gemini.Rejected(reason=reason) | gemini.NotSent(reason):
                 journal.batches.change(batch, state="planned", note=reason)
             case gemini.Unknown(reason):
                 journal.batches.change(batch, note=reason)
-    match verdict:
-        case gemini.Accepted(op):
-            run.rate_pause_s = 0.0
-            run.tell("sent", job=job, remote=op.name, requests=batch.requests, model=batch.model_id)
-        case gemini.NotSent(reason):
-            raise UnfinishedError(f"cannot reach {run.api.base_url}: {reason}", hint="run again; nothing was sent")
-        case gemini.Rejected(kind="rate", reason=reason, retry_after_s=wait):
+    if isinstance(verdict, gemini.Accepted):
+        run.rate_pause_s = 0.0
+        run.tell("sent", job=batch.job, remote=verdict.batch.name, requests=batch.requests, model=batch.model_id)
+    elif isinstance(verdict, gemini.Rejected):
+        _heed(run, batch, verdict)
+    elif isinstance(verdict, gemini.NotSent):
+        raise UnfinishedError(f"cannot reach {run.api.base_url}: {verdict.reason}", hint="run again; nothing was sent")
+    else:
+        run.creates_stopped = f"a create has an unknown fate: {verdict.reason}"
+        run.tell("unknown", job=batch.job, why=verdict.reason)
+
+
+def _heed(run: Run, batch: Batch, verdict: gemini.Rejected) -> None:
+    """What a refused create means for the creates that would follow."""
+    match verdict.kind:
+        case "rate":
             run.rate_pause_s = min(max(run.rate_pause_s * 2, _RATE_PAUSE_S), _LONGEST_RATE_PAUSE_S)
-            run.not_before = run.clock.time() + max(wait or 0.0, run.rate_pause_s)
-            run.creates_stopped = f"rate limit: {reason}"
-            run.tell("rate", job=job, why=reason)
-        case gemini.Rejected(kind="key", reason=reason):
-            raise ServiceError(
-                reason, hint="check the API key, its project and billing; then run again: nothing is lost"
-            )
-        case gemini.Rejected(kind="file"):
+            run.not_before = run.clock.time() + max(verdict.retry_after_s or 0.0, run.rate_pause_s)
+            run.creates_stopped = f"rate limit: {verdict.reason}"
+            run.tell("rate", job=batch.job, why=verdict.reason)
+        case "file":
             run.creates_stopped = "the service lost an uploaded file"
-        case gemini.Rejected(reason=reason):
-            raise ServiceError(
-                f"the service refused a batch: {reason}", hint="nothing was bought; mend it, then run again"
-            )
-        case gemini.Unknown(reason):
-            run.creates_stopped = f"a create has an unknown fate: {reason}"
-            run.tell("unknown", job=job, why=reason)
-
-
-def _refuse(work: Work, batch: Batch, reason: str) -> None:
-    """The service did not take a batch and never will: its requests stay open for when the cause is mended."""
-    work.journal.batches.release(batch, "rejected", note=reason)
+        case "key":
+            hint = "check the API key, its project and billing; then run again: nothing is lost"
+            raise ServiceError(verdict.reason, hint=hint)
+        case _:
+            hint = "nothing was bought; mend it, then run again"
+            raise ServiceError(f"the service refused a batch: {verdict.reason}", hint=hint)

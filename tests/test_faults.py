@@ -1,0 +1,431 @@
+"""Another server's ways: other orders, spellings, shapes and states, lost answers, cut files. The ledger counts."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from conftest import KEY, SHOP
+from proxy import DropError, proxying
+
+RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "40s")
+
+
+@pytest.fixture
+def proxy(shop, service, monkeypatch):
+    """A proxy between the shop and its service."""
+    with proxying(service.url) as (url, proxy):
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        yield proxy
+
+
+def once(condition, action):
+    """Do `action` the first time that a call fits."""
+    done = []
+
+    def rule(call):
+        if condition(call) and not done:
+            done.append(call)
+            action(call)
+
+    return rule
+
+
+def pictures(project):
+    return {path: entry[0] for path, entry in project.tree().items() if path.endswith(".jpg")}
+
+
+@pytest.fixture
+def expected(shop, service):
+    """The pictures of an undisturbed run."""
+    assert shop("--outputs", "undisturbed", *RUN).code == 0
+    top = shop.folder / "undisturbed/shop"
+    return {path.name: path.read_bytes() for path in top.glob("*.jpg")}
+
+
+# ----------------------------------------------------------------------------------------- answer lines
+
+
+def lines(change):
+    """A rule that changes the lines of every answer file."""
+
+    def rule(call):
+        if call.is_download() and call.status == 200:
+            call.say(b"".join(change([line + b"\n" for line in call.answer.splitlines()])))
+
+    return rule
+
+
+def each(change):
+    return lambda found: [json.dumps(change(json.loads(line))).encode() + b"\n" for line in found]
+
+
+def shuffled(found):
+    random.Random(3).shuffle(found)
+    return found
+
+
+def with_thought(reply):
+    parts = reply["response"]["candidates"][0]["content"]["parts"]
+    draft = dict(next(part for part in parts if "inlineData" in part))
+    parts.insert(0, {**draft, "thought": True})
+    parts.insert(0, {"text": 'it says "data":"QQ==" \u2028 here', "thought": True})
+    return reply
+
+
+def url_safe(reply):
+    for part in reply["response"]["candidates"][0]["content"]["parts"]:
+        if "inlineData" in part:
+            part["inlineData"]["data"] = part["inlineData"]["data"].translate(str.maketrans("+/", "-_")).rstrip("=")
+    return reply
+
+
+def escaped(found):
+    return [line.replace(b"/9j/", b"\\/9j\\/").replace(b"=", b"\\u003d") for line in found]
+
+
+def stranger(found):
+    return [*found, b'{"key": "../../evil~123", "response": {"candidates": []}}\n', b"\n", b"{cut"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(shuffled, id="shuffled"),
+        pytest.param(lambda found: found[::-1], id="reversed"),
+        pytest.param(each(lambda reply: dict(reversed(reply.items()))), id="key at the other end"),
+        pytest.param(each(with_thought), id="thoughts first"),
+        pytest.param(each(url_safe), id="url-safe base64 without padding"),
+        pytest.param(escaped, id="escapes inside base64"),
+        pytest.param(lambda found: [line for line in found for _ in "ab"], id="each twice"),
+        pytest.param(stranger, id="a stranger, a blank line, a broken one"),
+        pytest.param(lambda found: [line.replace(b"\n", b"\r\n") for line in found], id="carriage returns"),
+        pytest.param(
+            lambda found: [*found, *(json.dumps({"key": json.loads(line)["key"], "error": {"code": 13}}).encode() + b"\n" for line in found)],
+            id="an error after each image",
+        ),
+    ],
+)  # fmt: skip
+def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, proxy, expected, change):
+    proxy.after = lines(change)
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(proxy.calls) > 3
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        pytest.param(lambda _r: {"error": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="error"),
+        pytest.param(lambda _r: {"status": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="status"),
+        pytest.param(lambda _r: {"error": {"code": 1}}, "cancelled", "code 1", id="cancelled"),
+        pytest.param(lambda _r: {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}, "blocked", "SAFETY", id="block"),
+        pytest.param(
+            lambda _r: {"response": {"candidates": [{"content": {}, "finishReason": "RECITATION", "finishMessage": "known"}]}},
+            "blocked", "RECITATION: known", id="refusal",
+        ),
+        pytest.param(lambda _r: {"response": {"candidates": [{"finishReason": "MAX_TOKENS"}]}}, "no_image", "MAX_TOKENS", id="no image"),
+        pytest.param(lambda _r: {"response": {"candidates": "?"}}, "invalid", None, id="nonsense"),
+    ],
+)  # fmt: skip
+def test_each_outcome_has_its_status_and_the_services_own_words(shop, proxy, change, status, reason):
+    shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
+    proxy.after = lines(each(lambda reply: {"key": reply["key"], **change(reply)}))
+    assert shop(*RUN).code == 3
+    records = shop.records()
+    assert {record["status"] for record in records.values()} == {status}
+    assert reason is None or {record["reason"] for record in records.values()} == {reason}
+    assert pictures(shop) == {}
+
+
+def cut_image(reply):
+    for part in reply["response"]["candidates"][0]["content"]["parts"]:
+        if "inlineData" in part:
+            part["inlineData"]["data"] = part["inlineData"]["data"][:-8]
+    return reply
+
+
+def test_a_damaged_image_never_reaches_the_tree_and_is_kept_apart(shop, proxy):
+    shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
+    proxy.after = lines(each(cut_image))
+    assert shop(*RUN).code == 3
+    assert {record["status"] for record in shop.records().values()} == {"invalid"}
+    assert pictures(shop) == {}
+    assert len([*(shop.outputs / ".pipeline/quarantine/shop").iterdir()]) == 6
+
+
+def test_an_image_of_another_size_is_kept_and_marked_with_both_numbers(shop, proxy):
+    proxy.before = lambda call: setattr(call, "path", call.path)
+    shop.write("jobs/shop.yaml", SHOP)
+
+    def swap(found):
+        """Give each request the answer of the other shape."""
+        replies = [json.loads(line) for line in found]
+        keys = {reply["key"]: reply for reply in replies}
+        names = sorted(keys)
+        for first, second in zip(names[::2], names[1::2], strict=True):
+            keys[first]["key"], keys[second]["key"] = second, first
+        return [json.dumps(reply).encode() + b"\n" for reply in replies]
+
+    proxy.after = lines(swap)
+    shop(*RUN)
+    checked = [record for record in shop.records().values() if record["status"] == "check"]
+    assert checked
+    assert all("1024" in record["reason"] and "928" in record["reason"] for record in checked)
+    assert len(pictures(shop)) == 6
+
+
+def test_a_line_that_is_missing_is_fetched_again_before_it_is_called_missing(shop, proxy, expected):
+    proxy.after = once(
+        lambda call: call.is_download(), lambda call: call.say(b"\n".join(call.answer.splitlines()[:3]) + b"\n")
+    )
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
+    downloads = []
+
+    def rule(call):
+        if call.is_download():
+            downloads.append(call)
+            if len(downloads) <= 2:
+                call.say(b"\n".join(call.answer.splitlines()[:4]) + b"\n")
+
+    proxy.after = rule
+    assert shop(*RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [6, 2]
+
+
+def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
+    def cut(call):
+        call.headers["Content-Length"] = str(len(call.answer))
+        call.headers["Transfer-Cut"] = "1"
+        call.answer = call.answer[: len(call.answer) // 2]
+
+    proxy.after = once(lambda call: call.is_download(), cut)
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+def test_an_answer_that_is_late_is_waited_for(shop, proxy, expected, monkeypatch):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    denial = {
+        "error": {
+            "code": 403,
+            "status": "PERMISSION_DENIED",
+            "message": "You do not have permission to access the File x or it may not exist.",
+        }
+    }
+    proxy.after = once(lambda call: call.is_download(), lambda call: call.say(denial, 403))
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+# ----------------------------------------------------------------------------------------- operations
+
+
+def rename_state(call):
+    if call.is_get() or call.is_list():
+        call.say(call.answer.replace(b"BATCH_STATE_", b"JOB_STATE_"))
+
+
+def flatten(call):
+    if call.is_get():
+        told = call.json
+        meta = told.pop("metadata")
+        meta.pop("@type", None)
+        call.say({**meta, **told})
+
+
+def only_response(call):
+    if call.is_get() and call.json.get("done"):
+        told = call.json
+        told["metadata"].pop("output", None)
+        call.say(told)
+
+
+def snake(call):
+    if call.is_get():
+        call.say(
+            call.answer.replace(b"displayName", b"display_name")
+            .replace(b"responsesFile", b"responses_file")
+            .replace(b"inputConfig", b"input_config")
+        )
+
+
+def partially(call):
+    if call.is_get():
+        call.say(call.answer.replace(b"BATCH_STATE_SUCCEEDED", b"BATCH_STATE_PARTIALLY_SUCCEEDED"))
+
+
+@pytest.mark.parametrize(
+    "rule", [rename_state, flatten, only_response, snake, partially], ids=lambda rule: rule.__name__
+)
+def test_a_batch_is_understood_in_every_shape(shop, proxy, expected, rule):
+    proxy.after = rule
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+def test_a_batch_that_failed_for_a_passing_reason_is_asked_again(shop, proxy, service):
+    failed = []
+
+    def rule(call):
+        if call.is_get() and call.json.get("done") and len(failed) < 1:
+            told = call.json
+            failed.append(told)
+            told.pop("response", None)
+            told["metadata"].pop("output", None)
+            told["metadata"]["state"] = "BATCH_STATE_FAILED"
+            told["error"] = {"code": 8, "message": "quota"}
+            call.say(told)
+
+    proxy.after = rule
+    assert shop(*RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [6, 6]
+
+
+def test_a_batch_that_expires_twice_is_for_a_person_to_decide(shop, proxy, service):
+    def rule(call):
+        if call.is_get():
+            told = call.json
+            told.update(done=True, error={"code": 4, "message": "expired"})
+            told.pop("response", None)
+            told["metadata"].pop("output", None)
+            told["metadata"]["state"] = "BATCH_STATE_EXPIRED"
+            call.say(told)
+
+    proxy.after = rule
+    assert shop(*RUN).code == 6
+    assert {record["status"] for record in shop.records().values()} == {"held"}
+    assert [entry["requests"] for entry in service.ledger()] == [6, 6]
+    proxy.after = lambda call: None
+    assert shop("retry", "jobs/shop.yaml", "--only", "held", "--poll", "0.1s").code == 0
+    assert len(service.ledger()) == 3
+
+
+# --------------------------------------------------------------------------------------------- creates
+
+
+def drop(_call):
+    raise DropError
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(drop, id="dropped"),
+        pytest.param(
+            lambda call: call.say({"error": {"code": 503, "status": "UNAVAILABLE", "message": "x"}}, 503), id="503"
+        ),
+        pytest.param(lambda call: call.say(b""), id="empty 200"),
+        pytest.param(lambda call: call.say(call.answer[:20]), id="cut JSON"),
+        pytest.param(lambda call: call.say(b"<html>bad gateway</html>", 502), id="HTML 502"),
+        pytest.param(lambda call: call.say(b"<html>hello</html>", 200), id="HTML 200"),
+        pytest.param(lambda call: call.say({"name": "batches/other", "metadata": {"displayName": "x"}}), id="foreign"),
+        pytest.param(lambda call: call.say(b"", 408), id="408"),
+    ],
+)
+def test_a_lost_answer_to_a_create_never_buys_twice(shop, proxy, service, expected, action):
+    proxy.after = once(lambda call: call.is_create(), action)
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1 + 1, "one for the undisturbed run, one for this"
+    assert pictures(shop) == expected
+
+
+def test_a_create_that_never_arrived_is_sent_again_after_the_settling_time(shop, proxy, service):
+    proxy.before = once(lambda call: call.is_create(), drop)
+    assert shop(*RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [6]
+
+
+def test_before_the_settling_time_nothing_is_sent_again(shop, proxy, service, monkeypatch):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    proxy.before = once(lambda call: call.is_create(), drop)
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code == 4
+    assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+    assert service.ledger() == []
+
+
+def test_a_listing_that_cannot_be_completed_proves_nothing(shop, proxy, service):
+    def rule(call):
+        if call.is_list():
+            call.say({"operations": [], "nextPageToken": "again"})
+
+    shop("plan")
+    proxy.after = once(lambda call: call.is_create(), drop)
+    proxy_create = proxy.after
+    seen = []
+
+    def both(call):
+        proxy_create(call)
+        if call.is_list() and seen:
+            rule(call)
+        if call.is_create():
+            seen.append(call)
+
+    def guarded(call):
+        try:
+            both(call)
+        except DropError:
+            seen.append(call)
+            raise
+
+    proxy.after = guarded
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "3s").code == 4
+    assert len(service.ledger()) == 1
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+
+
+def test_a_rate_limit_in_the_middle_costs_time_only(shop, proxy, service, expected):
+    shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 2}\n")
+    limit = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down"}}
+    creates = []
+
+    def rule(call):
+        if call.is_create():
+            creates.append(call)
+            if len(creates) == 2:
+                call.headers["Retry-After"] = "1"
+                call.say(limit, 429)
+
+    proxy.before = rule
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert [entry["requests"] for entry in service.ledger()][1:] == [2, 2, 2]
+
+
+def test_a_redirect_is_not_followed_with_the_key(shop, proxy, service):
+    def rule(call):
+        if call.is_create():
+            call.headers["Location"] = "http://127.0.0.1:9/elsewhere"
+            call.say(b"", 307)
+
+    proxy.before = rule
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "1s").code == 4
+    assert service.ledger() == []
+
+
+def test_a_key_that_the_service_echoes_is_shown_to_nobody(shop, proxy):
+    def rule(call):
+        refusal = {"code": 400, "status": "INVALID_ARGUMENT", "message": f"API key not valid: {KEY}"}
+        call.say({"error": {**refusal, "details": [{"reason": "API_KEY_INVALID"}]}}, 400)
+
+    proxy.before = rule
+    ended = shop(*RUN)
+    assert ended.code == 6
+    assert KEY not in ended.out + ended.err
+    for path in shop.outputs.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_service_that_is_not_there_is_4(shop, monkeypatch):
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
+    ended = shop("submit", "jobs/shop.yaml")
+    assert ended.code == 4
+    assert "Traceback" not in ended.err
