@@ -99,7 +99,7 @@ def _is_base64(text: str) -> bool:
 def _sdk() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the import says is no matter of ours
-        from google.genai import types  # noqa: PLC0415 - a second that only this needs
+        from google.genai import types
     return types
 
 
@@ -121,7 +121,7 @@ def _refused_by_the_sdk(request: dict[str, Any]) -> Iterator[str]:
 
 
 def _validated(place: str, model: Any, value: Any) -> Iterator[str]:
-    from pydantic import ValidationError  # noqa: PLC0415 - comes with the SDK
+    from pydantic import ValidationError
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

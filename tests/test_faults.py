@@ -90,6 +90,22 @@ def stranger(found):
     return [*found, b'{"key": "../../evil~123", "response": {"candidates": []}}\n', b"\n", b"{cut"]
 
 
+def error_for(line):
+    return json.dumps({"key": json.loads(line)["key"], "error": {"code": 13}}).encode() + b"\n"
+
+
+def blocked(_reply):
+    return {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}
+
+
+def refused(_reply):
+    return {"response": {"candidates": [{"content": {}, "finishReason": "RECITATION", "finishMessage": "known"}]}}
+
+
+def cut_short(_reply):
+    return {"response": {"candidates": [{"finishReason": "MAX_TOKENS"}]}}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -103,7 +119,7 @@ def stranger(found):
         pytest.param(stranger, id="a stranger, a blank line, a broken one"),
         pytest.param(lambda found: [line.replace(b"\n", b"\r\n") for line in found], id="carriage returns"),
         pytest.param(
-            lambda found: [*found, *(json.dumps({"key": json.loads(line)["key"], "error": {"code": 13}}).encode() + b"\n" for line in found)],
+            lambda found: [*found, *map(error_for, found)],
             id="an error after each image",
         ),
     ],
@@ -121,12 +137,9 @@ def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, pr
         pytest.param(lambda _r: {"error": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="error"),
         pytest.param(lambda _r: {"status": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="status"),
         pytest.param(lambda _r: {"error": {"code": 1}}, "cancelled", "code 1", id="cancelled"),
-        pytest.param(lambda _r: {"response": {"promptFeedback": {"blockReason": "SAFETY"}}}, "blocked", "SAFETY", id="block"),
-        pytest.param(
-            lambda _r: {"response": {"candidates": [{"content": {}, "finishReason": "RECITATION", "finishMessage": "known"}]}},
-            "blocked", "RECITATION: known", id="refusal",
-        ),
-        pytest.param(lambda _r: {"response": {"candidates": [{"finishReason": "MAX_TOKENS"}]}}, "no_image", "MAX_TOKENS", id="no image"),
+        pytest.param(blocked, "blocked", "SAFETY", id="block"),
+        pytest.param(refused, "blocked", "RECITATION: known", id="refusal"),
+        pytest.param(cut_short, "no_image", "MAX_TOKENS", id="no image"),
         pytest.param(lambda _r: {"response": {"candidates": "?"}}, "invalid", None, id="nonsense"),
     ],
 )  # fmt: skip

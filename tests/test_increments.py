@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import PRODUCTS, SHOP
+from conftest import KEY, PRODUCTS, SHOP
 from PIL import Image
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
@@ -37,7 +37,7 @@ def test_one_changed_row_renders_its_own_images_and_plan_says_why(done, service)
     after = done.tree()
     changed = {path for path in after if after[path] != before.get(path)}
     assert changed == {"bowl-1x1.jpg", "bowl-4x5.jpg", "manifest.jsonl", "manifest.csv"}
-    retired = [path for path in (done.outputs / ".pipeline/retired/shop").rglob("*.jpg")]
+    retired = list((done.outputs / ".pipeline/retired/shop").rglob("*.jpg"))
     assert {path.read_bytes() for path in retired} == {before["bowl-1x1.jpg"][0], before["bowl-4x5.jpg"][0]}
 
 
@@ -170,7 +170,6 @@ def test_a_deleted_output_manifest_is_rebuilt(done, service):
 
 
 def test_a_journal_deleted_while_batches_are_at_work_pays_for_nothing_again(project, slow_service, monkeypatch):
-    from conftest import KEY
 
     project.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
     project.write("jobs/products.csv", PRODUCTS)
@@ -218,7 +217,6 @@ def test_a_changed_reference_image_renders_what_shows_it(shop, service):
 
 
 def test_an_answer_that_is_no_longer_wanted_is_kept_aside(project, slow_service, monkeypatch):
-    from conftest import KEY
 
     project.write("jobs/shop.yaml", SHOP)
     project.write("jobs/products.csv", PRODUCTS)

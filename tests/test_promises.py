@@ -8,12 +8,15 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import KEY, PRODUCTS, Service
 
 from pipeline import local
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Two batches, so that a kill can fall between them; one request fails once and is asked again.
 JOB = """\

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipeline.cli.options import Options
+    from pipeline.gemini.models import Models
     from pipeline.journal import Journal, Record
     from pipeline.plan import Plan
 
@@ -107,7 +108,7 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
         for one in opened.jobs:
             work += one.plan.requests + one.plan.counts["moved"]
             if as_json:
-                documents.append(_plan_document(one.plan, one.journal, models, options))
+                documents.append(_plan_document(one.plan, one.journal, models, options, everything=key is not None))
             else:
                 click.echo(plan_table(one.plan, models, options.today, service))
                 _explain(one.journal, key)
@@ -136,7 +137,9 @@ def _explain(journal: Journal, key: str | None) -> None:
         click.echo(f"  … and {hidden:,} more; `pipeline plan --json` has them all")
 
 
-def _plan_document(plan: Plan, journal: Journal, models: Any, options: Options) -> dict[str, Any]:
+def _plan_document(
+    plan: Plan, journal: Journal, models: Models, options: Options, *, everything: bool
+) -> dict[str, Any]:
     priced = [models.find(total.model_id) for total in plan.totals]
     since = [price.since.isoformat() for model in priced if model and (price := model.price(options.today))]
     return {
@@ -154,7 +157,7 @@ def _plan_document(plan: Plan, journal: Journal, models: Any, options: Options) 
         },
         "items": [
             {"key": key, "state": state, "why": why or None, "path": path, "model": model, "cost": amount(cost)}
-            for key, state, why, path, model, cost in journal.wanted.not_done()
+            for key, state, why, path, model, cost in journal.wanted.not_done(everything=everything)
         ],
     }
 

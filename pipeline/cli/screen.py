@@ -64,6 +64,8 @@ _SENTENCES = {
     "trouble": "{why}; trying again",
 }
 _DETAIL = frozenset({"fetched"})
+_IN_THE_LINE = frozenset({"sent", "ended", "fetched", "unpacked"})
+"""What the one line of a terminal sums up; elsewhere each is a line."""
 
 
 class Screen:
@@ -73,7 +75,7 @@ class Screen:
         self._options, self._several = options, several
         self._is_terminal = sys.stderr.isatty()
         self._live: Live | None = None
-        self._beat = time.monotonic()
+        self._started = self._beat = time.monotonic()
         self._line = ""
 
     def say(self, text: str) -> None:
@@ -87,7 +89,8 @@ class Screen:
 
     def tell(self, kind: str, **details: Any) -> None:
         """Something happened; the reconciler's words."""
-        if self._options.quiet or (kind in _DETAIL and not self._options.verbose and not self._options.json_log):
+        hidden = _DETAIL if self._live is None else _IN_THE_LINE
+        if self._options.quiet or (kind in hidden and not self._options.verbose and not self._options.json_log):
             return
         if "tally" in details:
             tally = details.pop("tally")
@@ -119,9 +122,16 @@ class Screen:
             return
         from rich.console import Console
         from rich.live import Live
+        from rich.text import Text
 
         console = Console(stderr=True, no_color=self._options.color == "never" or None)
-        with Live("", console=console, refresh_per_second=4, transient=True) as live:
+
+        def line() -> Text:
+            return Text(
+                self._line.replace("{age}", age(time.monotonic() - self._started)), no_wrap=True, overflow="ellipsis"
+            )
+
+        with Live(get_renderable=line, console=console, refresh_per_second=2, transient=True) as live:
             self._live = live
             try:
                 yield
@@ -129,8 +139,7 @@ class Screen:
                 self._live = None
 
     def show(self, line: str) -> None:
-        """Change the one line; elsewhere, say it once an hour."""
-        if self._live is not None:
-            self._live.update(line)
-        elif time.monotonic() - self._beat > _HEARTBEAT_S:
-            self.say(line)
+        """Change the one line, in which `{age}` is how long it has been there; elsewhere, say it once an hour."""
+        self._line = line
+        if self._live is None and time.monotonic() - self._beat > _HEARTBEAT_S:
+            self.say(line.replace("{age}", age(time.monotonic() - self._started)))

@@ -14,10 +14,10 @@ import click
 
 from pipeline.cli import opening
 from pipeline.cli.options import Options, duration
-from pipeline.cli.screen import MICRO, Screen, age, plural, usd
+from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount, plan_table
-from pipeline.errors import PipelineError, RefusedError
+from pipeline.errors import PipelineError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +65,20 @@ def _seconds(_ctx: click.Context, param: click.Parameter, text: str | None) -> f
     return None if text is None else duration(text, f"--{param.name}")
 
 
+def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value:
+        raise UsageError(f"{param.opts[0]} is not there yet in this version")
+
+
+def _later(command: click.Command) -> click.Command:
+    """Flags that are promised and not there yet: an error says so, and `--help` does not show them."""
+    for name in ("--select", "--exclude", "--depfile", "--stamp", "--ping", "--set"):
+        command.params.append(click.Option([name], callback=_not_yet, expose_value=False, hidden=True))
+    for name in ("--force", "--recover"):
+        command.params.append(click.Option([name], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
+    return command
+
+
 _jobs = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 _max_cost = click.option("--max-cost", callback=_money, metavar="USD", help="Most that this call may commit.")
@@ -73,6 +87,7 @@ _poll = click.option("--poll", callback=_seconds, metavar="TIME", help="First pa
 _pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while anything is pending.")
 
 
+@_later
 @click.command("run")
 @_jobs
 @_wait
@@ -87,6 +102,7 @@ def run_command(
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
 
 
+@_later
 @click.command("submit")
 @_jobs
 @_max_cost
@@ -103,6 +119,7 @@ def submit_command(
     return _work(options, jobs, call)
 
 
+@_later
 @click.command("collect")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
 @_pending
@@ -120,6 +137,7 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
     return words
 
 
+@_later
 @click.command("retry")
 @_jobs
 @click.option(
@@ -143,6 +161,7 @@ def retry_command(
     return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
 
 
+@_later
 @click.command("cancel")
 @_jobs
 @_yes
@@ -196,7 +215,7 @@ def _work(
                 run = _run(options, api, models, service, screen, pixels, call)
                 if before:
                     before(run, works)
-                code = _code(works, _passes(run, works, call, screen, started), call)
+                code = _code(works, _passes(run, works, call, screen), call)
         except PipelineError as error:
             code = error.exit_code
             raise
@@ -251,7 +270,7 @@ def _run(
     )
 
 
-def _passes(run: Run, works: list[Work], call: _Call, screen: Screen, started: float) -> list[Progress]:
+def _passes(run: Run, works: list[Work], call: _Call, screen: Screen) -> list[Progress]:
     from pipeline.reconcile import passes
 
     poll = call.poll_s if call.poll_s is not None else (60.0 if run.service == "gemini" else 0.5)
@@ -259,11 +278,11 @@ def _passes(run: Run, works: list[Work], call: _Call, screen: Screen, started: f
     with screen.progress():
         screen.show("looking at the service …")
         for last in passes(run, works, wait_s=call.wait_s, poll_s=poll):
-            screen.show(_line(works, last, run.service, started))
+            screen.show(_line(works, last, run.service))
     return last
 
 
-def _line(works: list[Work], steps: Sequence[Progress], service: str, started: float) -> str:
+def _line(works: list[Work], steps: Sequence[Progress], service: str) -> str:
     counts: dict[str, int] = {}
     for step in steps:
         for word, count in step.counts.items():
@@ -273,7 +292,7 @@ def _line(works: list[Work], steps: Sequence[Progress], service: str, started: f
         f"{counts.get('done', 0):,} of {plural(sum(counts.values()), 'image')}",
         plural(sum(counts.get(word, 0) for word in _FAILURES), "problem"),
         f"{plural(sum(step.live for step in steps), 'batch')} at work",
-        age(time.time() - started),
+        "{age}",
         f"{'would cost ' if service == 'local' else ''}{usd(spent)}",
     ]
     return " · ".join(parts)

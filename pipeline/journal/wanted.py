@@ -146,11 +146,12 @@ class Wanted:
         """How many requests are in which state."""
         return dict(self._db.execute("SELECT state, count(*) FROM wanted GROUP BY state").fetchall())
 
-    def not_done(self) -> Iterator[tuple[str, str, str, str, str, int | None]]:
-        """Key, state, why, path, model and cost of everything that is not done, in the job's order."""
+    def not_done(self, *, everything: bool = False) -> Iterator[tuple[str, str, str, str, str, int | None]]:
+        """Key, state, why, path, model and cost of what is not done, or of everything, in the job's order."""
         for row in self._db.execute(
             "SELECT key, state, why, path, line ->> '$.model' AS model, iif(open, cost, 0) AS cost FROM wanted"
-            " WHERE state <> 'done' ORDER BY n"
+            " WHERE ? OR state <> 'done' ORDER BY n",
+            (everything,),
         ):
             yield tuple(row)
 
