@@ -170,7 +170,7 @@ def test_a_picture_that_takes_too_much_memory_is_a_problem(file):
 def test_a_decoder_that_cannot_start_is_local_trouble_and_no_fault_of_the_pictures(file, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     path = file(PNG)
-    with PixelChecks(2) as checks, pytest.raises(LocalError, match="does not start"):  # noqa: PT012
+    with PixelChecks(2) as checks, pytest.raises(LocalError, match="does not start"):
         checks.submit("a", path, blank=False)
         list(checks.drain())
 

@@ -15,8 +15,8 @@ _shields = 0
 _heard: int | None = None
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal asked us to stop; `number` is which."""
+class Interrupted(BaseException):
+    """A signal asked us to stop; `number` is which. Like KeyboardInterrupt, which click would take for its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(_NAMES[signal.Signals(number)])

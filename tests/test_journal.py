@@ -1,0 +1,87 @@
+"""A journal that is not ours, not whole or not of here is refused with words; nothing of it is guessed at."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+
+import pytest
+
+from pipeline import journal
+from pipeline.errors import LocalError
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A journal that was used once."""
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one, one.transaction():
+        one.job("shop", "jobs/shop.yaml")
+    return tmp_path / "outputs/.pipeline/journal.db"
+
+
+def test_what_a_transaction_wrote_is_there_again(made, tmp_path):
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        assert one.jobs() == ["shop"]
+
+
+def test_a_transaction_that_fails_wrote_nothing(made, tmp_path):
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        with pytest.raises(RuntimeError), one.transaction():
+            one.job("other", "x")
+            raise RuntimeError
+        assert one.jobs() == ["shop"]
+
+
+def _newer(path):
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def _foreign(path):
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE x (y)")
+        db.execute("PRAGMA application_id = 7")
+    db.close()
+
+
+def _damaged(path):
+    for name in ("-wal", "-shm"):
+        path.with_name(path.name + name).unlink(missing_ok=True)
+    data = bytearray(path.read_bytes())
+    data[100:3000] = b"\xff" * 2900
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"), [(_newer, "newer version"), (_foreign, "no journal of ours"), (_damaged, "damaged")]
+)
+def test_a_journal_that_cannot_be_trusted_is_refused(made, tmp_path, harm, words):
+    harm(made)
+    before = made.read_bytes()
+    with (
+        pytest.raises(LocalError, match=words) as caught,
+        journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs"),
+    ):
+        pass
+    assert caught.value.hint
+    assert made.read_bytes() == before
+
+
+def test_a_copied_journal_is_refused_where_the_original_lives_on(made, tmp_path):
+    shutil.copytree(tmp_path / "outputs", tmp_path / "copy")
+    with (
+        pytest.raises(LocalError, match="is a copy"),
+        journal.opened(tmp_path / "copy/.pipeline", outputs=tmp_path / "copy"),
+    ):
+        pass
+    shutil.rmtree(tmp_path / "outputs")
+    with journal.opened(tmp_path / "copy/.pipeline", outputs=tmp_path / "copy") as moved:
+        assert moved.jobs() == ["shop"], "a folder that was moved takes its journal along"
+
+
+def test_commits_are_on_disk_before_they_are_believed(made, tmp_path):
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        pragmas = {name: one._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}
