@@ -21,7 +21,6 @@ from pipeline.record import HAS_IMAGE
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import date
-    from pathlib import Path
     from typing import IO
 
     from pipeline.gemini.models import Models
@@ -406,28 +405,3 @@ def _file(path: str, kind: str, data: bytes, picture: Picture) -> dict[str, Any]
         "width": picture.width,
         "height": picture.height,
     }
-
-
-def mark_checked(journal: Journal, job: str, token: str, problem: str | None) -> bool:
-    """Write down that a picture's pixels are not right; returns whether they are."""
-    if problem is None:
-        return True
-    key, fingerprint = json.loads(token)
-    with journal.transaction():
-        known = journal.records.get(job, key, fingerprint)
-        if known is not None and known.status == "done":
-            told = {**json.loads(known.line), "status": "check", "reason": problem}
-            journal.records.change(known, status="check", line=record.dumps(told))
-    return False
-
-
-def kept(answers: Path, offset: int, size: int) -> dict[str, bytes]:
-    """The images of one kept answer line, by sha256; empty when the file is not there any more."""
-    try:
-        with answers.open("rb") as stream:
-            stream.seek(offset)
-            _key, answer = wire.answer(stream.read(size))
-    except (OSError, wire.UnreadableLineError):
-        return {}
-    images_there = answer.images if isinstance(answer, wire.Delivered) else ()
-    return {hashlib.sha256(data).hexdigest(): data for data in images_there}

@@ -43,7 +43,9 @@ HOMES = {
     "click": {"cli/"},
     "rich": {"cli/"},
     "PIL": {"images.py", "pixels.py", "local/"},
-    "http": {"local/"},
+    "http.server": {"local/"},
+    "http.client": {"local/"},
+    "urllib.request": {"local/"},
     "socketserver": {"local/"},
     "random": {"gemini/api.py", "reconcile/", "local/"},
 }
@@ -158,7 +160,8 @@ def test_a_library_is_known_in_its_home_only(module):
     strangers = {
         name
         for name in module.imports()
-        if (homes := HOMES.get(name.split(".")[0])) is not None and not module.is_in(homes)
+        for library, homes in HOMES.items()
+        if f"{name}.".startswith(f"{library}.") and not module.is_in(homes)
     }
     assert strangers == set()
 

@@ -25,8 +25,8 @@ _EVERYDAY = {
     "validate": ("looking", "Check jobs: language, files, model limits. Nothing is sent or written."),
     "plan": ("looking", "What a run would render, why, and what it costs."),
     "run": ("spending", "Render what is missing, and wait for it."),
-    "status": ("looking", "Batches, counts, age and cost so far."),
-    "show": ("looking", "All that is known of an image, by key or file."),
+    "status": ("recorded", "Batches, counts, age and cost so far."),
+    "show": ("recorded", "All that is known of an image, by key or file."),
 }
 _MORE = {
     "submit": ("spending", "One pass: collect what is ready, send what is open, return."),
@@ -34,7 +34,7 @@ _MORE = {
     "retry": ("spending", "Open failed images again, then run."),
     "cancel": ("spending", "Cancel batches, and collect what they still deliver."),
     "compile": ("looking", "Write the Batch API JSONL of everything a job asks for."),
-    "ls": ("looking", "List items, images, batches, models or templates."),
+    "ls": ("recorded", "List items, images, batches, models or templates."),
     "verify": ("looking", "Compare every file with its record."),
     "schema": ("starting", "Print the JSON Schema of jobs or records."),
     "serve": ("starting", "Serve the local Gemini-compatible service."),

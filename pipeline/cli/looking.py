@@ -1,34 +1,27 @@
-"""The commands that send nothing: validate, plan, compile, status, show, ls, verify."""
+"""The commands that look at jobs and files, and send nothing: validate, plan, compile, verify."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli import opening
-from pipeline.cli.screen import age, plural, usd
-from pipeline.cli.tables import amount, columns, plan_table
-from pipeline.errors import JobError, Problem, UsageError
+from pipeline.cli.screen import plural
+from pipeline.cli.tables import amount, plan_table, print_json
+from pipeline.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pipeline.cli.options import Options
     from pipeline.gemini.models import Models
-    from pipeline.journal import Journal, Record
+    from pipeline.journal import Journal
     from pipeline.plan import Plan
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
-
-
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps({"schema_version": 1, **document}, ensure_ascii=False, indent=1))
 
 
 # ------------------------------------------------------------------------------------------- validate
@@ -67,7 +60,7 @@ def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], for
     from pipeline.job.problems import excerpt
 
     if form == "json":
-        _print_json(
+        print_json(
             {"errors": [_problem(entry) for entry in errors], "warnings": [_problem(entry) for entry in warnings]}
         )
         return
@@ -113,7 +106,7 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
                 click.echo(plan_table(one.plan, models, options.today, service))
                 _explain(one.journal, key)
     if as_json:
-        _print_json({"jobs": documents})
+        print_json({"jobs": documents})
     return 10 if detailed_exitcode and work else 0
 
 
@@ -187,313 +180,6 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     return 0
 
 
-# --------------------------------------------------------------------------------------------- status
-
-
-@click.command("status")
-@_jobs
-@_json
-@click.option("--watch", is_flag=True, help="Again every few seconds, until nothing is at work.")
-@click.pass_obj
-def status_command(options: Options, jobs: Sequence[str], as_json: bool, watch: bool) -> int:
-    """Batches, counts, age and cost so far, from the journal alone."""
-    while True:
-        documents, remote = _statuses(options, jobs)
-        if as_json:
-            _print_json({"jobs": documents, "remote_bytes": remote})
-        else:
-            click.echo(_status_text(documents, remote))
-        if not watch or not any(document["batches"] for document in documents):
-            return 0
-        time.sleep(5)
-
-
-def _statuses(options: Options, words: Sequence[str]) -> tuple[list[dict[str, Any]], int]:
-    from pipeline import journal as journals
-
-    if not journals.is_there(options.state):
-        return [_no_status(name) for name in _names(words, [])], 0
-    with journals.opened(options.state, outputs=options.outputs) as journal:
-        documents, remote = [], 0
-        for name in _names(words, journal.jobs()):
-            document, held = _status(journal, name, options)
-            documents.append(document)
-            remote += held
-    return documents, remote
-
-
-def _names(words: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Jobs by name or by manifest; a manifest that is broken today still has a status."""
-    if not words:
-        return list(known)
-    from pipeline.job import language, selection
-
-    names = []
-    for word in words:
-        if word in known:
-            names.append(word)
-            continue
-        for path in selection.manifests([word], cwd=Path.cwd()):
-            try:
-                names.append(language.load(path, root=Path.cwd()).name)
-            except JobError:
-                names.append(path.stem)
-    return names
-
-
-def _no_status(name: str) -> dict[str, Any]:
-    return {"job": name, "counts": {}, "open": 0, "batches": [], "cost": {"amount": "0", "currency": "USD"}}
-
-
-def _status(journal: Journal, name: str, options: Options) -> tuple[dict[str, Any], int]:
-    from pipeline.journal.batches import OPEN
-
-    batches, held, service = [], 0, "gemini"
-    for batch in journal.batches.all_of(name):
-        if batch.remote:
-            service = batch.service
-            held += sum(_size(options.state, path) for path in (batch.requests_path, batch.answers_path))
-        if batch.state in OPEN:
-            started = batch.created_at or batch.planned_at
-            state = batch.remote_state if batch.state == "live" and batch.remote_state else batch.state
-            batches.append(
-                {
-                    "name": batch.remote or batch.name,
-                    "state": state,
-                    "requests": batch.requests,
-                    "age_s": max(0, int(time.time() - started)),
-                }
-            )
-    document = {
-        "job": name,
-        "counts": journal.records.counts(name),
-        "open": journal.records.waiting(name),
-        "batches": batches,
-        "cost": {"amount": amount(journal.batches.spent(name, service)), "currency": "USD"},
-        "service": service,
-    }
-    return document, held if service == "gemini" else 0
-
-
-def _size(state: Path, path: str | None) -> int:
-    try:
-        return (state / path).stat().st_size if path else 0
-    except OSError:
-        return 0
-
-
-def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
-    if not documents:
-        return "nothing was run here yet; `pipeline plan` shows what there is to do"
-    lines = []
-    for one in documents:
-        words = ", ".join(f"{count:,} {word}" for word, count in one["counts"].items()) or "nothing recorded"
-        money = f"{'would cost ' if one.get('service') == 'local' else ''}${one['cost']['amount']}"
-        lines.append(f"{one['job']}: {words} · {one['open']:,} to send · {money}")
-        rows = [
-            ("", batch["name"], batch["state"], f"{batch['requests']:,}", age(batch["age_s"]))
-            for batch in one["batches"]
-        ]
-        if rows:
-            lines.append(columns(rows, right=(3, 4)))
-    if remote:
-        lines.append(f"held at the service: about {remote / 1e9:.2f} GB of 20 GB")
-    return "\n".join(lines)
-
-
-# ----------------------------------------------------------------------------------------------- show
-
-
-@click.command("show")
-@click.argument("what", metavar="KEY|FILE|template:NAME")
-@click.option("--request", "wants_request", is_flag=True, help="The request as it was sent.")
-@_json
-@click.pass_obj
-def show_command(options: Options, what: str, wants_request: bool, as_json: bool) -> int:
-    """All that is known of an image: prompt, inputs, attempts, usage, cost."""
-    if what.startswith("template:"):
-        return _show_template(what.removeprefix("template:"))
-    with _journal(options) as journal:
-        found = _find(journal, options, what)
-        told = json.loads(found.line)
-        attempts = journal.batches.attempts_of(found.job, found.key)
-        request = _request(journal, options, found) if wants_request else None
-    if request is not None:
-        sys.stdout.buffer.write(request)
-        return 0
-    if as_json:
-        _print_json({**told, "job": found.job, "attempts": [_attempt(one) for one in attempts], "provenance": {}})
-        return 0
-    click.echo(_record_text(told, found, attempts))
-    return 0
-
-
-def _journal(options: Options) -> Any:
-    from pipeline import journal as journals
-
-    if not journals.is_there(options.state):
-        raise UsageError(
-            f"there is no journal in {options.state} yet", hint="`pipeline plan` makes one from the output manifests"
-        )
-    return journals.opened(options.state, outputs=options.outputs)
-
-
-def _find(journal: Journal, options: Options, what: str) -> Record:
-    from pipeline.job.problems import meant
-
-    path = Path(what)
-    inside = path.resolve().is_relative_to(options.outputs.resolve()) and path.exists()
-    for job in journal.jobs():
-        if inside:
-            relative = path.resolve().relative_to(options.outputs.resolve())
-            if relative.parts[0] == job:
-                base = "/".join(relative.parts[1:])
-                if found := journal.records.at_path(job, base.rpartition(".")[0]):
-                    return found
-        elif rows := journal.records.of_key(job, what):
-            return rows[0]
-    keys = [row.key for job in journal.jobs() for page in journal.records.pages(job, "wanted") for row in page[:500]]
-    raise UsageError(f"nothing is known of {what!r}{meant(what, keys)}", hint="`pipeline ls items` lists the keys")
-
-
-def _request(journal: Journal, options: Options, found: Record) -> bytes:
-    batch = journal.batches.by_id(found.batch) if found.batch is not None else None
-    if batch is None or batch.requests_path is None:
-        raise UsageError(f"{found.key!r} has not been sent from here", hint="`pipeline compile` writes all requests")
-    mark = json.dumps(found.wire_key).encode()
-    with (options.state / batch.requests_path).open("rb") as stream:
-        for line in stream:
-            if line[:200].partition(b":")[2].startswith(mark):
-                return line
-    raise UsageError(f"{batch.requests_path} does not hold {found.key!r} any more")
-
-
-def _attempt(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "cost": amount(one["cost"])}
-
-
-def _record_text(told: dict[str, Any], found: Record, attempts: Sequence[dict[str, Any]]) -> str:
-    def word(name: str, value: Any) -> str:
-        return f"{name:>10}  {value}"
-
-    lines = [
-        word("key", told["key"]),
-        word("job", found.job),
-        word("status", f"{told['status']}{': ' + told['reason'] if told['reason'] else ''}"),
-        *(word("file", f"{f['path']}  {f['width']}x{f['height']}  {f['bytes']:,} bytes") for f in told["files"]),
-        word("model", f"{told['model']} → {told['model_id']}"),
-        word("settings", ", ".join(f"{name} {value}" for name, value in told["settings"].items())),
-        word("template", told["template"] or "-"),
-        word("prompt", told["prompt"]),
-        *(word("image", f"{i['path']}  sha256 {i['sha256'][:12]}…") for i in told["inputs"]),
-        *(word("var", f"{name} = {value}") for name, value in (told["vars"] or {}).items()),
-        word("cost", f"${told['cost']['amount']} at prices of {told['cost']['prices']}" if told["cost"] else "-"),
-        word("asked", found.fingerprint),
-    ]
-    for one in attempts:
-        outcome = f"{one['status'] or 'on its way'}{': ' + one['reason'] if one['reason'] else ''}"
-        lines.append(word("attempt", f"{one['attempt']}  {one['batch'] or '-'}  {outcome}  {usd(one['cost'])}"))
-    return "\n".join(lines)
-
-
-def _show_template(name: str) -> int:
-    for path in _template_files():
-        if name in {path.stem, path.name}:
-            click.echo(path.read_text(encoding="utf-8"), nl=False)
-            return 0
-    raise UsageError(f"there is no template '{name}'", hint="`pipeline ls templates` lists them")
-
-
-def _template_files() -> list[Path]:
-    """Templates of the project: `templates/` here and beside the jobs."""
-    folders = [Path("templates"), Path("jobs/templates")]
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
-
-
-# ------------------------------------------------------------------------------------------------- ls
-
-
-@click.command("ls")
-@click.argument("what", type=click.Choice(["items", "images", "batches", "models", "templates"]), default="items")
-@click.option("--job", "only_job", metavar="NAME", help="Only of this job.")
-@click.option("--status", "statuses", metavar="STATUS,…", help="Only these.")
-@_json
-@click.option("-0", "zero", is_flag=True, help="End each name with NUL, and print nothing else.")
-@click.pass_obj
-def ls_command(
-    options: Options, what: str, only_job: str | None, statuses: str | None, as_json: bool, zero: bool
-) -> int:
-    """List items, images, batches, models or templates."""
-    words = frozenset(statuses.split(",")) if statuses else None
-    rows = {"models": _models, "templates": _templates}.get(what, _recorded)(options, what, only_job, words)
-    if as_json:
-        click.echo('{"schema_version": 1, "items": [')
-        separator = ""
-        for row in rows:
-            click.echo(f"{separator}{json.dumps(row, ensure_ascii=False)}", nl=False)
-            separator = ",\n"
-        click.echo("\n]}")
-        return 0
-    for row in rows:
-        values = [str(value) for value in row.values() if value is not None]
-        sys.stdout.write(f"{values[0]}\0" if zero else "\t".join(values) + "\n")
-    return 0
-
-
-def _recorded(
-    options: Options, what: str, only_job: str | None, statuses: frozenset[str] | None
-) -> Iterator[dict[str, Any]]:
-    with _journal(options) as journal:
-        for job in journal.jobs():
-            if only_job in {None, job}:
-                yield from _of_job(journal, options, what, job, statuses)
-
-
-def _of_job(
-    journal: Journal, options: Options, what: str, job: str, statuses: frozenset[str] | None
-) -> Iterator[dict[str, Any]]:
-    if what == "batches":
-        for batch in journal.batches.all_of(job):
-            if statuses is None or batch.state in statuses:
-                yield {"name": batch.remote or batch.name, "job": job, "state": batch.state, "requests": batch.requests}
-        return
-    for line in journal.records.published(job):
-        told = json.loads(line)
-        if statuses is not None and told["status"] not in statuses:
-            continue
-        if what == "items":
-            yield {"key": told["key"], "job": job, "status": told["status"], "reason": told["reason"]}
-        else:
-            for file in told["files"]:
-                yield {"path": str(options.outputs / job / file["path"]), "key": told["key"], "sha256": file["sha256"]}
-
-
-def _models(
-    options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None
-) -> Iterator[dict[str, Any]]:
-    today = options.today
-    for model in options.models():
-        price = model.price(today)
-        gone = model.shutdown is not None and model.shutdown <= today
-        yield {
-            "id": model.id,
-            "aliases": " ".join(model.aliases) or "-",
-            "sizes": " ".join(model.sizes) or "-",
-            "aspects": len(model.aspects),
-            "batch_1K": str(price.batch_image * model.tokens("1K") / 1_000_000)
-            if price and "1K" in model.sizes
-            else "?",
-            "state": f"shut down {model.shutdown}, use {model.successor}" if gone else model.good_for,
-        }
-
-
-def _templates(
-    _options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None
-) -> Iterator[dict[str, Any]]:
-    for path in _template_files():
-        yield {"name": path.stem, "path": str(path)}
-
-
 # --------------------------------------------------------------------------------------------- verify
 
 
@@ -506,7 +192,7 @@ def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
     from pipeline.verify import verify
 
     documents = []
-    for name in _names(jobs, _recorded_jobs(options)):
+    for name in opening.names(jobs, _recorded_jobs(options)):
         found = verify(options.outputs, name)
         documents.append(found)
         if not as_json:
@@ -516,7 +202,7 @@ def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
             if not options.quiet:
                 click.echo(f"{name}: {plural(found['ok'], 'file')} as recorded", err=True)
     if as_json:
-        _print_json({"jobs": documents})
+        print_json({"jobs": documents})
     return 3 if any(one[word] for one in documents for word in ("missing", "edited", "broken", "stray")) else 0
 
 

@@ -63,6 +63,23 @@ def load(words: Sequence[str], *, default: bool = False) -> list[Job]:
     return jobs
 
 
+def names(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Jobs by name or by manifest; a manifest that is broken today still has a status."""
+    if not words:
+        return list(known)
+    found = []
+    for word in words:
+        if word in known:
+            found.append(word)
+            continue
+        for path in selection.manifests([word], cwd=Path.cwd()):
+            try:
+                found.append(language.load(path, root=Path.cwd()).name)
+            except JobError:
+                found.append(path.stem)
+    return found
+
+
 def check_names(jobs: Sequence[Job]) -> None:
     seen: dict[str, Job] = {}
     for job in jobs:

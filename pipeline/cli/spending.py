@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli import opening
+from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.options import Options, duration
 from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
-from pipeline.cli.tables import amount, plan_table
-from pipeline.errors import PipelineError, RefusedError, UsageError
+from pipeline.cli.tables import amount
+from pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,24 +29,10 @@ if TYPE_CHECKING:
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
 
-_FREE_HAND = MICRO  # $1: below this nobody is asked
+
 _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
 _SKIPPABLE = (*_FAILURES, "skipped", "held")
 _CANCEL_WAIT_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What one call of run, submit, collect or retry may do."""
-
-    sends: bool
-    wait_s: float
-    poll_s: float | None
-    max_cost: int | None = None
-    yes: bool = False
-    fail_if_pending: bool = False
-    reopened: frozenset[str] = frozenset()
-    waits: bool = True
 
 
 def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
@@ -99,7 +85,7 @@ def run_command(
     options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool
 ) -> int:
     """Render what is missing, and wait for it. Interrupted or killed, the same command goes on."""
-    return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
+    return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
 
 
 @_later
@@ -113,7 +99,7 @@ def submit_command(
     options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool
 ) -> int:
     """One pass: collect what is ready, send what is open, return at once."""
-    call = _Call(
+    call = Call(
         sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False
     )
     return _work(options, jobs, call)
@@ -126,7 +112,7 @@ def submit_command(
 @click.pass_obj
 def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:
     """One pass that sends nothing new."""
-    call = _Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
+    call = Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
     return _work(options, jobs or [opening.DEFAULT_JOBS], call)
 
 
@@ -158,7 +144,7 @@ def retry_command(
     yes: bool,
 ) -> int:
     """Open failed images again, whatever their attempts, then go on as `run`."""
-    return _work(options, jobs, _Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
+    return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
 
 
 @_later
@@ -168,13 +154,13 @@ def retry_command(
 @click.pass_obj
 def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     """Cancel batches, and collect what they still deliver. A running batch may end SUCCEEDED, and billed."""
-    call = _Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
+    call = Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
 
     def cancel(run: Run, works: list[Work]) -> None:
         live = [(w, batch) for w in works for batch in w.journal.batches.of(w.job.name, "live")]
         if not live:
             return
-        _confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
+        confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
         for work, batch in live:
             if batch.remote:
                 run.api.cancel(batch.remote)
@@ -184,19 +170,11 @@ def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     return _work(options, jobs, call, before=cancel)
 
 
-def _confirm(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise RefusedError("this needs a confirmation, and there is no terminal to ask at", hint="say --yes")
-    click.confirm(question, abort=True, err=True)
-
-
 # ------------------------------------------------------------------------------------------- one call
 
 
 def _work(
-    options: Options, words: Sequence[str], call: _Call, before: Callable[[Run, list[Work]], None] | None = None
+    options: Options, words: Sequence[str], call: Call, before: Callable[[Run, list[Work]], None] | None = None
 ) -> int:
     options = replace(options, service=opening.chosen_service(options))
     service = str(options.service)
@@ -207,7 +185,7 @@ def _work(
         if not opened.jobs:
             raise opened.locked[0]
         if call.sends:
-            _gate(options, opened.jobs, call, service, models)
+            gate(options, opened.jobs, call, service, models)
         works = [_as_work(job, options, call, service) for job in opened.jobs]
         code = 1
         try:
@@ -234,7 +212,7 @@ def _pixels() -> PixelChecks:
     return PixelChecks()
 
 
-def _as_work(job: OpenJob, options: Options, call: _Call, service: str) -> Work:
+def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
     from pipeline.reconcile import Work, apply
 
     budget = None
@@ -250,7 +228,7 @@ def _as_work(job: OpenJob, options: Options, call: _Call, service: str) -> Work:
 
 
 def _run(
-    options: Options, api: Api, models: Models, service: str, screen: Screen, pixels: PixelChecks, call: _Call
+    options: Options, api: Api, models: Models, service: str, screen: Screen, pixels: PixelChecks, call: Call
 ) -> Run:
     from pipeline.reconcile import Run
 
@@ -270,7 +248,7 @@ def _run(
     )
 
 
-def _passes(run: Run, works: list[Work], call: _Call, screen: Screen) -> list[Progress]:
+def _passes(run: Run, works: list[Work], call: Call, screen: Screen) -> list[Progress]:
     from pipeline.reconcile import passes
 
     poll = call.poll_s if call.poll_s is not None else (60.0 if run.service == "gemini" else 0.5)
@@ -298,79 +276,10 @@ def _line(works: list[Work], steps: Sequence[Progress], service: str) -> str:
     return " · ".join(parts)
 
 
-# ------------------------------------------------------------------------------------------- the money
-
-
-def _gate(options: Options, jobs: list[OpenJob], call: _Call, service: str, models: Models) -> None:
-    """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
-    for opened in jobs:
-        _refuse_drastic(opened, yes=call.yes)
-        if service == "local" and opened.journal.records.images(opened.job.name):
-            raise RefusedError(
-                f"the job '{opened.job.name}' has images that were paid for; the local service would mix in its own",
-                hint="rehearse elsewhere: --outputs outputs/rehearsal",
-            )
-    if service == "local":
-        return
-    for opened in jobs:
-        _refuse_over_budget(opened, call)
-    total = sum(opened.plan.cost for opened in jobs)
-    unpriced = sum(opened.plan.unpriced for opened in jobs)
-    if call.max_cost is not None and total > call.max_cost:
-        raise RefusedError(
-            f"this would cost {usd(total)}, and --max-cost is {usd(call.max_cost)}; nothing was sent",
-            hint="raise --max-cost, or render less",
-        )
-    if total <= _FREE_HAND and not unpriced:
-        return
-    _ask(options, jobs, call, total, unpriced, models)
-
-
-def _ask(options: Options, jobs: list[OpenJob], call: _Call, total: int, unpriced: int, models: Models) -> None:
-    bounded = call.max_cost is not None or all(opened.job.budget is not None for opened in jobs)
-    if call.yes:
-        return
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        for opened in jobs:
-            click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
-        click.confirm(f"Send this for about {usd(total)}?", abort=True, err=True)
-    elif not bounded:
-        price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
-        raise RefusedError(
-            f"this would cost {price}, and nobody is there to be asked; nothing was sent",
-            hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
-        )
-
-
-def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
-    plan = opened.plan
-    if plan.is_drastic and not yes:
-        raise RefusedError(
-            f"{plan.job} no longer asks for {plural(plan.gone_now, 'done image')} worth {usd(plan.gone_value)}: "
-            f"{plan.wanted:,} requests now, {plan.asked_before:,} in the last run; nothing was sent",
-            hint="is the catalog whole? if it is meant so, say --yes",
-        )
-
-
-def _refuse_over_budget(opened: OpenJob, call: _Call) -> None:
-    plan, budget = opened.plan, opened.job.budget
-    limit = None if budget is None else int(budget * MICRO)
-    if plan.unpriced and (limit is not None or call.max_cost is not None):
-        raise RefusedError(
-            f"{plan.unpriced} images of the job '{plan.job}' have no known price, and an unknown price fits no budget",
-            hint="name a model of `pipeline ls models`, or add its price with --models FILE",
-        )
-    if limit is not None and plan.cost > limit:
-        raise RefusedError(
-            f"the job '{plan.job}' would cost {usd(plan.cost)}, and its budget is {usd(limit)}; nothing was sent",
-            hint="raise `budget`, or render less",
-        )
-
-
 # ------------------------------------------------------------------------------------------- the end
 
 
-def _code(works: list[Work], steps: Sequence[Progress], call: _Call) -> int:
+def _code(works: list[Work], steps: Sequence[Progress], call: Call) -> int:
     """The exit code of a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
     if any(step.held or step.counts.get("held") for step in steps):
         return 6

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from pipeline.cli.screen import MICRO, plural, usd
 
@@ -75,3 +77,7 @@ def _small_print(plan: Plan, models: Models, today: date, service: str) -> str:
 def amount(micro: int | None) -> str | None:
     """Millionths of a USD as the decimal text of JSON documents."""
     return None if micro is None else format((Decimal(micro) / MICRO).normalize(), "f")
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps({"schema_version": 1, **document}, ensure_ascii=False, indent=1))

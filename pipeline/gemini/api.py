@@ -23,7 +23,7 @@ import tenacity
 
 from pipeline import crash
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
-from pipeline.gemini import wire
+from pipeline.gemini import verdicts, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +39,7 @@ _TIMEOUT_S = 120.0
 _READ_S = 60.0
 _PAGE = 100
 _REDIRECTED, _REFUSED = 3, 4  # hundreds of HTTP codes
-_UNDECIDED = frozenset({408, 499})  # timed out, or closed by somebody between: it may have been done
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
-_KEY_REASONS = ("API_KEY", "CONSUMER", "SERVICE_DISABLED", "BILLING", "ACCESS_TOKEN")
 
 
 class Secret:
@@ -62,39 +60,6 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a key is never written down")
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The service has the batch."""
-
-    batch: wire.Operation
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """The create never left this machine."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The service definitely did not take it: `kind` is `rate`, `key`, `file` (input gone) or `bad`."""
-
-    kind: str
-    reason: str
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """It may or may not have been created."""
-
-    reason: str
-
-
-Verdict = Accepted | NotSent | Rejected | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +194,7 @@ class Api:
             "passing": "run the same command again; nothing is lost",
             "key": "check the API key, its project and billing; then run again: nothing is lost",
         }
-        kind = _kind(fault)
+        kind = verdicts.kind(fault)
         if kind == "rate":
             return RateLimitError(words, fault.retry_after_s)
         classes = {"passing": _PassingError, "gone": GoneError}
@@ -327,7 +292,7 @@ class Api:
 
     # --------------------------------------------------------------------------------------- batches
 
-    def create(self, model_id: str, input_file: str, display_name: str) -> Verdict:
+    def create(self, model_id: str, input_file: str, display_name: str) -> verdicts.Verdict:
         """Create a batch: one POST, never repeated, by anyone. The answer is a verdict, not an exception."""
         assert _MODEL.fullmatch(model_id), "checked when the job was compiled"
         self._raw = (0, b"", None)
@@ -341,15 +306,15 @@ class Api:
                     config=self._types.CreateBatchJobConfig(display_name=display_name),
                 )
         except (self._httpx.ConnectError, self._httpx.ConnectTimeout) as error:
-            return NotSent(f"no connection ({type(error).__name__})")
+            return verdicts.NotSent(f"no connection ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be sent again before its fate is known
             if not self._raw[0]:
-                return Unknown(f"no answer ({type(error).__name__})")
+                return verdicts.Unknown(f"no answer ({type(error).__name__})")
         finally:
             crash.point("create:after")
         return self._verdict(display_name)
 
-    def _verdict(self, display_name: str) -> Verdict:
+    def _verdict(self, display_name: str) -> verdicts.Verdict:
         code, body, retry_after = self._raw
         if code == HTTPStatus.OK:
             try:
@@ -357,15 +322,15 @@ class Api:
             except (ValueError, RecursionError):
                 made = None
             if made and made.display_name in {"", display_name}:
-                return Accepted(made)
-            return Unknown("an answer that names no batch of ours")
+                return verdicts.Accepted(made)
+            return verdicts.Unknown("an answer that names no batch of ours")
         fault = wire.fault(code, body, retry_after)
-        if fault is None or code // 100 != _REFUSED or code in _UNDECIDED:
-            return Unknown(f"HTTP {code}")
-        kind = _kind(fault)
+        if fault is None or code // 100 != _REFUSED or code in verdicts.UNDECIDED:
+            return verdicts.Unknown(f"HTTP {code}")
+        kind = verdicts.kind(fault)
         words = self.redacted(fault.message or fault.status)
         kinds = {"rate": "rate", "key": "key", "gone": "file" if "File" in fault.message else "bad"}
-        return Rejected(kinds.get(kind, "bad"), f"{words} (HTTP {code})", fault.retry_after_s)
+        return verdicts.Rejected(kinds.get(kind, "bad"), f"{words} (HTTP {code})", fault.retry_after_s)
 
     def batch(self, name: str) -> wire.Operation | None:
         """Ask for a batch by name; `None` when the service says that it does not have it."""
@@ -424,26 +389,6 @@ class Api:
         except GoneError:
             return
         crash.point("cancel:after")
-
-
-def _kind(fault: wire.ServiceFault) -> str:
-    """The class of an error answer: rate, passing, key, gone or bad. By reason first: codes alone mislead.
-
-    A missing or foreign file is 403 like a missing permission, and a wrong key is 400 like a wrong field.
-    """
-    if fault.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return "rate"
-    if fault.code >= HTTPStatus.INTERNAL_SERVER_ERROR or fault.code in _UNDECIDED:
-        return "passing"
-    if fault.reason.startswith(_KEY_REASONS) or fault.code == HTTPStatus.UNAUTHORIZED or "API key" in fault.message:
-        return "key"
-    if fault.code == HTTPStatus.NOT_FOUND or (
-        fault.code == HTTPStatus.FORBIDDEN and "access the File" in fault.message
-    ):
-        return "gone"
-    if fault.code == HTTPStatus.FORBIDDEN:
-        return "key"
-    return "bad"
 
 
 def _hash(told: Any) -> str | None:

@@ -83,6 +83,7 @@ CREATE TABLE record (
     transient     INTEGER NOT NULL DEFAULT 0,  -- 1 when the failure may pass by itself
     place         TEXT NOT NULL CHECK (place IN ('tree', 'retired')),  -- where its files are
     wanted        INTEGER NOT NULL,         -- 1 while the job asks for it
+    n             INTEGER NOT NULL DEFAULT 0,  -- its place in the job's own order when it was opened
     service       TEXT NOT NULL,
     batch         INTEGER REFERENCES batch (id),  -- the batch it was last sent in
     attempts      INTEGER NOT NULL,
@@ -96,7 +97,8 @@ CREATE TABLE record (
 CREATE INDEX record_ask ON record (job, fingerprint);
 CREATE INDEX record_path ON record (job, path);
 CREATE INDEX record_wire_key ON record (job, wire_key);
-CREATE INDEX record_to_send ON record (job, model_id) WHERE status = 'pending' AND batch IS NULL;
+CREATE INDEX record_to_send ON record (job, n) WHERE wanted AND status = 'pending' AND batch IS NULL;
+CREATE INDEX record_to_send_by_model ON record (job, model_id, n) WHERE wanted AND status = 'pending' AND batch IS NULL;
 
 -- A file that we published, as it was then: what differs from this was edited by somebody.
 CREATE TABLE file (

@@ -28,6 +28,7 @@ class Record:
     transient: int
     place: str
     wanted: int
+    n: int
     service: str
     batch: int | None
     attempts: int
@@ -82,9 +83,11 @@ class Records:
     def displaced(self, job: str, key: str, fingerprint: str, base: str) -> list[Record]:
         """Records whose files make room when this ask's files go to `base`: older asks of its key, former owners."""
         rows = self._db.execute(
-            "SELECT * FROM record WHERE job = ? AND (key = ? OR path = ?) AND NOT (key = ? AND fingerprint = ?)"
-            " AND place = 'tree' AND status IN ('done', 'check')",
-            (job, key, base, key, fingerprint),
+            "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint <> ? AND place = 'tree'"
+            " AND status IN ('done', 'check') UNION"
+            " SELECT * FROM record WHERE job = ? AND path = ? AND NOT (key = ? AND fingerprint = ?) AND place = 'tree'"
+            " AND status IN ('done', 'check')",
+            (job, key, fingerprint, job, base, key, fingerprint),
         )
         return [Record(**row) for row in rows]
 
@@ -123,12 +126,12 @@ class Records:
             (job,),
         )
         self._db.execute(
-            "INSERT INTO record (job, key, fingerprint, wire_key, model_id, path, status, place, wanted, service,"
+            "INSERT INTO record (job, key, fingerprint, wire_key, model_id, path, status, place, wanted, n, service,"
             " attempts, cost, answer_bytes, line)"
-            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, ?, 0, cost, answer_bytes,"
+            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, n, ?, 0, cost, answer_bytes,"
             " line FROM wanted WHERE open"
             " ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0,"
-            " place = 'tree', wanted = 1, service = excluded.service, path = excluded.path,"
+            " place = 'tree', wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path,"
             " model_id = excluded.model_id,"
             " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
             # What was delivered, or decided, starts counting anew; what failed goes on where it was.
@@ -136,21 +139,20 @@ class Records:
             (job, service),
         )
 
-    def models_to_send(self, job: str) -> list[str]:
-        """The models for which requests wait to be sent, in the job's order."""
-        rows = self._db.execute(
-            "SELECT r.model_id FROM record r JOIN wanted w ON w.key = r.key AND w.fingerprint = r.fingerprint"
-            " WHERE r.job = ? AND r.status = 'pending' AND r.batch IS NULL GROUP BY r.model_id ORDER BY min(w.n)",
+    def next_model(self, job: str) -> str | None:
+        """The model of the next request that waits to be sent, in the job's order."""
+        row = self._db.execute(
+            "SELECT model_id FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL"
+            " ORDER BY n LIMIT 1",
             (job,),
-        )
-        return [row["model_id"] for row in rows]
+        ).fetchone()
+        return row["model_id"] if row else None
 
     def to_send(self, job: str, model_id: str, limit: int) -> list[Record]:
         """The next requests for a model that wait to be sent, in the job's order."""
         rows = self._db.execute(
-            "SELECT r.* FROM wanted w CROSS JOIN record r"
-            " ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
-            " WHERE r.status = 'pending' AND r.batch IS NULL AND r.model_id = ? ORDER BY w.n LIMIT ?",
+            "SELECT * FROM record WHERE job = ? AND model_id = ? AND wanted AND status = 'pending' AND batch IS NULL"
+            " ORDER BY n LIMIT ?",
             (job, model_id, limit),
         )
         return [Record(**row) for row in rows]

@@ -107,10 +107,10 @@ class Wanted:
         last = 0
         while True:
             rows = self._db.execute(
-                "SELECT n, w.key, w.fingerprint, w.path, w.line, r.status, r.place, r.path AS record_path,"
+                "SELECT w.n, w.key, w.fingerprint, w.path, w.line, r.status, r.place, r.path AS record_path,"
                 " r.line AS record_line, r.service, r.batch, r.attempts, r.reopened, r.transient, r.expiries"
                 " FROM wanted w LEFT JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
-                " WHERE n > ? ORDER BY n LIMIT ?",
+                " WHERE w.n > ? ORDER BY w.n LIMIT ?",
                 (job, last, _PAGE),
             ).fetchall()
             if not rows:

@@ -13,7 +13,7 @@ from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
-    from pipeline.journal import Batch
+    from pipeline.journal import Batch, Journal
     from pipeline.reconcile.run import Run, Work
 
 _FETCHES = 2
@@ -151,4 +151,17 @@ def _pixels(run: Run, work: Work, *, wait: bool) -> None:
     if run.pixels is None:
         return
     for token, problem in run.pixels.drain() if wait else run.pixels.finished():
-        unpack.mark_checked(work.journal, work.job.name, token, problem)
+        _mark_checked(work.journal, work.job.name, token, problem)
+
+
+def _mark_checked(journal: Journal, job: str, token: str, problem: str | None) -> bool:
+    """Write down that a picture's pixels are not right; returns whether they are."""
+    if problem is None:
+        return True
+    key, fingerprint = json.loads(token)
+    with journal.transaction():
+        known = journal.records.get(job, key, fingerprint)
+        if known is not None and known.status == "done":
+            told = {**json.loads(known.line), "status": "check", "reason": problem}
+            journal.records.change(known, status="check", line=record.dumps(told))
+    return False

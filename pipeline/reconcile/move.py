@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from pipeline import record, unpack
+from pipeline import record
+from pipeline.gemini import wire
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.reconcile.run import Work
 
 
@@ -54,7 +58,7 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
         if found is None:
             return {}
         batch, _wire_key, offset, size = found
-        return unpack.kept(work.state / str(batch.answers_path), offset, size)
+        return _images(work.state / str(batch.answers_path), offset, size)
 
     with journal.transaction():
         for other in journal.records.displaced(job, key, fingerprint, base):
@@ -69,3 +73,15 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
             return
         line = record.dumps({**told, "files": placed})
         journal.records.change(known, place="tree", path=base, line=line)
+
+
+def _images(answers: Path, offset: int, size: int) -> dict[str, bytes]:
+    """The images of one kept answer line, by sha256; empty when the file is not there any more."""
+    try:
+        with answers.open("rb") as stream:
+            stream.seek(offset)
+            _key, answer = wire.answer(stream.read(size))
+    except (OSError, wire.UnreadableLineError):
+        return {}
+    images_there = answer.images if isinstance(answer, wire.Delivered) else ()
+    return {hashlib.sha256(data).hexdigest(): data for data in images_there}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline import batchfile, plan, record
 from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
-from pipeline.gemini import api as gemini
+from pipeline.gemini import verdicts
 from pipeline.journal.batches import LIVE
 from pipeline.reconcile import adopt
 
@@ -80,37 +80,41 @@ def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
 
 
 def _next(run: Run, work: Work) -> Batch | None:
-    """Take the next open requests into a batch: write its file, then its row; `None` when nothing can be sent."""
-    job, journal = work.job, work.journal
-    for model_id in journal.records.models_to_send(job.name):
-        records = _affordable(run, work, journal.records.to_send(job.name, model_id, job.batch.max_requests))
-        if not records:
-            continue
-        folder = Folder(run.state)
-        draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
-        made, taken = batchfile.write(folder, draft, job, records, run.models)
-        _check_room(run, taken)
-        attempt = journal.batches.attempts(job.name, made.chunk) + 1
-        name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
-        folder.move(draft, folder, name)
-        cost = sum(row.cost or 0 for row in taken)
-        with journal.transaction():
-            if not _has_slot(run, work):  # another job was faster
-                return None
-            batch = journal.batches.add(
-                job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
-                name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
-                chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
-                answer_bytes=sum(row.answer_bytes for row in taken),
-            )  # fmt: skip
-            journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
-            journal.records.send(batch, taken)
-        if work.budget is not None:
-            work.budget -= cost
-        if run.max_cost is not None:
-            run.max_cost -= cost
-        return batch
+    """Take the next open requests into a batch; `None` when there are none, or no slot any more."""
+    job, records = work.job, work.journal.records
+    while (model_id := records.next_model(job.name)) is not None:
+        fits = _affordable(run, work, records.to_send(job.name, model_id, job.batch.max_requests))
+        if fits:
+            return _planned(run, work, model_id, fits)
     return None
+
+
+def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batch | None:
+    """Write a request file with as many of these as fit, then the batch's row; from then on they are taken."""
+    job, journal, folder = work.job, work.journal, Folder(run.state)
+    draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
+    made, taken = batchfile.write(folder, draft, job, records, run.models)
+    _check_room(run, taken)
+    attempt = journal.batches.attempts(job.name, made.chunk) + 1
+    name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
+    folder.move(draft, folder, name)
+    cost = sum(row.cost or 0 for row in taken)
+    with journal.transaction():
+        if not _has_slot(run, work):  # another job was faster
+            return None
+        batch = journal.batches.add(
+            job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
+            name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
+            chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
+            answer_bytes=sum(row.answer_bytes for row in taken),
+        )  # fmt: skip
+        journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
+        journal.records.send(batch, taken)
+    if work.budget is not None:
+        work.budget -= cost
+    if run.max_cost is not None:
+        run.max_cost -= cost
+    return batch
 
 
 def _affordable(run: Run, work: Work, records: list[Record]) -> list[Record]:
@@ -159,34 +163,34 @@ def _send(run: Run, work: Work, batch: Batch) -> None:
         _judge(run, work, batch, verdict)
 
 
-def _judge(run: Run, work: Work, batch: Batch, verdict: gemini.Verdict) -> None:
+def _judge(run: Run, work: Work, batch: Batch, verdict: verdicts.Verdict) -> None:
     """Write a verdict down, durably, before anything follows from it."""
     journal = work.journal
     with journal.transaction():
         journal.note(batch.job, "create", batch=batch.name, verdict=repr(verdict))
         match verdict:
-            case gemini.Accepted(op):
+            case verdicts.Accepted(op):
                 adopt.now_live(run, work, batch, op.name)
-            case gemini.Rejected(kind="bad", reason=reason):
+            case verdicts.Rejected(kind="bad", reason=reason):
                 # Its requests stay open for when a person has mended the cause.
                 journal.batches.release(batch, "rejected", note=reason)
-            case gemini.Rejected(reason=reason) | gemini.NotSent(reason):
+            case verdicts.Rejected(reason=reason) | verdicts.NotSent(reason):
                 journal.batches.change(batch, state="planned", note=reason)
-            case gemini.Unknown(reason):
+            case verdicts.Unknown(reason):
                 journal.batches.change(batch, note=reason)
-    if isinstance(verdict, gemini.Accepted):
+    if isinstance(verdict, verdicts.Accepted):
         run.rate_pause_s = 0.0
         run.tell("sent", job=batch.job, remote=verdict.batch.name, requests=batch.requests, model=batch.model_id)
-    elif isinstance(verdict, gemini.Rejected):
+    elif isinstance(verdict, verdicts.Rejected):
         _heed(run, batch, verdict)
-    elif isinstance(verdict, gemini.NotSent):
+    elif isinstance(verdict, verdicts.NotSent):
         raise UnfinishedError(f"cannot reach {run.api.base_url}: {verdict.reason}", hint="run again; nothing was sent")
     else:
         run.creates_stopped = f"a create has an unknown fate: {verdict.reason}"
         run.tell("unknown", job=batch.job, why=verdict.reason)
 
 
-def _heed(run: Run, batch: Batch, verdict: gemini.Rejected) -> None:
+def _heed(run: Run, batch: Batch, verdict: verdicts.Rejected) -> None:
     """What a refused create means for the creates that would follow."""
     match verdict.kind:
         case "rate":

@@ -1,0 +1,108 @@
+"""The questions about money: what must not be sent without a word is refused, or asked about."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.screen import MICRO, plural, usd
+from pipeline.cli.tables import plan_table
+from pipeline.errors import RefusedError
+
+if TYPE_CHECKING:
+    from pipeline.cli.opening import OpenJob
+    from pipeline.cli.options import Options
+    from pipeline.gemini.models import Models
+
+_FREE_HAND = MICRO  # $1: below this nobody is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What one call of run, submit, collect or retry may do."""
+
+    sends: bool
+    wait_s: float
+    poll_s: float | None
+    max_cost: int | None = None
+    yes: bool = False
+    fail_if_pending: bool = False
+    reopened: frozenset[str] = frozenset()
+    waits: bool = True
+
+
+def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models: Models) -> None:
+    """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
+    for opened in jobs:
+        _refuse_drastic(opened, yes=call.yes)
+        if service == "local" and opened.journal.records.images(opened.job.name):
+            raise RefusedError(
+                f"the job '{opened.job.name}' has images that were paid for; the local service would mix in its own",
+                hint="rehearse elsewhere: --outputs outputs/rehearsal",
+            )
+    if service == "local":
+        return
+    for opened in jobs:
+        _refuse_over_budget(opened, call)
+    total = sum(opened.plan.cost for opened in jobs)
+    unpriced = sum(opened.plan.unpriced for opened in jobs)
+    if call.max_cost is not None and total > call.max_cost:
+        raise RefusedError(
+            f"this would cost {usd(total)}, and --max-cost is {usd(call.max_cost)}; nothing was sent",
+            hint="raise --max-cost, or render less",
+        )
+    if total <= _FREE_HAND and not unpriced:
+        return
+    _ask(options, jobs, call, total, unpriced, models)
+
+
+def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced: int, models: Models) -> None:
+    bounded = call.max_cost is not None or all(opened.job.budget is not None for opened in jobs)
+    if call.yes:
+        return
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        for opened in jobs:
+            click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
+        click.confirm(f"Send this for about {usd(total)}?", abort=True, err=True)
+    elif not bounded:
+        price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
+        raise RefusedError(
+            f"this would cost {price}, and nobody is there to be asked; nothing was sent",
+            hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
+        )
+
+
+def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
+    plan = opened.plan
+    if plan.is_drastic and not yes:
+        raise RefusedError(
+            f"{plan.job} no longer asks for {plural(plan.gone_now, 'done image')} worth {usd(plan.gone_value)}: "
+            f"{plan.wanted:,} requests now, {plan.asked_before:,} in the last run; nothing was sent",
+            hint="is the catalog whole? if it is meant so, say --yes",
+        )
+
+
+def _refuse_over_budget(opened: OpenJob, call: Call) -> None:
+    plan, budget = opened.plan, opened.job.budget
+    limit = None if budget is None else int(budget * MICRO)
+    if plan.unpriced and (limit is not None or call.max_cost is not None):
+        raise RefusedError(
+            f"{plan.unpriced} images of the job '{plan.job}' have no known price, and an unknown price fits no budget",
+            hint="name a model of `pipeline ls models`, or add its price with --models FILE",
+        )
+    if limit is not None and plan.cost > limit:
+        raise RefusedError(
+            f"the job '{plan.job}' would cost {usd(plan.cost)}, and its budget is {usd(limit)}; nothing was sent",
+            hint="raise `budget`, or render less",
+        )
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RefusedError("this needs a confirmation, and there is no terminal to ask at", hint="say --yes")
+    click.confirm(question, abort=True, err=True)

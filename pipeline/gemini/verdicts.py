@@ -1,0 +1,67 @@
+"""What the service's answers mean: the four ends of a create, and the classes of its errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.gemini import wire
+
+UNDECIDED = frozenset({408, 499})
+"""Timed out, or closed by somebody between: it may have been done."""
+_KEY_REASONS = ("API_KEY", "CONSUMER", "SERVICE_DISABLED", "BILLING", "ACCESS_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The service has the batch."""
+
+    batch: wire.Operation
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """The create never left this machine."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The service definitely did not take it: `kind` is `rate`, `key`, `file` (input gone) or `bad`."""
+
+    kind: str
+    reason: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may or may not have been created."""
+
+    reason: str
+
+
+Verdict = Accepted | NotSent | Rejected | Unknown
+
+
+def kind(fault: wire.ServiceFault) -> str:
+    """The class of an error answer: rate, passing, key, gone or bad. By reason first: codes alone mislead.
+
+    A missing or foreign file is 403 like a missing permission, and a wrong key is 400 like a wrong field.
+    """
+    if fault.code == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate"
+    if fault.code >= HTTPStatus.INTERNAL_SERVER_ERROR or fault.code in UNDECIDED:
+        return "passing"
+    if fault.reason.startswith(_KEY_REASONS) or fault.code == HTTPStatus.UNAUTHORIZED or "API key" in fault.message:
+        return "key"
+    if fault.code == HTTPStatus.NOT_FOUND or (
+        fault.code == HTTPStatus.FORBIDDEN and "access the File" in fault.message
+    ):
+        return "gone"
+    if fault.code == HTTPStatus.FORBIDDEN:
+        return "key"
+    return "bad"
