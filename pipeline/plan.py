@@ -201,7 +201,7 @@ class _Comparing:
         return "failed", f"{row.status}: {json.loads(row.record_line or '{}').get('reason') or ''}", False, None
 
     def _pending(self, row: Comparison) -> tuple[str, str, bool, str | None]:
-        if row.batch is not None:
+        if row.batch is not None and row.service == self._service:
             return "pending", "on its way", False, None
         return *self._bought(row, ""), None
 

@@ -137,7 +137,7 @@ class Unpacking:
             self._again(wire_key, answer)
             return
         known = self._journal.records.get(self._batch.job, asked[0], asked[1])
-        if known is None:  # the journal always knows what was asked; only a person's hands can do this
+        if known is None or known.service != self._batch.service:  # another service has taken this request over
             self._extra(answer)
             return
         self._settled.add(wire_key)
@@ -154,12 +154,14 @@ class Unpacking:
         """A request of a batch that was found at the service without knowing what is in it."""
         if self._batch.requests_path is not None:
             return None
-        known = self._journal.records.of_wire_key(self._batch.job, wire_key)
-        if known is None or known.status != "pending" or known.batch is not None:
-            return None
+        job, records = self._batch.job, self._journal.records
         with self._journal.transaction():
+            records.want_one(job, self._batch.service, wire_key)
+            known = records.of_wire_key(job, wire_key)
+            if known is None or known.status != "pending" or known.batch is not None:
+                return None
             self._journal.batches.ask(self._batch, [(wire_key, known.key, known.fingerprint, known.attempts + 1)])
-            self._journal.records.send(self._batch, [known])
+            records.send(self._batch, [known])
         self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
         return self._asked[wire_key]
 

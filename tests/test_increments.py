@@ -248,3 +248,38 @@ def test_records_name_what_the_job_language_wrote_and_what_it_meant(done):
     for entry in done.records().values():
         jsonschema.validate(entry, schema)
     assert list(record) == list(schema["properties"])
+
+
+def test_a_lost_journal_is_made_up_for_by_collect_alone(project, slow_service, monkeypatch):
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", PRODUCTS)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    assert project("submit", "jobs/shop.yaml").code == 0
+    shutil.rmtree(project.outputs / ".pipeline")
+    shutil.rmtree(project.outputs / "shop")
+    slow_service.advance(21 * 3600)
+    assert project("collect", "jobs/shop.yaml").code == 0
+    assert {record["status"] for record in project.records().values()} == {"done"}
+    assert project(*RUN).code == 0
+    assert [entry["requests"] for entry in slow_service.ledger()] == [6]
+
+
+def test_a_file_that_nobody_knows_is_never_overwritten_and_nothing_is_bought_for_its_place(shop, service):
+    mine = shop.write("outputs/shop/mug-1x1.jpg", b"drawn by hand")
+    assert shop(*RUN).code == 6
+    assert mine.read_bytes() == b"drawn by hand"
+    assert bought(service) == [5]
+    assert shop.records()["mug/1:1"]["status"] == "held"
+    assert len(shop.records()) == 6
+    mine.unlink()
+    assert shop(*RUN).code == 0
+    assert bought(service) == [5, 1]
+
+
+def test_batches_of_the_local_service_are_not_asked_for_at_the_other(shop, service, monkeypatch):
+    monkeypatch.setenv("PIPELINE_LOCAL_LATENCY", "9h")
+    assert shop("--service", "local", "submit", "jobs/shop.yaml").code == 0
+    assert shop(*RUN).code == 0
+    assert {record["service"] for record in shop.records().values()} == {"gemini"}
+    assert bought(service) == [6]

@@ -11,6 +11,7 @@ import click
 from pipeline.cli.screen import MICRO, plural, usd
 from pipeline.cli.tables import plan_table
 from pipeline.errors import RefusedError
+from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
     from pipeline.cli.opening import OpenJob
@@ -38,7 +39,7 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
     """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
-        if service == "local" and opened.journal.records.images(opened.job.name):
+        if service == "local" and _is_paid(opened):
             raise RefusedError(
                 f"the job '{opened.job.name}' has images that were paid for; the local service would mix in its own",
                 hint="rehearse elsewhere: --outputs outputs/rehearsal",
@@ -57,6 +58,12 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
     if total <= _FREE_HAND and not unpriced:
         return
     _ask(options, jobs, call, total, unpriced, models)
+
+
+def _is_paid(opened: OpenJob) -> bool:
+    """Whether the job has images, or batches on their way, that cost money."""
+    journal, job = opened.journal, opened.job.name
+    return bool(journal.records.images(job) or journal.batches.of(job, "gemini", *UNFINISHED))
 
 
 def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced: int, models: Models) -> None:

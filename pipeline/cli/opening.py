@@ -180,6 +180,8 @@ def _open(
     tree = Tree(options.outputs, state.path, job.name, journal)
     if is_locked and must_lock:
         tree.folder.sweep()
+        with journal.transaction():
+            journal.batches.release_unsent(job.name)
     compared = plan.compare(
         journal, tree, job, wanted(job, options, models, service, warn), service=service, reopened=reopened
     )

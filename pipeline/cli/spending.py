@@ -157,7 +157,7 @@ def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     call = Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
 
     def cancel(run: Run, works: list[Work]) -> None:
-        live = [(w, batch) for w in works for batch in w.journal.batches.of(w.job.name, "live")]
+        live = [(w, batch) for w in works for batch in w.batches("live")]
         if not live:
             return
         confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
@@ -218,7 +218,7 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
     budget = None
     if service == "gemini":  # what the local service does costs nothing
         budget = None if job.job.budget is None else int(job.job.budget * MICRO)
-    work = Work(job.job, job.journal, job.tree, options.state.resolve(), budget, sends=call.sends)
+    work = Work(job.job, job.journal, job.tree, options.state.resolve(), service, budget, sends=call.sends)
     if call.sends:
         if call.reopened:
             with work.journal.transaction():
@@ -300,7 +300,7 @@ def _conclude(work: Work, options: Options, service: str, screen: Screen, code: 
 
     reconcile.finish(work)
     job, now = work.job.name, time.time()
-    step = reconcile.progress(work.journal, job)
+    step = reconcile.progress(work)
     spent = work.journal.batches.spent(job, service)
     result = {
         "schema_version": 1,

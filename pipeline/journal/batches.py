@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 # The service still works on these, or may do so: they take a slot, and their requests are bought.
 LIVE = ("planned", "intent", "live")
+# These will still bring something.
+UNFINISHED = (*LIVE, "ended", "fetched")
 # These still want something of us.
-OPEN = ("planned", "intent", "live", "ended", "fetched", "held")
+OPEN = (*UNFINISHED, "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +79,12 @@ class Batches:
         ).fetchone()
         return Batch(**row)
 
-    def of(self, job: str, *states: str) -> list[Batch]:
-        """A job's batches in one of these states, oldest first."""
-        rows = self._db.execute(f"SELECT * FROM batch WHERE job = ? AND state IN ({_list(states)}) ORDER BY id", (job,))
+    def of(self, job: str, service: str, *states: str) -> list[Batch]:
+        """A job's batches at a service in one of these states, oldest first."""
+        rows = self._db.execute(
+            f"SELECT * FROM batch WHERE job = ? AND service = ? AND state IN ({_list(states)}) ORDER BY id",
+            (job, service),
+        )
         return [Batch(**row) for row in rows]
 
     def all_of(self, job: str) -> Iterator[Batch]:
@@ -142,6 +147,12 @@ class Batches:
         )
         self._db.execute("UPDATE asked SET status = 'unsent' WHERE batch = ?", (batch.id,))
         self.change(batch, state=state, note=note)
+
+    def release_unsent(self, job: str) -> None:
+        """Give up what an earlier run had planned and not sent: this run's plan, and its money, decide anew."""
+        rows = self._db.execute("SELECT * FROM batch WHERE job = ? AND state = 'planned'", (job,)).fetchall()
+        for row in rows:
+            self.release(Batch(**row), "lost", note="planned by a run that ended before it was sent")
 
     def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
         """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""

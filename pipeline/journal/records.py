@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 
 _PAGE = 2000
 
+_INSERT = (
+    "INSERT INTO record (job, service, key, fingerprint, wire_key, model_id, path, place, wanted, n, attempts, cost,"
+    " answer_bytes, status, line)"
+    " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes,"
+)
+_OPEN_AGAIN = (
+    "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0, place = 'tree',"
+    " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
+    " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
+    # What was delivered, or decided, starts counting anew; what failed goes on where it was.
+    " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -119,24 +132,27 @@ class Records:
             last = (rows[-1]["key"], rows[-1]["fingerprint"])
 
     def want(self, job: str, service: str) -> None:
-        """Take over what the job wants: mark its records, and open what is to be bought."""
+        """Take over what the job wants: mark its records, and open what is to be bought.
+
+        Where a file that nobody knows lies in the way, a person must decide: that request is held.
+        """
         self._db.execute(
             "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND"
             " (w.fingerprint = record.fingerprint OR (w.state = 'edited' AND record.place = 'tree'))) WHERE job = ?",
             (job,),
         )
+        self._db.execute(f"{_INSERT} 'pending', line FROM wanted WHERE open {_OPEN_AGAIN}", (job, service))
         self._db.execute(
-            "INSERT INTO record (job, key, fingerprint, wire_key, model_id, path, status, place, wanted, n, service,"
-            " attempts, cost, answer_bytes, line)"
-            " SELECT ?, key, fingerprint, wire_key, model_id, path, 'pending', 'tree', 1, n, ?, 0, cost, answer_bytes,"
-            " line FROM wanted WHERE open"
-            " ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0,"
-            " place = 'tree', wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path,"
-            " model_id = excluded.model_id,"
-            " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
-            # What was delivered, or decided, starts counting anew; what failed goes on where it was.
-            " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)",
-            (job, service),
+            f"{_INSERT} 'held', json_set(line, '$.status', 'held', '$.reason', why) FROM wanted WHERE state = 'edited'"
+            " AND NOT EXISTS (SELECT 1 FROM record r WHERE r.job = ? AND r.key = wanted.key AND r.place = 'tree')"
+            " ON CONFLICT DO NOTHING",
+            (job, service, job),
+        )
+
+    def want_one(self, job: str, service: str, wire_key: str) -> None:
+        """Take over one wanted request, by its wire key: its answer is here, and no record of it was."""
+        self._db.execute(
+            f"{_INSERT} 'pending', line FROM wanted WHERE wire_key = ? ON CONFLICT DO NOTHING", (job, service, wire_key)
         )
 
     def next_model(self, job: str) -> str | None:

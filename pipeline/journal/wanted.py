@@ -198,8 +198,3 @@ class Wanted:
             "SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
         ).fetchone()
         return str(row["line"])
-
-    def by_wire_key(self, wire_key: str) -> tuple[str, str] | None:
-        """Key and fingerprint of the wanted request with this wire key."""
-        row = self._db.execute("SELECT key, fingerprint FROM wanted WHERE wire_key = ?", (wire_key,)).fetchone()
-        return (row["key"], row["fingerprint"]) if row else None

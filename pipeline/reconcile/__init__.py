@@ -28,16 +28,16 @@ def reconcile(run: Run, work: Work) -> Progress:
     run.creates_stopped = ""
     adopt.census(run, work)
     adopt.settle_uncertain(run, work)
-    for batch in work.journal.batches.of(work.job.name, "live"):
+    for batch in work.batches("live"):
         collect.poll(run, work, batch)
-    for batch in work.journal.batches.of(work.job.name, "ended"):
+    for batch in work.batches("ended"):
         collect.fetch(run, work, batch)
-    for batch in work.journal.batches.of(work.job.name, "fetched"):
+    for batch in work.batches("fetched"):
         collect.unpack_answer(run, work, batch)
     if work.sends:
         send.ask_again(work)
         send.send_open(run, work)
-    return progress(work.journal, work.job.name)
+    return progress(work)
 
 
 def finish(work: Work) -> bool:
@@ -61,7 +61,7 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
             if failing >= _FAILING_PASSES or run.clock.time() >= end:
                 raise
             run.tell("trouble", why=str(error))
-            now = [progress(work.journal, work.job.name) for work in works]
+            now = [progress(work) for work in works]
         yield now
         if all(step.is_finished for step in now) and not failing:
             return

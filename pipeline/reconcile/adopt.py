@@ -80,7 +80,7 @@ def _adopt_stranger(run: Run, work: Work, op: Operation) -> None:
 
 def settle_uncertain(run: Run, work: Work) -> None:
     """Find out what became of creates of unknown fate: adopt, or believe after a while that there was none."""
-    uncertain = work.journal.batches.of(work.job.name, "intent")
+    uncertain = work.batches("intent")
     if not uncertain:
         return
     listing = list(run.api.batches())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.journal.batches import LIVE
+from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +67,15 @@ class Work:
     """Each job has a connection of its own, and with it what it wants."""
     tree: Tree
     state: Path
+    service: str
     budget: int | None
     """Millionths of a USD that this call may still commit for the job; `None` for no limit."""
     sends: bool = True
     skipped: int = 0
+
+    def batches(self, *states: str) -> list[Batch]:
+        """The job's batches at this run's service in one of these states, oldest first."""
+        return self.journal.batches.of(self.job.name, self.service, *states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +92,13 @@ class Progress:
         return not (self.to_send or self.live)
 
 
-def progress(journal: Journal, job: str) -> Progress:
+def progress(work: Work) -> Progress:
     """Where a job stands, by the journal alone."""
     return Progress(
-        counts=journal.records.counts(job),
-        to_send=journal.records.waiting(job),
-        live=len(journal.batches.of(job, *LIVE, "ended", "fetched")),
-        held=len(journal.batches.of(job, "held")),
+        counts=work.journal.records.counts(work.job.name),
+        to_send=work.journal.records.waiting(work.job.name),
+        live=len(work.batches(*UNFINISHED)),
+        held=len(work.batches("held")),
     )
 
 

@@ -11,7 +11,7 @@ from pipeline import batchfile, plan, record
 from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts
-from pipeline.journal.batches import LIVE
+from pipeline.journal.batches import UNFINISHED
 from pipeline.reconcile import adopt
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ _EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks onc
 
 def send_open(run: Run, work: Work) -> None:
     """Send what is open, batch by batch, while there are slots, money and room."""
-    if any(batch.requests_path is None for batch in work.journal.batches.of(work.job.name, *LIVE, "ended", "fetched")):
+    if any(batch.requests_path is None for batch in work.batches(*UNFINISHED)):
         return  # a batch was adopted whose requests are not known: they might be the very ones that are open
-    for batch in work.journal.batches.of(work.job.name, "planned"):
+    for batch in work.batches("planned"):
         if _may_send(run) and _is_still_wanted(run, work, batch):
             _send(run, work, batch)
     while _may_send(run) and _has_slot(run, work):
