@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -93,5 +94,6 @@ class JobError(PipelineError):
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems))
+        # What is said of a whole file comes after what is said of its lines.
+        self.problems = tuple(sorted(problems, key=lambda one: (one.file, one.line or sys.maxsize, one)))
         super().__init__("\n".join(map(str, self.problems)))

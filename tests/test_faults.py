@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import random
 
 import pytest
 from conftest import KEY, SHOP
+from PIL import Image
 from proxy import DropError, proxying
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "40s")
@@ -190,12 +193,34 @@ def test_an_image_of_another_size_is_kept_and_marked_with_both_numbers(shop, pro
     assert len(pictures(shop)) == 6
 
 
-def test_a_line_that_is_missing_is_fetched_again_before_it_is_called_missing(shop, proxy, expected):
+def test_a_line_that_is_missing_is_fetched_again_before_it_is_called_missing(shop, proxy, service, expected):
     proxy.after = once(
         lambda call: call.is_download(), lambda call: call.say(b"\n".join(call.answer.splitlines()[:3]) + b"\n")
     )
     assert shop(*RUN).code == 0
     assert pictures(shop) == expected
+    assert [entry["requests"] for entry in service.ledger()] == [6, 6], "the undisturbed run, and this one"
+
+
+def with_draft(reply):
+    """Put another image, of another size, before the one that counts."""
+    parts = reply["response"]["candidates"][0]["content"]["parts"]
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), "teal").save(buffer, "PNG")
+    parts.insert(0, {"inlineData": {"mimeType": "image/png", "data": base64.b64encode(buffer.getvalue()).decode()}})
+    return reply
+
+
+def test_the_last_image_is_the_result_and_earlier_ones_are_drafts(shop, proxy, expected):
+    proxy.after = lines(each(with_draft))
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    files = shop.records()["mug/1:1"]["files"]
+    assert [(file["path"], file["kind"], file["width"]) for file in files] == [
+        ("mug-1x1.jpg", "image", 1024),
+        ("mug-1x1.draft1.png", "draft", 64),
+    ]
+    assert shop("verify").code == 0
 
 
 def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):

@@ -28,6 +28,8 @@ batch: {max_requests: 4}
 """
 ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 
+_PARTS = 5
+
 _children = multiprocessing.get_context("forkserver")
 _children.set_forkserver_preload(
     ["pipeline.cli.spending", "pipeline.reconcile", "pipeline.pixels", "google.genai", "httpx2"]
@@ -103,12 +105,18 @@ def points_to_kill_at(points: list[str]) -> list[str]:
     ]
 
 
-def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean, tmp_path):
-    expected, points = clean
+def test_the_points_cover_what_matters(clean):
+    _expected, points = clean
     chosen = points_to_kill_at(points)
     assert len(chosen) > 20
     assert {"create:before:1", "create:after:1", "commit:after:1", "publish:renamed:1"} <= set(chosen)
-    for number, point in enumerate(chosen):
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean, tmp_path, part):
+    expected, points = clean
+    for number, point in enumerate(points_to_kill_at(points)[part::_PARTS]):
         folder = start(tmp_path / str(number))
         with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
             assert run(folder, url, at=point) == -9, point
@@ -126,6 +134,7 @@ def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean,
             assert {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")} == before, point
 
 
+@pytest.mark.slow
 def test_killed_in_the_recovery_too(clean, tmp_path):
     """The run that makes up for a kill is killed as well, at each of its own points around a create."""
     expected, _points = clean

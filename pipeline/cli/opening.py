@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import plan
 from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
 from pipeline.job import expand, language, selection
 
@@ -120,6 +119,8 @@ class _Warner:
 
 def wanted(job: Job, options: Options, models: Models, service: str, warn: _Warner) -> Iterator[WantedRequest]:
     """Everything a job asks for, streamed. Raises `JobError`."""
+    from pipeline import plan
+
     requests = expand.expand(job, models=models, today=options.today, warn=warn)
     return plan.wanted(requests, models, service=service, today=options.today)
 
@@ -164,6 +165,7 @@ def _open(
     warn: _Warner, *, must_lock: bool,
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
+    from pipeline import plan
     from pipeline.durable import Folder, locked
     from pipeline.outputs import Tree
 

@@ -129,10 +129,8 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
             sync(folder.path)
         yield Journal(db, _workspace(db, outputs, path))
     except sqlite3.DatabaseError as error:
-        if (
-            getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
-        ):  # a statement of ours is wrong, and the file is fine
-            raise
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            raise  # a statement of ours is wrong, and the file is fine
         raise _damage(error, path) from error
     finally:
         db.close()
