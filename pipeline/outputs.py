@@ -14,11 +14,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pipeline.durable import Folder
+from pipeline import batchfile
+from pipeline.durable import PIECE, Folder
 from pipeline.record import HAS_IMAGE, dumps, wire_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from pipeline.journal import Journal, Record
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 TABLE = "manifest.csv"
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
-_LONGEST_LINE = 1 << 20
+_LONGEST_LINE = 256 << 20
 _LONGEST_POINTER = 1024
 _FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
@@ -60,19 +61,10 @@ class Tree:
         known = self._learned.get(path) or self._records.known_file(self.job, path)
         if known == (sha256, status.st_size, status.st_mtime_ns):
             return "ok"
-        if self.folder.sha256(path) != sha256 and self._pointer(path, status.st_size) != sha256:
+        if self.folder.sha256(path) != sha256 and pointer(self.folder, path) != sha256:
             return "edited"
         self._learned[path] = (sha256, status.st_size, status.st_mtime_ns)
         return "ok"
-
-    def _pointer(self, path: str, size: int) -> str | None:
-        """The sha256 that a Git LFS pointer stands for."""
-        if not len(_POINTER) < size < _LONGEST_POINTER:
-            return None
-        with self.folder.opened(path) as stream:
-            text = stream.read(_LONGEST_POINTER)
-        found = re.search(rb"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)
-        return found[1].decode() if text.startswith(_POINTER) and found else None
 
     def learn(self) -> None:
         """Keep what `condition` found out, so that it need not read those files again; inside a transaction."""
@@ -86,6 +78,13 @@ class Tree:
             if self.folder.status(path + extension) and not self._records.known_file(self.job, path + extension):
                 return path + extension
         return None
+
+    def keep(self, path: str, digest: str) -> None:
+        """Copy a file of the tree to `quarantine/`, under a name made of its sha256."""
+        name = f"{digest[:16]}-{path.rpartition('/')[2]}"
+        with self.folder.opened(path) as stream, self.quarantine.replacing(name) as copy:
+            while piece := stream.read(PIECE):
+                copy.write(piece)
 
     # --------------------------------------------------------------------------------- what moves
 
@@ -145,6 +144,14 @@ class Tree:
         with self.folder.replacing(path) as stream:
             stream.write(data)
         return True
+
+
+def pointer(folder: Folder, path: str) -> str | None:
+    """The sha256 that a Git LFS pointer stands for; `None` for any other file."""
+    with folder.opened(path) as stream:
+        text = stream.read(_LONGEST_POINTER)
+    found = re.search(rb"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)
+    return found[1].decode() if text.startswith(_POINTER) and found else None
 
 
 def _content_name(record: Mapping[str, Any], file: File) -> str:
@@ -240,14 +247,17 @@ def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> lis
     """Take over what `manifest.jsonl` knows and the journal does not; returns what was wrong with it.
 
     Nothing happens when it is the one that was written last. A line that is in both is decided by the files: the
-    record whose files are there wins.
+    record whose files are there wins. A manifest with lines that cannot be read is kept in `quarantine/`, because
+    the next one is written without them.
     """
     digest = tree.folder.sha256(MANIFEST)
     if digest is None or digest == published:
         return []
     problems = []
     with tree.folder.opened(MANIFEST) as stream, journal.transaction():
-        for number, line in _lines(stream):
+        for number, (_offset, line) in enumerate(batchfile.lines(stream, longest=_LONGEST_LINE), 1):
+            if line is not None and not line.strip():
+                continue
             record = _record(line)
             if record is None:
                 problems.append(f"{tree.folder.path / MANIFEST}:{number}: no record; the line is left out")
@@ -255,30 +265,63 @@ def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> lis
                 _take(journal, tree, record)
         tree.learn()
         journal.set_published(tree.job, digest)
+    if problems:
+        tree.keep(MANIFEST, digest)
     return problems
 
 
-def _lines(stream: Any) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    while line := stream.readline(_LONGEST_LINE):
-        number += 1
-        if line.strip():
-            yield number, line
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
+def _record(line: bytes | None) -> dict[str, Any] | None:
+    """A line of an output manifest, if it can be trusted to be one."""
     try:
-        record = json.loads(line)
-        whole = all(isinstance(record[name], str) for name in ("key", "fingerprint", "status", "model_id", "service"))
-        files = all(isinstance(file["path"], str) and isinstance(file["sha256"], str) for file in record["files"])
-    except (LookupError, TypeError, ValueError, RecursionError):
+        record = json.loads(line or b"")
+        record["key"].encode()
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
-    return record if whole and files and re.fullmatch(r"[0-9a-f]{64}", record["fingerprint"]) else None
+    return record if isinstance(record, dict) and _is_record(record) else None
+
+
+_TEXTS = ("key", "item", "id", "fingerprint", "status", "model", "model_id", "prompt", "service")
+_MAPS = ("settings", "vars", "metadata", "usage", "cost")
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    return (
+        all(isinstance(record.get(name), str) for name in _TEXTS)
+        and all(isinstance(record.get(name), dict | None) for name in _MAPS)
+        and isinstance(record["settings"], dict)
+        and all(isinstance(record.get(name), str | None) for name in ("reason", "at", "template", "batch", "text"))
+        and _is_count(record.get("attempt"), 1_000_000)
+        and all(isinstance(record.get(name), list) for name in ("files", "inputs"))
+        and all(_is_file(file) for file in record["files"])
+        and all(isinstance(image, dict) and isinstance(image.get("sha256"), str) for image in record["inputs"])
+        and re.fullmatch(r"[0-9a-f]{64}", record["fingerprint"]) is not None
+        and record["service"] in {"gemini", "local"}
+    )
+
+
+def _is_file(file: Any) -> bool:
+    return (
+        isinstance(file, dict)
+        and all(isinstance(file.get(name), str) for name in ("path", "kind", "sha256", "mime"))
+        and all(_is_count(file.get(name), 1 << 40) for name in ("bytes", "width", "height"))
+        and re.fullmatch(r"[0-9a-f]{64}", file["sha256"]) is not None
+        and _is_below(file["path"])
+    )
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path from a manifest stays in the job folder, and can be a path at all."""
+    return path.isprintable() and path.isascii() and not {"", ".", ".."} & set(path.split("/"))
 
 
 def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
     known = journal.records.get(tree.job, told["key"], told["fingerprint"])
-    if told["status"] == "pending" and not told.get("batch"):
+    is_pending = told["status"] == "pending"
+    if is_pending and not told.get("batch"):
         return
     if known is not None and not _is_better(tree, told, known):
         return
@@ -294,16 +337,22 @@ def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
         transient=int(bool(transient) and told["status"] == "failed"),
         place="tree",
         wanted=0,
-        service=told["service"] if told["service"] in {"gemini", "local"} else "gemini",
+        service=told["service"],
         batch=None,
-        attempts=int(told.get("attempt") or 0),
+        claim=told["batch"] if is_pending else None,
+        attempts=told["attempt"],
         answer_bytes=0,
         line=dumps(told),
     )
+    if told["status"] not in HAS_IMAGE:
+        tree.condition(told["files"])  # what lies there for an earlier ask is known, too
 
 
 def _is_better(tree: Tree, told: dict[str, Any], known: Record) -> bool:
     """Whether the manifest's record of an ask describes the files better than the journal's does."""
+    is_unsent = known.status == "pending" and known.batch is None and known.claim is None
+    if told["status"] == "pending":
+        return is_unsent
     if told["status"] not in HAS_IMAGE:
         return False
     if known.status not in HAS_IMAGE:

@@ -201,7 +201,7 @@ class _Comparing:
         return "failed", f"{row.status}: {json.loads(row.record_line or '{}').get('reason') or ''}", False, None
 
     def _pending(self, row: Comparison) -> tuple[str, str, bool, str | None]:
-        if row.batch is not None and row.service == self._service:
+        if row.service == self._service and (row.batch is not None or row.claim is not None):
             return "pending", "on its way", False, None
         return *self._bought(row, ""), None
 
@@ -222,6 +222,8 @@ class _Comparing:
         return "done", "", False, None
 
     def _missing(self, row: Comparison, told: dict[str, Any]) -> tuple[str, str, bool, str | None]:
+        if foreign := self._tree.foreign(row.path):
+            return "edited", _foreign(foreign), False, None
         if self._tree.is_retired(told):
             return "moved", "back from retired/", False, row.key
         if self._journal.batches.answer_of(self._job.name, row.fingerprint):
@@ -232,6 +234,8 @@ class _Comparing:
         for key in self._journal.wanted.unclaimed(self._job.name, row.fingerprint):
             if (key, row.fingerprint) not in self._claimed and self._is_usable(key, row.fingerprint):
                 self._claimed.add((key, row.fingerprint))
+                if foreign := self._tree.foreign(row.path):
+                    return "edited", _foreign(foreign), False, None
                 return "moved", f"from {key}", False, key
         return *self._bought(row, ""), None
 
@@ -261,10 +265,14 @@ class _Comparing:
         told = json.loads(older.line) if older else None
         foreign = self._tree.foreign(row.path) if not told else None
         if foreign:
-            return "edited", f"{foreign} is there already and no record knows it", False
+            return "edited", _foreign(foreign), False
         if told:
             return "changed", why or record.differences(told, json.loads(row.line)), True
         return "new", why, True
+
+
+def _foreign(path: str) -> str:
+    return f"{path} is there already and no record knows it: move it away, then run again"
 
 
 def may_retry(job: Job, status: str, row: Any) -> bool:

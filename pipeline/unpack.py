@@ -44,6 +44,10 @@ class Tally:
     unreadable: int = 0
     conflicts: int = 0
     without_answer: int = 0
+    answers: int = 0
+    """Requests of ours that have a line in this file."""
+    is_torn: bool = False
+    """The file ends in the middle of a line."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,8 @@ class _Outcome:
     cost: int | None
     files: list[tuple[str, bytes]]
     """Path below the job folder and bytes; empty when nothing is published."""
+    place: str = "tree"
+    is_wanted: bool = True
 
 
 class Unpacking:
@@ -66,18 +72,20 @@ class Unpacking:
 
     def __init__(  # noqa: PLR0913 - each by its own name
         self, journal: Journal, tree: Tree, batch: Batch, *, models: Models, checks: Checks, today: date,
-        now: Callable[[], float], pixels: PixelChecks | None,
+        now: Callable[[], float], pixels: PixelChecks | None, redacted: Callable[[str], str],
     ) -> None:  # fmt: skip
         self._journal, self._tree, self._batch = journal, tree, batch
         self._models, self._checks, self._today, self._now, self._pixels = models, checks, today, now, pixels
+        self._redacted = redacted
         self._asked = journal.batches.asked(batch)
-        self._settled: set[str] = {wire_key for wire_key, row in self._asked.items() if row[3] is not None}
+        self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self._group: list[_Outcome] = []
         self._group_bytes = 0
         self.tally = Tally()
 
     def read(self, stream: IO[bytes]) -> Tally:
         """Take every line of an answer file; may be called again for the same batch, and then changes nothing."""
+        answered: set[str] = set()
         for offset, text in batchfile.lines(stream, longest=_LONGEST):
             if text is not None and not text.strip():
                 continue
@@ -86,10 +94,13 @@ class Unpacking:
                     raise wire.UnreadableLineError("longer than 256 MiB")  # noqa: TRY301 - one way for all such lines
                 wire_key, answer = wire.answer(text)
             except wire.UnreadableLineError as error:
+                self.tally.is_torn = text is not None and not text.endswith(b"\n")
                 self._unreadable(offset, text, str(error))
                 continue
+            answered.add(wire_key)
             self._take(wire_key, answer, offset, len(text))
         self._commit()
+        self.tally.answers = len(answered & self._asked.keys())
         self.tally.without_answer = len(self._asked) - len(self._settled)
         return self.tally
 
@@ -97,28 +108,29 @@ class Unpacking:
         """Give every request that got no answer the outcome of its batch, and call the batch unpacked."""
         with self._journal.transaction():
             for wire_key, (key, fingerprint, _attempt, _status) in self._asked.items():
-                if wire_key in self._settled:
-                    continue
-                self._count(status)
-                self._journal.batches.settle(self._batch, wire_key, status=status, reason=reason)
-                known = self._journal.records.get(self._batch.job, key, fingerprint)
-                if known is None or known.batch != self._batch.id or known.status != "pending":
-                    continue
-                told = {
-                    **json.loads(known.line),
-                    "status": status,
-                    "reason": reason,
-                    "at": record.timestamp(self._now()),
-                }
-                self._journal.records.change(
-                    known,
-                    status=status,
-                    transient=int(transient),
-                    expiries=known.expiries + (status == "expired"),
-                    line=record.dumps(told),
-                )
+                if wire_key not in self._settled:
+                    self._journal.batches.settle(self._batch, wire_key, status=status, reason=reason)
+                    known = self._journal.records.get(self._batch.job, key, fingerprint)
+                    if known is not None and known.batch == self._batch.id:
+                        self._without_answer(known, status, reason, transient=transient)
+            for known in self._journal.records.claimed(self._batch.job, str(self._batch.remote)):
+                self._without_answer(known, status, reason, transient=transient)
             self._batch = self._journal.batches.change(self._batch, state="unpacked")
             self._journal.note(self._batch.job, "unpacked", batch=self._batch.name, counts=self.tally.counts)
+
+    def _without_answer(self, known: Record, status: str, reason: str, *, transient: bool) -> None:
+        self._count(status)
+        if known.status != "pending":
+            return
+        told = {**json.loads(known.line), "status": status, "reason": reason, "at": record.timestamp(self._now())}
+        self._journal.records.change(
+            known,
+            status=status,
+            transient=int(transient),
+            claim=None,
+            expiries=known.expiries + (status == "expired"),
+            line=record.dumps(told),
+        )
 
     # ------------------------------------------------------------------------------------ one answer
 
@@ -133,22 +145,29 @@ class Unpacking:
         if asked is None:
             self._extra(answer)
             return
-        if wire_key in self._settled:
+        if wire_key in self._settled and not self._is_better(wire_key, answer):
             self._again(wire_key, answer)
             return
         known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         if known is None or known.service != self._batch.service:  # another service has taken this request over
             self._extra(answer)
             return
-        self._settled.add(wire_key)
         if known.status in HAS_IMAGE and known.batch != self._batch.id:
             self._late(wire_key, known, answer)
             return
         outcome = self._outcome(wire_key, known, answer, offset, size)
+        self._settled[wire_key] = outcome.told["status"]
         self._group.append(outcome)
         self._group_bytes += sum(len(data) for _path, data in outcome.files)
         if len(self._group) >= _GROUP or self._group_bytes >= _GROUP_BYTES:
             self._commit()
+
+    def _is_better(self, wire_key: str, answer: wire.Answer) -> bool:
+        """Whether an image comes after an error for the same key: it is paid for, and the error is forgotten."""
+        if self._settled[wire_key] in HAS_IMAGE or not isinstance(answer, wire.Delivered):
+            return False
+        self._commit()  # the first outcome is written down before the second takes its place
+        return True
 
     def _adopted(self, wire_key: str) -> tuple[str, str, int, str | None] | None:
         """A request of a batch that was found at the service without knowing what is in it."""
@@ -158,8 +177,9 @@ class Unpacking:
         with self._journal.transaction():
             records.want_one(job, self._batch.service, wire_key)
             known = records.of_wire_key(job, wire_key)
-            if known is None or known.status != "pending" or known.batch is not None:
+            if known is None or known.status not in {"pending", "held"} or known.batch is not None:
                 return None
+            records.change(known, status="pending", claim=None)
             self._journal.batches.ask(self._batch, [(wire_key, known.key, known.fingerprint, known.attempts + 1)])
             records.send(self._batch, [known])
         self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
@@ -192,6 +212,7 @@ class Unpacking:
                 self._batch, wire_key, status=status, reason="another answer came first",
                 cost=None if cost is None else int(cost * MICRO),
             )  # fmt: skip
+        self._settled[wire_key] = status
         self.tally.conflicts += 1
         self._keep_aside(answer)
 
@@ -219,15 +240,15 @@ class Unpacking:
                 "output_text": answer.usage.output_text, "thinking": answer.usage.thinking,
             },
             "cost": None if cost is None else {"amount": str(cost), "currency": "USD", "prices": price},
-            "text": answer.text or None,
-            "files": [],
+            "text": self._redacted(answer.text) or None,
         }  # fmt: skip
         files: list[tuple[str, bytes]] = []
         transient = False
         if isinstance(answer, wire.Refused):
-            told |= {"status": answer.status, "reason": answer.reason}
+            told |= {"status": answer.status, "reason": self._redacted(answer.reason)[:500]}
             transient = answer.transient
         else:
+            told["files"] = []
             files = self._verified(known, told, answer)
         micro = None if cost is None else int(cost * MICRO)
         return _Outcome(wire_key, known, told, offset, size, transient, micro, files)
@@ -310,26 +331,18 @@ class Unpacking:
 
     def _stage(self, outcome: _Outcome, staging: Any) -> None:
         """Decide where an outcome's files go: into the tree, or aside when they are not wanted there."""
+        outcome.is_wanted = self._journal.wanted.has(outcome.known.key, outcome.known.fingerprint)
         if not outcome.files:
             return
-        if not self._journal.wanted.has(outcome.known.key, outcome.known.fingerprint):
-            for file, (_path, data) in zip(_in_order(outcome), outcome.files, strict=True):
-                self._tree.retire_bytes(outcome.told, file, data)
-            outcome.files = []
-            outcome.told["place"] = "retired"
+        if outcome.is_wanted and all(self._may_take(outcome, path, data) for path, data in outcome.files):
+            for path, data in outcome.files:
+                staging.write(path, data)
             return
-        for path, data in outcome.files:
-            if not self._may_take(outcome, path, data):
-                self._keep_aside(wire.Delivered((data,), "", None, None))
-                outcome.told |= {
-                    "status": "held", "files": [],
-                    "reason": f"{path} was made or edited by somebody while this image was rendered: move it away, "
-                    "then `pipeline retry --only held`",
-                }  # fmt: skip
-                outcome.files = []
-                return
-        for path, data in outcome.files:
-            staging.write(path, data)
+        # Nobody asks for it any more, or something that is not ours lies there: it is kept, and can come back.
+        for file, (_path, data) in zip(_in_order(outcome), outcome.files, strict=True):
+            self._tree.retire_bytes(outcome.told, file, data)
+        outcome.files = []
+        outcome.place = "retired"
 
     def _may_take(self, outcome: _Outcome, path: str, data: bytes) -> bool:
         """Whether a file may have this name: nothing lies there, or what we published, unedited."""
@@ -356,8 +369,7 @@ class Unpacking:
 
     def _write_down(self, outcome: _Outcome) -> None:
         known, told, journal = outcome.known, outcome.told, self._journal
-        place = told.pop("place", "tree")
-        if place == "retired":
+        if not outcome.is_wanted:
             self.tally.superseded += 1
             journal.note(known.job, "superseded", key=known.key, fingerprint=known.fingerprint)
         self._count(told["status"])
@@ -376,7 +388,8 @@ class Unpacking:
             known,
             status=told["status"],
             transient=int(outcome.transient),
-            place=place,
+            place=outcome.place,
+            wanted=int(outcome.is_wanted),
             path=base_of(told) or known.path,
             line=record.dumps(told),
         )

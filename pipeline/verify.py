@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import images
 from pipeline.durable import Folder
-from pipeline.outputs import MANIFEST, TABLE
+from pipeline.outputs import MANIFEST, TABLE, pointer
 from pipeline.pixels import PixelChecks
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def verify(outputs: Path, job: str) -> dict[str, Any]:
             known.add(file["path"])
             if folder.status(file["path"]) is None:
                 found["missing"].append(file["path"])
+            elif pointer(folder, file["path"]) == file["sha256"]:
+                found["ok"] += 1
             elif folder.sha256(file["path"]) != file["sha256"]:
                 found["edited"].append(file["path"])
             else:

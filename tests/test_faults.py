@@ -143,7 +143,7 @@ def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, pr
         pytest.param(blocked, "blocked", "SAFETY", id="block"),
         pytest.param(refused, "blocked", "RECITATION: known", id="refusal"),
         pytest.param(cut_short, "no_image", "MAX_TOKENS", id="no image"),
-        pytest.param(lambda _r: {"response": {"candidates": "?"}}, "invalid", None, id="nonsense"),
+        pytest.param(lambda _r: {"response": {"candidates": "?"}}, "no_image", None, id="nonsense"),
     ],
 )  # fmt: skip
 def test_each_outcome_has_its_status_and_the_services_own_words(shop, proxy, change, status, reason):
@@ -229,7 +229,7 @@ def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
     def rule(call):
         if call.is_download():
             downloads.append(call)
-            if len(downloads) <= 2:
+            if len(downloads) <= 5:
                 call.say(b"\n".join(call.answer.splitlines()[:4]) + b"\n")
 
     proxy.after = rule
@@ -467,3 +467,148 @@ def test_a_service_that_is_not_there_is_4(shop, monkeypatch):
     ended = shop("submit", "jobs/shop.yaml")
     assert ended.code == 4
     assert "Traceback" not in ended.err
+
+
+# ---------------------------------------------------------------------------------- one odd thing in a line
+
+
+def odd(change):
+    """Change one part of the reply and leave its image alone."""
+
+    def rule(reply):
+        change(reply["response"], reply["response"]["candidates"][0])
+        return reply
+
+    return lines(each(rule))
+
+
+def beside(part):
+    return lambda _response, candidate: candidate["content"]["parts"].insert(0, part)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda r, _c: r.update(usageMetadata={"promptTokenCount": "abc"}), id="usage of letters"),
+        pytest.param(lambda r, _c: r.update(usageMetadata={"promptTokenCount": 10**30}), id="usage beyond reason"),
+        pytest.param(lambda r, _c: r.update(usageMetadata={"candidatesTokensDetails": [None]}), id="usage of nothing"),
+        pytest.param(lambda r, _c: r.update(usageMetadata=[1]), id="usage as a list"),
+        pytest.param(lambda _r, c: c.update(finishReason={"a": 1}, finishMessage="\ud83d"), id="half a character"),
+        pytest.param(beside({"inlineData": {"data": 123}}), id="an image of a number"),
+        pytest.param(beside({"inlineData": {"data": "ä"}}), id="an image of an umlaut"),
+        pytest.param(beside({"text": "\ud800 half"}), id="half a character in a text"),
+        pytest.param(beside(7), id="a part that is a number"),
+    ],
+)
+def test_nothing_odd_beside_an_image_makes_it_go_away(shop, proxy, service, expected, change):
+    proxy.after = odd(change)
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 2
+
+
+def test_an_image_comes_home_after_an_error_for_the_same_key(shop, proxy, service, expected):
+    proxy.after = lines(lambda found: [*map(error_for, found), *found])
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 2
+
+
+def test_words_with_half_a_character_are_stored_without_it(shop, proxy):
+    shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
+    proxy.after = lines(each(lambda reply: {"key": reply["key"], "error": {"code": 3, "message": "no \ud83d more"}}))
+    assert shop(*RUN).code == 3
+    assert {record["reason"] for record in shop.records().values()} == {"code 3: no ? more"}
+    assert shop(*RUN).code == 3
+
+
+def test_a_key_in_the_services_own_words_reaches_no_file(shop, proxy):
+    shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
+    proxy.after = lines(
+        each(lambda reply: {"key": reply["key"], "error": {"code": 3, "message": f"{'x' * 480} {KEY}"}})
+    )
+    assert shop(*RUN).code == 3
+    for path in [*shop.outputs.rglob("*.jsonl"), *shop.outputs.rglob("*.csv"), *shop.outputs.rglob("journal.db*")]:
+        assert "answers" in path.parts or KEY.encode()[:12] not in path.read_bytes(), path
+
+
+def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy, service, expected):
+    def torn(call):
+        if call.is_download():
+            call.say(call.answer[: len(call.answer) * 2 // 3])
+
+    proxy.after = torn
+    assert shop(*RUN).code == 4
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 2, "nothing was bought for what was only not fetched whole"
+
+
+@pytest.mark.parametrize("answer", [[], "x", 5, {"state": 5}, {"operations": 7}, None], ids=repr)
+@pytest.mark.parametrize("where", ["is_get", "is_list"])
+def test_an_answer_of_another_kind_costs_time_only(shop, proxy, service, answer, where):
+    proxy.after = once(lambda call: getattr(call, where)(), lambda call: call.say(answer))
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+
+
+def test_one_batch_in_trouble_keeps_no_other_from_coming_home(shop, proxy):
+    shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 2}\n")
+    broken = []
+
+    def rule(call):
+        if call.is_get():
+            broken.append(call.path)
+            if call.path == broken[0]:
+                call.say({"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no"}}, 403)
+
+    proxy.after = rule
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code in {4, 6}
+    assert len(pictures(shop)) == 4
+
+
+def test_the_same_job_in_another_folder_is_never_touched(shop, proxy, service):
+    """Two outputs folders with one key ask for the very same: a lost answer adopts one's own batch, not the other's."""
+    assert shop("--outputs", "other", *RUN).code == 0
+    first = service.ledger()[0]["name"]
+    proxy.after = once(lambda call: call.is_create(), drop)
+    assert shop(*RUN).code == 0
+    mine = {record["batch"] for record in shop.records().values()}
+    assert first not in mine
+    assert service.ledger("batches.cancel") == []
+    assert len(service.ledger()) == 2
+
+
+def test_a_batch_that_only_the_output_manifest_names_is_waited_for(project, slow_service, monkeypatch):
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    assert project("submit", "jobs/shop.yaml").code == 0
+    (project.folder / "clone").mkdir()
+    (project.outputs / "shop").rename(project.folder / "clone/shop")
+    assert project("--outputs", "clone", "plan", "--json").json["jobs"][0]["counts"]["pending"] == 2
+    slow_service.advance(21 * 3600)
+    assert project("--outputs", "clone", *RUN).code == 0
+    assert len([*(project.folder / "clone/shop").glob("*.jpg")]) == 2
+    assert [entry["requests"] for entry in slow_service.ledger()] == [2]
+
+
+def test_a_batch_found_at_the_service_without_an_answer_stops_what_might_buy_it_again(shop, proxy, service):
+    def without_output(call):
+        if call.is_get() and call.json.get("done"):
+            told = call.json
+            told.pop("response", None)
+            told["metadata"].pop("output", None)
+            call.say(told)
+
+    proxy.after = without_output
+    assert shop("submit", "jobs/shop.yaml").code == 0
+    for path in (shop.outputs / ".pipeline").glob("journal.db*"):
+        path.unlink()
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "3s").code == 6
+    assert len(service.ledger()) == 1
+    proxy.after = lambda call: None
+    assert shop("retry", "jobs/shop.yaml", "--only", "held", "--poll", "0.1s").code == 0
+    assert len(service.ledger()) == 2

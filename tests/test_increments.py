@@ -283,3 +283,87 @@ def test_batches_of_the_local_service_are_not_asked_for_at_the_other(shop, servi
     assert shop(*RUN).code == 0
     assert {record["service"] for record in shop.records().values()} == {"gemini"}
     assert bought(service) == [6]
+
+
+def test_what_lies_in_the_way_of_a_paid_image_costs_nothing_but_a_word(project, slow_service, monkeypatch):
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    assert project("submit", "jobs/shop.yaml").code == 0
+    mine = project.write("outputs/shop/mug-1x1.jpg", b"put here meanwhile")
+    slow_service.advance(21 * 3600)
+    assert project(*RUN).code == 6
+    assert mine.read_bytes() == b"put here meanwhile"
+    assert project.records()["mug/1:1"]["status"] == "held"
+    mine.unlink()
+    assert project(*RUN).code == 0
+    assert project.records()["mug/1:1"]["status"] == "done"
+    assert [entry["requests"] for entry in slow_service.ledger()] == [2]
+
+
+def test_a_renamed_item_whose_place_is_taken_waits_for_it(done, service):
+    mine = done.write("outputs/shop/dish-1x1.jpg", b"mine")
+    done.write("jobs/products.csv", PRODUCTS.replace("bowl,", "dish,"))
+    assert done(*RUN).code == 6
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
+    assert done(*RUN).code == 0
+    assert bought(service) == [6]
+    assert "bowl-1x1.jpg" not in done.tree()
+
+
+def test_a_journal_lost_while_a_changed_image_is_pending_replaces_the_old_one_all_the_same(
+    project, slow_service, monkeypatch
+):
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    project("submit", "jobs/shop.yaml")
+    slow_service.advance(21 * 3600)
+    assert project(*RUN).code == 0
+    first = project.tree()["mug-1x1.jpg"]
+    project.write("jobs/products.csv", "id,product\nmug,red mug\n")
+    assert project("submit", "jobs/shop.yaml").code == 0
+    assert project("verify").code == 0, "the old image lies there, known, until the new one comes"
+    shutil.rmtree(project.outputs / ".pipeline")
+    slow_service.advance(21 * 3600)
+    assert project(*RUN).code == 0
+    assert project.tree()["mug-1x1.jpg"] != first
+    assert {record["status"] for record in project.records().values()} == {"done"}
+    assert [entry["requests"] for entry in slow_service.ledger()] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param({"attempt": "x"}, id="attempt"),
+        pytest.param({"attempt": 10**30}, id="large attempt"),
+        pytest.param({"reason": 5}, id="reason"),
+        pytest.param({"files": [{"path": "a.jpg"}]}, id="file"),
+        pytest.param({"files": [{"path": "../../a.jpg"}]}, id="path"),
+        pytest.param({"metadata": 3}, id="metadata"),
+        pytest.param({"key": "\ud800"}, id="key"),
+        pytest.param({"fingerprint": "zz"}, id="fingerprint"),
+    ],
+)
+def test_a_damaged_output_manifest_is_said_and_kept_and_gives_no_traceback(done, service, harm):
+    manifest = done.outputs / "shop/manifest.jsonl"
+    first, *rest = manifest.read_text().splitlines()
+    manifest.write_text("\n".join([json.dumps({**json.loads(first), **harm}), "<<<<<<< HEAD", *rest]) + "\n")
+    damaged = manifest.read_bytes()
+    shutil.rmtree(done.outputs / ".pipeline")
+    ended = done("plan", "jobs/shop.yaml")
+    assert ended.code == 0
+    assert "manifest.jsonl:1" in ended.err
+    assert "manifest.jsonl:2" in ended.err
+    assert [path.read_bytes() for path in (done.outputs / ".pipeline/quarantine/shop").iterdir()] == [damaged]
+
+
+def test_two_manifests_of_one_name_are_refused(done):
+    done.write("jobs/b.yaml", "job: shop\nprompt: another\n")
+    ended = done("run", "jobs/b.yaml")
+    assert ended.code == 2
+    assert "shop" in ended.err
+    assert "shop.yaml" in ended.err

@@ -109,13 +109,16 @@ def run(args: Sequence[str] | None = None) -> int:
         # The reader has left: what was decided stands, nobody is there to be told.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - keeps the interpreter quiet at its exit
         return 0
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as above
+        _complain(f"cannot go on: {error.strerror or error}", "is the disk full, or a folder not readable?")
+        return 7
 
 
 def _run(args: Sequence[str] | None) -> int:
+    words = _hoisted(sys.argv[1:] if args is None else args)
     try:
-        code = group.main(
-            args=_hoisted(sys.argv[1:] if args is None else args), prog_name="pipeline", standalone_mode=False
-        )
+        code = group.main(args=words, prog_name="pipeline", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
@@ -130,7 +133,10 @@ def _run(args: Sequence[str] | None) -> int:
         _show_problems(error)
         return error.exit_code
     except PipelineError as error:
-        _complain(str(error), error.hint)
+        if {"-q", "--quiet"} & set(words):
+            _complain(f"{error}{f'; {error.hint}' if error.hint else ''}", "")
+        else:
+            _complain(str(error), error.hint)
         return error.exit_code
 
 

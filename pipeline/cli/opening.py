@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipeline.cli.options import Options
+    from pipeline.durable import Folder
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.job.language import Job
@@ -179,11 +180,10 @@ def _open(
             raise
         is_locked = False
     journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
+    _check_owner(job, journal)
     tree = Tree(options.outputs, state.path, job.name, journal)
     if is_locked and must_lock:
-        tree.folder.sweep()
-        with journal.transaction():
-            journal.batches.release_unsent(job.name)
+        _sweep(job, state, tree, journal)
     compared = plan.compare(
         journal, tree, job, wanted(job, options, models, service, warn), service=service, reopened=reopened
     )
@@ -192,11 +192,40 @@ def _open(
     return OpenJob(job, journal, tree, compared)
 
 
-def _ignore(state: object) -> None:
-    """The state never belongs into git, whoever made the folder."""
+def _check_owner(job: Job, journal: Journal) -> None:
+    """One outputs folder has one manifest for a job: another of that name would take its images for its own."""
+    before = journal.manifest_of(job.name)
+    if before is None or Path(before) == job.path or not Path(before).is_file():
+        return
+    try:
+        is_alive = language.load(Path(before), root=Path.cwd()).name == job.name
+    except JobError:
+        is_alive = Path(before).stem == job.name
+    if is_alive:
+        raise UsageError(
+            f"{_shown(job)} is the job '{job.name}', and so is {before}, which was run into the same outputs folder",
+            hint="give one of them another name with `job:`, or another --outputs folder",
+        )
+
+
+def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
+    """Clear away what a killed run of this job left half done; called under its lock."""
     from pipeline.durable import Folder
 
-    assert isinstance(state, Folder)
+    tree.folder.sweep()
+    for name in ("requests", "answers", "retired", "quarantine", "conflicts", "runs"):
+        Folder(state.path / name / job.name).sweep()
+    with journal.transaction():
+        journal.batches.release_unsent(job.name)
+    needed = journal.batches.request_paths(job.name)
+    requests = state.path / "requests" / job.name
+    for path in sorted(requests.glob("*.jsonl")) if requests.is_dir() else []:
+        if (name := f"requests/{job.name}/{path.name}") not in needed:
+            state.remove(name)
+
+
+def _ignore(state: Folder) -> None:
+    """The state never belongs into git, whoever made the folder."""
     if state.status(".gitignore") is None:
         with state.replacing(".gitignore") as stream:
             stream.write(b"*\n")

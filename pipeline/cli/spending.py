@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
@@ -187,23 +187,34 @@ def _work(
         if call.sends:
             gate(options, opened.jobs, call, service, models)
         works = [_as_work(job, options, call, service) for job in opened.jobs]
-        code = 1
+        ended = _Ended(options, started)
         try:
             with opening.service(options, screen.say) as api, _pixels() as pixels:
                 run = _run(options, api, models, service, screen, pixels, call)
                 if before:
                     before(run, works)
-                code = _code(works, _passes(run, works, call, screen), call)
+                ended.code, ended.was_cut = _code(works, _passes(run, works, call, screen), call), False
         except PipelineError as error:
-            code = error.exit_code
+            ended.code = error.exit_code
             raise
         except Interrupted as error:
-            code = 128 + error.number
+            ended.code = 128 + error.number
             raise
         finally:
             for work in works:
-                _conclude(work, options, service, screen, code, started)
-    return code or (opened.locked[0].exit_code if opened.locked else 0)
+                _conclude(work, screen, ended)
+    return ended.code or (opened.locked[0].exit_code if opened.locked else 0)
+
+
+@dataclass(slots=True)
+class _Ended:
+    """How a call ended."""
+
+    options: Options
+    started: float
+    code: int = 1
+    was_cut: bool = True
+    """An error or a signal ended it, which has its own words."""
 
 
 def _pixels() -> PixelChecks:
@@ -223,6 +234,8 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
         if call.reopened:
             with work.journal.transaction():
                 work.journal.records.reopen(work.job.name, call.reopened)
+                if "held" in call.reopened:
+                    work.journal.batches.give_up_held(work.job.name)
         apply(work, service)
     return work
 
@@ -292,7 +305,7 @@ def _code(works: list[Work], steps: Sequence[Progress], call: Call) -> int:
     return 3 if failed and not unfinished else 0
 
 
-def _conclude(work: Work, options: Options, service: str, screen: Screen, code: int, started: float) -> None:
+def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
     """Publish the output manifest, write the run's result, and say how it ended."""
     from pipeline import reconcile
     from pipeline.durable import Folder
@@ -301,42 +314,39 @@ def _conclude(work: Work, options: Options, service: str, screen: Screen, code: 
     reconcile.finish(work)
     job, now = work.job.name, time.time()
     step = reconcile.progress(work)
-    spent = work.journal.batches.spent(job, service)
+    spent = work.journal.batches.spent(job, work.service)
     result = {
         "schema_version": 1,
         "job": job,
-        "service": service,
-        "started": timestamp(started),
+        "service": work.service,
+        "started": timestamp(ended.started),
         "ended": timestamp(now),
-        "exit_code": code,
+        "exit_code": ended.code,
         "counts": step.counts,
         "open": step.to_send,
         "batches": step.live,
         "cost": {"amount": amount(spent), "currency": "USD"},
     }
-    folder = Folder(options.state)
+    folder = Folder(ended.options.state)
     text = json.dumps(result, indent=1).encode() + b"\n"
     stamp = timestamp(now).replace(":", "")
     for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
         with folder.replacing(name) as stream:
             stream.write(text)
-    _tell_end(work, step, options, service, screen, spent, code)
+    _tell_end(work, step, screen, spent, ended)
 
 
-def _tell_end(
-    work: Work, step: Progress, options: Options, service: str, screen: Screen, spent: int, code: int
-) -> None:
+def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _Ended) -> None:
     job = work.job.name
     words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
-    money = f"would cost {usd(spent)}" if service == "local" else f"{usd(spent)} so far"
-    if code == 0 or not options.quiet:
-        screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
+    money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
     hint = _hint(job, step)
-    if hint:
-        if options.quiet and code:
-            click.echo(f"{job}: {words}; {hint}", err=True)
-        else:
+    if not ended.options.quiet:
+        screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
+        if hint:
             screen.say(f"hint: {hint}")
+    elif ended.code and not ended.was_cut:  # an error speaks for itself
+        click.echo(f"{job}: {words}{f'; {hint}' if hint else ''}", err=True)
 
 
 def _order(entry: tuple[str, int]) -> tuple[bool, str]:
@@ -346,8 +356,10 @@ def _order(entry: tuple[str, int]) -> tuple[bool, str]:
 def _hint(job: str, step: Progress) -> str:
     if step.counts.get("held"):
         return f"a person must decide about money: `pipeline ls items --job {job} --status held`, then `pipeline retry`"
-    if step.live or step.to_send:
+    if step.live:
         return "batches are at work: `pipeline collect` or the same command again fetches what is ready"
+    if step.to_send:
+        return "some wait to be sent: `pipeline submit` or `pipeline run` sends them"
     failed = [word for word in _FAILURES if step.counts.get(word)]
     if failed:
         return f"`pipeline ls items --job {job} --status {','.join(failed)}` says why; `pipeline retry` asks again"

@@ -167,7 +167,7 @@ class Api:
             raise
         except self._errors.APIError:
             raise self._meaning(what) from None
-        except (self._httpx.HTTPError, OSError, ValueError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the SDK makes of an answer, ours are the words
             # No exception of the SDK is shown or chained: its request carries the key.
             code, body, _ = self._raw
             if code and code != HTTPStatus.OK:
@@ -189,7 +189,7 @@ class Api:
             return _PassingError(
                 f"{what}: HTTP {code} without the API's own words", hint="run the same command again; nothing is lost"
             )
-        words = self.redacted(f"{what}: {fault.message or fault.status} (HTTP {fault.code})")
+        words = f"{what}: {self.redacted(fault.message or fault.status)[:500]} (HTTP {fault.code})"
         hints = {
             "passing": "run the same command again; nothing is lost",
             "key": "check the API key, its project and billing; then run again: nothing is lost",
@@ -247,7 +247,7 @@ class Api:
             self._call(f"looking for {name}", lambda: self._client.files.get(name=name))
         except GoneError:
             return None
-        told = json.loads(self._raw[1])
+        told = self._document(f"looking for {name}")
         size = str(told.get("sizeBytes") or "")
         return RemoteFile(
             name=name,
@@ -280,7 +280,7 @@ class Api:
                 if response.status_code != HTTPStatus.OK:
                     response.read()
                     self._raw = (response.status_code, response.content, response.headers.get("retry-after"))
-                    raise self._meaning(what)
+                    raise self._meaning_of_download(what)
                 for piece in response.iter_bytes(1 << 20):
                     write(piece)
                 if response.headers.get("content-encoding", "identity") != "identity":
@@ -289,6 +289,16 @@ class Api:
                 return int(length) if length.isdigit() else None
         except self._httpx.HTTPError as error:
             raise _PassingError(f"{what}: {type(error).__name__}", hint="run again: it is fetched once more") from None
+
+    def _meaning_of_download(self, what: str) -> PipelineError:
+        """A result that is not there (yet) is 403 as often as 404, in any words, unless the key is named."""
+        meaning = self._meaning(what)
+        code, body, _ = self._raw
+        fault = wire.fault(code, body, None)
+        absent = code in {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}
+        if absent and not (fault and verdicts.names_the_key(fault)):
+            return GoneError(str(meaning))
+        return meaning
 
     # --------------------------------------------------------------------------------------- batches
 
@@ -328,7 +338,7 @@ class Api:
         if fault is None or code // 100 != _REFUSED or code in verdicts.UNDECIDED:
             return verdicts.Unknown(f"HTTP {code}")
         kind = verdicts.kind(fault)
-        words = self.redacted(fault.message or fault.status)
+        words = self.redacted(fault.message or fault.status)[:500]
         kinds = {"rate": "rate", "key": "key", "gone": "file" if "File" in fault.message else "bad"}
         return verdicts.Rejected(kinds.get(kind, "bad"), f"{words} (HTTP {code})", fault.retry_after_s)
 
@@ -345,12 +355,19 @@ class Api:
         return self._read(name)
 
     def _read(self, name: str) -> wire.Operation:
-        try:
-            told = wire.operation(json.loads(self._raw[1]))
-        except (ValueError, RecursionError):
-            told = None
+        told = wire.operation(self._document(f"asking for {name}"))
         if told is None or told.name != name:
             raise _PassingError(f"asking for {name}: an answer that is no batch", hint="run again later")
+        return told
+
+    def _document(self, what: str) -> dict[str, Any]:
+        """The raw answer as JSON."""
+        try:
+            told = json.loads(self._raw[1])
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise _PassingError(f"{what}: an answer that is no JSON object", hint="run again later")
         return told
 
     def batches(self) -> Iterator[wire.Operation]:
@@ -374,7 +391,7 @@ class Api:
         def page() -> tuple[list[wire.Operation], str]:
             try:
                 self._client.batches.list(config=config)
-            except (IndexError, AttributeError, TypeError, ValueError):  # the SDK's own reading of it does not matter
+            except Exception:  # the SDK's own reading of a listing does not matter
                 if self._raw[0] != HTTPStatus.OK:
                     raise
             return wire.operations(json.loads(self._raw[1]))

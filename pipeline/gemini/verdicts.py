@@ -56,7 +56,7 @@ def kind(fault: wire.ServiceFault) -> str:
         return "rate"
     if fault.code >= HTTPStatus.INTERNAL_SERVER_ERROR or fault.code in UNDECIDED:
         return "passing"
-    if fault.reason.startswith(_KEY_REASONS) or fault.code == HTTPStatus.UNAUTHORIZED or "API key" in fault.message:
+    if names_the_key(fault):
         return "key"
     if fault.code == HTTPStatus.NOT_FOUND or (
         fault.code == HTTPStatus.FORBIDDEN and "access the File" in fault.message
@@ -65,3 +65,9 @@ def kind(fault: wire.ServiceFault) -> str:
     if fault.code == HTTPStatus.FORBIDDEN:
         return "key"
     return "bad"
+
+
+def names_the_key(fault: wire.ServiceFault) -> bool:
+    """Whether an error answer says that the key, its project or its billing is the trouble."""
+    named = fault.reason.startswith(_KEY_REASONS) or "API key" in fault.message
+    return named or fault.code == HTTPStatus.UNAUTHORIZED

@@ -7,9 +7,10 @@ published captures of finished batches (2026-08-20 and later). Both are read len
 from __future__ import annotations
 
 import base64
-import binascii
+import email.utils
 import json
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,88 +97,128 @@ def answer(line: bytes) -> tuple[str, Answer]:
         raise UnreadableLineError(f"no JSON: {type(error).__name__}") from None
     if not isinstance(reply, dict) or not isinstance(reply.get("key"), str):
         raise UnreadableLineError("no object with a key")
-    try:
-        return reply["key"], _outcome(reply)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        return reply["key"], Refused("invalid", f"the answer has an unknown shape ({type(error).__name__})")
-
-
-def _outcome(reply: Mapping[str, Any]) -> Answer:
     response = reply.get("response")
+    candidate = _first(_told(_map(response), "candidates"))
+    parts = _list(_told(_map(candidate.get("content")), "parts"))
+    usage = _usage(_told(_map(response), "usageMetadata"))
+    # The images first: nothing that is odd elsewhere in a line makes a paid image go away.
+    images = tuple(image for part in parts if (image := _image(_map(part))) is not None)
+    text = "".join(words(part.get("text"), None) for part in map(_map, parts) if not part.get("thought"))
+    if images:
+        return reply["key"], Delivered(images, text, _word(_told(candidate, "finishReason")), usage)
     trouble = reply.get("error") or reply.get("status")
-    candidate: Mapping[str, Any] = {}
-    parts: list[Any] = []
-    if isinstance(response, dict):
-        candidate = (response.get("candidates") or [{}])[0] or {}
-        parts = (candidate.get("content") or {}).get("parts") or []
-    images = [_decoded(part) for part in parts if _inline(part) and not part.get("thought")]
-    text = "".join(str(part.get("text") or "") for part in parts if isinstance(part, dict) and not part.get("thought"))
-    usage = _usage((response or {}).get("usageMetadata")) if isinstance(response, dict) else None
-    if images:  # an error beside an image does not make a paid image go away
-        return Delivered(tuple(images), text, candidate.get("finishReason"), usage)
     if trouble:
-        return _failed(trouble, usage)
+        return reply["key"], _failed(trouble, usage)
     if not isinstance(response, dict):
-        return Refused("failed", "the service sent neither a response nor an error", transient=True)
-    return _without_image(response, candidate, text, usage)
+        return reply["key"], Refused("failed", "the service sent neither a response nor an error", transient=True)
+    return reply["key"], _without_image(response, candidate, text, usage)
 
 
-def _inline(part: Any) -> Mapping[str, Any] | None:
-    if not isinstance(part, dict):
+def words(value: Any, longest: int | None = 500) -> str:
+    """Text of the service as it can be stored and shown: no lone surrogates, cut where it is too long."""
+    text = value if isinstance(value, str) else "" if value is None else str(value)
+    return text[:longest].encode("utf-8", "replace").decode().strip() if longest else _storable(text)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _word(value: Any) -> str | None:
+    return words(value) or None
+
+
+def _told(mapping: Mapping[str, Any], name: str) -> Any:
+    """A field in either spelling, `finishReason` or `finish_reason`."""
+    snake = re.sub(r"([A-Z])", lambda found: f"_{found[1].lower()}", name)
+    return mapping.get(name, mapping.get(snake))
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _first(value: Any) -> Mapping[str, Any]:
+    return _map(next(iter(_list(value)), None))
+
+
+def _image(part: Mapping[str, Any]) -> bytes | None:
+    """The bytes of an image part that is no thought; `None` for any other part.
+
+    Replies may use either base64 alphabet, with or without padding. What cannot be decoded is an image of no
+    bytes: whoever verifies it will say so.
+    """
+    data = _map(_told(part, "inlineData")).get("data")
+    if not data or part.get("thought"):
         return None
-    data = part.get("inlineData") or part.get("inline_data")
-    return data if isinstance(data, dict) and data.get("data") else None
-
-
-def _decoded(part: Any) -> bytes:
-    """The bytes of an inline part; replies may use either alphabet, with or without padding."""
-    text = (_inline(part) or {})["data"].translate(_STANDARD).rstrip("=")
+    if not isinstance(data, str):
+        return b""
+    text = "".join(data.split()).translate(_STANDARD).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
-        return b""  # no image has no bytes: whoever verifies it will say so
+    except ValueError:
+        return b""
 
 
-_STANDARD = str.maketrans("-_", "+/", "\r\n ")
+_STANDARD = str.maketrans("-_", "+/")
 
 
 def _failed(trouble: Any, usage: Usage | None) -> Refused:
     if not isinstance(trouble, dict):
-        return Refused("failed", str(trouble)[:500], transient=False, usage=usage)
+        return Refused("failed", words(trouble), transient=False, usage=usage)
     code = trouble.get("code")
-    words = str(trouble.get("message") or "").strip()[:500]
-    reason = f"code {code}: {words}" if words else f"code {code}"
+    said = words(trouble.get("message"))
+    reason = words(f"code {code}: {said}" if said else f"code {code}")
     if code in _CANCELLED:
         return Refused("cancelled", reason, usage=usage)
-    return Refused("failed", reason, transient=code in _TRANSIENT, usage=usage)
+    return Refused("failed", reason, transient=isinstance(code, int) and code in _TRANSIENT, usage=usage)
 
 
 def _without_image(
     response: Mapping[str, Any], candidate: Mapping[str, Any], text: str, usage: Usage | None
 ) -> Refused:
-    blocked = (response.get("promptFeedback") or {}).get("blockReason")
+    feedback = _map(_told(response, "promptFeedback"))
+    blocked = _word(_told(feedback, "blockReason"))
     if blocked:
-        words = (response.get("promptFeedback") or {}).get("blockReasonMessage")
-        return Refused("blocked", f"{blocked}: {words}" if words else str(blocked), usage=usage)
-    finish = candidate.get("finishReason")
-    words = candidate.get("finishMessage")
-    reason = f"{finish}: {words}" if words else str(finish or "no candidate")
+        said = words(_told(feedback, "blockReasonMessage"))
+        return Refused("blocked", f"{blocked}: {said}" if said else blocked, usage=usage)
+    finish = _word(_told(candidate, "finishReason"))
+    said = words(_told(candidate, "finishMessage"))
+    reason = f"{finish}: {said}" if said else finish or "the answer has no candidate"
     status = "blocked" if finish in _REFUSALS else "no_image"
     return Refused(status, reason, finish_reason=finish, text=text, usage=usage)
 
 
-def _usage(meta: Any) -> Usage | None:
-    if not isinstance(meta, dict):
+def _usage(told: Any) -> Usage | None:
+    if not isinstance(told, dict):
         return None
-    details = meta.get("candidatesTokensDetails") or []
-    image = sum(int(d.get("tokenCount") or 0) for d in details if d.get("modality") == "IMAGE")
-    output = int(meta.get("candidatesTokenCount") or 0)
+    image = sum(
+        _tokens(_told(detail, "tokenCount"))
+        for detail in map(_map, _list(_told(told, "candidatesTokensDetails")))
+        if detail.get("modality") == "IMAGE"
+    )
+    output = _tokens(_told(told, "candidatesTokenCount"))
     return Usage(
-        input=int(meta.get("promptTokenCount") or 0) + int(meta.get("toolUsePromptTokenCount") or 0),
+        input=_tokens(_told(told, "promptTokenCount")) + _tokens(_told(told, "toolUsePromptTokenCount")),
         output_image=image,
         output_text=max(0, output - image),
-        thinking=int(meta.get("thoughtsTokenCount") or 0),
+        thinking=_tokens(_told(told, "thoughtsTokenCount")),
     )
+
+
+_MOST_TOKENS = 100_000_000
+
+
+def _tokens(value: Any) -> int:
+    """A count as number or text; what cannot be one counts nothing, because a count is no reason to lose an image."""
+    try:
+        return min(max(int(value), 0), _MOST_TOKENS)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 # --------------------------------------------------------------------------------------------- operations
@@ -198,6 +239,8 @@ class Operation:
     ended: bool
     input_file: str | None
     result_file: str | None
+    succeeded: int
+    """How many requests the service counts as answered; 0 when it does not say."""
     error_code: int | None
     error: str
     created_at: str
@@ -212,36 +255,30 @@ def operation(reply: Any) -> Operation | None:
     if not isinstance(name, str) or not _BATCH_NAME.fullmatch(name):
         return None
     told = {**reply, **{word: value for word, value in meta.items() if value is not None}}
-    state = str(told.get("state") or "").removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").upper()
+    state = words(told.get("state")).removeprefix("BATCH_STATE_").removeprefix("JOB_STATE_").upper()
     error = _map(reply.get("error"))
-    config = _map(told.get("inputConfig") or told.get("input_config"))
     code = error.get("code")
-    ended = state in _ENDED or bool(reply.get("done"))
+    ended = state in _ENDED or reply.get("done") is True
     if not state and ended:
         state = "FAILED" if error else "SUCCEEDED"
     return Operation(
         name=name,
-        display_name=str(told.get("displayName") or told.get("display_name") or ""),
+        display_name=words(_told(told, "displayName")),
         state=state,
         ended=ended,
-        input_file=_file(config.get("fileName") or config.get("file_name")),
+        input_file=_file(_told(_map(_told(told, "inputConfig")), "fileName")),
         result_file=_result(reply, told),
+        succeeded=_tokens(_told(_map(_told(told, "batchStats")), "successfulRequestCount")),
         error_code=code if isinstance(code, int) else None,
-        error=str(error.get("message") or "")[:500],
-        created_at=str(told.get("createTime") or ""),
+        error=words(error.get("message"), 5000),
+        created_at=words(_told(told, "createTime")),
     )
-
-
-def _map(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _result(reply: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
     for place in (told.get("output"), reply.get("response"), told.get("dest")):
-        if isinstance(place, dict):
-            name = place.get("responsesFile") or place.get("responses_file") or place.get("fileName")
-            if found := _file(name):
-                return found
+        if found := _file(_told(_map(place), "responsesFile") or _told(_map(place), "fileName")):
+            return found
     return None
 
 
@@ -250,11 +287,14 @@ def _file(name: Any) -> str | None:
 
 
 def operations(reply: Any) -> tuple[list[Operation], str]:
-    """Read a page of a listing: the batches on it, and the token of the next page, empty on the last."""
+    """Read a page of a listing: the batches on it, and the token of the next page, empty on the last.
+
+    Raises `TypeError` for what is no listing.
+    """
     if not isinstance(reply, dict):
         raise TypeError("no listing")
-    found = [operation(entry) for entry in reply.get("operations") or []]
-    return [entry for entry in found if entry], str(reply.get("nextPageToken") or "")
+    found = [operation(entry) for entry in _list(reply.get("operations"))]
+    return [entry for entry in found if entry], words(_told(reply, "nextPageToken"), 5000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,19 +312,28 @@ def fault(code: int, body: bytes, retry_after: str | None) -> ServiceFault | Non
     """Read an error answer; `None` when it is not the JSON the API sends, but somebody else's."""
     try:
         reply = json.loads(body)
-        if isinstance(reply, list):
-            reply = reply[0]
-        error = reply["error"]
-        details = [entry for entry in error.get("details") or [] if isinstance(entry, dict)]
-        reason = next((str(entry["reason"]) for entry in details if entry.get("reason")), "")
-        delay = next((str(entry["retryDelay"]) for entry in details if entry.get("retryDelay")), retry_after)
-        seconds = re.fullmatch(r"(\d+(?:\.\d+)?)s?", delay or "")
-        return ServiceFault(
-            code=int(error.get("code") or code),
-            status=str(error.get("status") or ""),
-            reason=reason,
-            message=str(error.get("message") or "")[:500],
-            retry_after_s=float(seconds[1]) if seconds else None,
-        )
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
+        return None
+    error = _map(_map(_first(reply) if isinstance(reply, list) else reply).get("error"))
+    if not error:
+        return None
+    details = [_map(entry) for entry in _list(error.get("details"))]
+    delay = next((words(entry["retryDelay"]) for entry in details if entry.get("retryDelay")), retry_after or "")
+    told = error.get("code")
+    return ServiceFault(
+        code=told if isinstance(told, int) else code,
+        status=words(error.get("status")),
+        reason=next((words(entry["reason"]) for entry in details if entry.get("reason")), ""),
+        message=words(error.get("message"), 5000),
+        retry_after_s=_seconds(delay),
+    )
+
+
+def _seconds(delay: str) -> float | None:
+    """`12`, `1.5s`, or a date of HTTP as seconds from now."""
+    if found := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s?", delay):
+        return float(found[1])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(delay).timestamp() - time.time())
+    except (TypeError, ValueError):
         return None

@@ -50,14 +50,13 @@ class Journal:
         """Make everything written in the block true at once, and durable; nothing of it when it fails."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise UnfinishedError(
-                f"the journal is busy: {error}", hint="another run is writing to it; try again in a moment"
-            ) from error
+        except sqlite3.Error as error:
+            raise _meaning(error) from error
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled it back by itself
+                self._db.execute("ROLLBACK")
             raise
         crash.point("commit:before")
         try:
@@ -65,7 +64,7 @@ class Journal:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise _damage(error) from error
+            raise _meaning(error) from error
         crash.point("commit:after")
 
     def note(self, job: str, kind: str, **detail: object) -> None:
@@ -121,7 +120,7 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
     except sqlite3.Error as error:
-        raise _damage(error, path) from error
+        raise _meaning(error, path) from error
     db.row_factory = sqlite3.Row
     try:
         _prepare(db, path)
@@ -129,9 +128,7 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
             sync(folder.path)
         yield Journal(db, _workspace(db, outputs, path))
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-            raise  # a statement of ours is wrong, and the file is fine
-        raise _damage(error, path) from error
+        raise _meaning(error, path) from error
     finally:
         db.close()
 
@@ -158,7 +155,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
     if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise _damage(None, path)
+        raise _damage(f"the journal {path}", None)
     if not version:
         # One transaction, so that a killed process leaves no half schema behind.
         statements = resources.files("pipeline.journal").joinpath("journal.sql").read_text()
@@ -184,12 +181,23 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     return str(row["id"])
 
 
-def _damage(error: sqlite3.Error | None, path: Path | None = None) -> LocalError:
+def _meaning(error: sqlite3.Error, path: Path | None = None) -> Exception:
+    """What SQLite's trouble is for the user; a statement of ours that is wrong stays the bug it is."""
     where = f"the journal {path}" if path else "the journal"
-    if error is not None and "full" in str(error):
-        return LocalError(f"{where} cannot be written: the disk is full", hint="make room, then run again")
-    if error is not None and ("readonly" in str(error) or "unable to open" in str(error)):
-        return LocalError(f"{where} cannot be written: {error}", hint="check the permissions of that folder")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return _damage(where, error)
+    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+        return LocalError(
+            f"{where} cannot be used: {error}",
+            hint="is the disk full, or the folder read-only? it is whole as it was: mend that, then run again",
+        )
+    if code == sqlite3.SQLITE_BUSY:
+        return UnfinishedError(f"{where} is busy", hint="another run is writing to it; try again in a moment")
+    return error
+
+
+def _damage(where: object, error: sqlite3.Error | None) -> LocalError:
     reason = f": {error}" if error is not None else ""
     return LocalError(
         f"{where} is damaged{reason}",

@@ -38,7 +38,10 @@ class Batch:
     remote_state: str | None
     result_file: str | None
     answers_path: str | None
+    answers_sha256: str | None
     fetches: int
+    confirmed: int
+    succeeded: int
     note: str | None
     planned_at: float
     intent_at: float | None
@@ -153,6 +156,15 @@ class Batches:
         rows = self._db.execute("SELECT * FROM batch WHERE job = ? AND state = 'planned'", (job,)).fetchall()
         for row in rows:
             self.release(Batch(**row), "lost", note="planned by a run that ended before it was sent")
+
+    def give_up_held(self, job: str) -> None:
+        """A person has decided: what is held is not waited for any more."""
+        self._db.execute("UPDATE batch SET state = 'unpacked' WHERE job = ? AND state = 'held'", (job,))
+
+    def request_paths(self, job: str) -> set[str]:
+        """The request files that some batch of a job needs."""
+        rows = self._db.execute("SELECT requests_path FROM batch WHERE job = ?", (job,))
+        return {row[0] for row in rows if row[0]}
 
     def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
         """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""

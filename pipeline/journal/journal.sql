@@ -42,7 +42,10 @@ CREATE TABLE batch (
     remote_state  TEXT,                     -- the service's word without its prefix
     result_file   TEXT,                     -- files/…
     answers_path  TEXT,
+    answers_sha256 TEXT,
     fetches       INTEGER NOT NULL DEFAULT 0,
+    confirmed     INTEGER NOT NULL DEFAULT 0,  -- 1 when two fetches in a row brought the same bytes
+    succeeded     INTEGER NOT NULL DEFAULT 0,  -- how many answers the service counts; 0 when it did not say
     note          TEXT,                     -- the service's own words about what went wrong
     planned_at    REAL NOT NULL,
     intent_at     REAL,
@@ -86,6 +89,7 @@ CREATE TABLE record (
     n             INTEGER NOT NULL DEFAULT 0,  -- its place in the job's own order when it was opened
     service       TEXT NOT NULL,
     batch         INTEGER REFERENCES batch (id),  -- the batch it was last sent in
+    claim         TEXT,                     -- batches/…: an output manifest says it is in there, this journal does not know
     attempts      INTEGER NOT NULL,
     reopened      INTEGER NOT NULL DEFAULT 0,  -- how many attempts there were when a person opened it again
     expiries      INTEGER NOT NULL DEFAULT 0,  -- how often a whole batch expired around it
@@ -97,8 +101,10 @@ CREATE TABLE record (
 CREATE INDEX record_ask ON record (job, fingerprint);
 CREATE INDEX record_path ON record (job, path);
 CREATE INDEX record_wire_key ON record (job, wire_key);
-CREATE INDEX record_to_send ON record (job, n) WHERE wanted AND status = 'pending' AND batch IS NULL;
-CREATE INDEX record_to_send_by_model ON record (job, model_id, n) WHERE wanted AND status = 'pending' AND batch IS NULL;
+CREATE INDEX record_to_send ON record (job, n) WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL;
+CREATE INDEX record_to_send_by_model ON record (job, model_id, n)
+    WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL;
+CREATE INDEX record_claim ON record (job, claim) WHERE claim IS NOT NULL;
 
 -- A file that we published, as it was then: what differs from this was edited by somebody.
 CREATE TABLE file (

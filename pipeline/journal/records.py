@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from pipeline.record import HAS_IMAGE, dumps
 
 if TYPE_CHECKING:
     import sqlite3
@@ -19,7 +22,8 @@ _INSERT = (
     " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes,"
 )
 _OPEN_AGAIN = (
-    "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, transient = 0, place = 'tree',"
+    "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
+    " place = 'tree',"
     " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
     " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
     # What was delivered, or decided, starts counting anew; what failed goes on where it was.
@@ -44,6 +48,7 @@ class Record:
     n: int
     service: str
     batch: int | None
+    claim: str | None
     attempts: int
     reopened: int
     expiries: int
@@ -159,7 +164,7 @@ class Records:
         """The model of the next request that waits to be sent, in the job's order."""
         row = self._db.execute(
             "SELECT model_id FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL"
-            " ORDER BY n LIMIT 1",
+            " AND claim IS NULL ORDER BY n LIMIT 1",
             (job,),
         ).fetchone()
         return row["model_id"] if row else None
@@ -168,7 +173,7 @@ class Records:
         """The next requests for a model that wait to be sent, in the job's order."""
         rows = self._db.execute(
             "SELECT * FROM record WHERE job = ? AND model_id = ? AND wanted AND status = 'pending' AND batch IS NULL"
-            " ORDER BY n LIMIT ?",
+            " AND claim IS NULL ORDER BY n LIMIT ?",
             (job, model_id, limit),
         )
         return [Record(**row) for row in rows]
@@ -183,7 +188,9 @@ class Records:
     def waiting(self, job: str) -> int:
         """How many wanted requests wait to be sent."""
         row = self._db.execute(
-            "SELECT count(*) FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL", (job,)
+            "SELECT count(*) FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL"
+            " AND claim IS NULL",
+            (job,),
         ).fetchone()
         return int(row[0])
 
@@ -211,21 +218,57 @@ class Records:
         )
 
     def published(self, job: str) -> Iterator[str]:
-        """The lines of the output manifest: one for each key, sorted by key."""
+        """The lines of the output manifest: one for each key, sorted by key.
+
+        A request without an image of its own names the files that still lie there for an earlier ask of its key. An
+        image that could not go to its place is held, until that is free.
+        """
         for row in self._db.execute(
-            "SELECT line, status, reopened FROM record r WHERE job = ? AND place = 'tree' AND (wanted OR ("
-            " status IN ('done', 'check') AND NOT EXISTS (SELECT 1 FROM record o WHERE o.job = r.job AND o.key = r.key"
-            " AND o.wanted AND o.place = 'tree'))) ORDER BY key",
+            "SELECT r.line, r.place, r.status, r.path,"
+            " (SELECT o.line FROM record o WHERE o.job = r.job AND o.key = r.key"
+            " AND o.fingerprint <> r.fingerprint AND o.place = 'tree' AND o.status IN ('done', 'check')"
+            " ORDER BY o.fingerprint LIMIT 1) AS older FROM record r"
+            " WHERE job = ? AND (wanted OR (place = 'tree' AND status IN ('done', 'check') AND NOT EXISTS"
+            " (SELECT 1 FROM record w WHERE w.job = r.job AND w.key = r.key AND w.wanted))) ORDER BY key",
             (job,),
         ):
-            yield row["line"]
+            yield _published(row)
 
     def counts(self, job: str) -> dict[str, int]:
         """How many wanted requests have which status."""
         rows = self._db.execute(
-            "SELECT status, count(*) FROM record WHERE job = ? AND wanted GROUP BY status ORDER BY status", (job,)
+            "SELECT iif(place = 'retired', 'held', status) AS word, count(*) FROM record WHERE job = ? AND wanted"
+            " GROUP BY word ORDER BY word",
+            (job,),
         )
         return dict(rows.fetchall())
+
+    def to_ask_again(self, job: str, statuses: Iterable[str], again: int) -> int:
+        """How many requests failed and may be asked again by themselves."""
+        marks = ", ".join("?" * len(words := tuple(statuses)))
+        row = self._db.execute(
+            f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
+            " AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
+            " AND (status <> 'expired' OR expiries < 2)",
+            (job, *words, again),
+        ).fetchone()
+        return int(row[0])
+
+    def claims(self, job: str) -> list[str]:
+        """Batches at the service that hold requests of ours, by an output manifest's word."""
+        rows = self._db.execute("SELECT DISTINCT claim FROM record WHERE job = ? AND claim IS NOT NULL", (job,))
+        return [row["claim"] for row in rows]
+
+    def unclaim(self, job: str, claim: str) -> None:
+        """Forget that a batch is said to hold requests: it does not."""
+        self._db.execute("UPDATE record SET claim = NULL WHERE job = ? AND claim = ?", (job, claim))
+
+    def claimed(self, job: str, claim: str) -> list[Record]:
+        """The pending requests that such a batch is said to hold."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND claim = ? AND status = 'pending' AND batch IS NULL", (job, claim)
+        )
+        return [Record(**row) for row in rows]
 
     def images(self, job: str) -> int:
         """How many records of a job have pictures that were paid for."""
@@ -241,7 +284,7 @@ class Records:
         words = tuple(statuses)
         marks = ", ".join("?" * len(words))
         cursor = self._db.execute(
-            f"UPDATE record SET reopened = attempts, expiries = 0, status = 'pending', batch = NULL"
+            f"UPDATE record SET reopened = attempts, expiries = 0, status = 'pending', batch = NULL, claim = NULL"
             f" WHERE job = ? AND wanted AND status IN ({marks})",
             (job, *words),
         )
@@ -264,3 +307,13 @@ class Records:
         """The path of every file that was published for a job."""
         for row in self._db.execute("SELECT path FROM file WHERE job = ? ORDER BY path", (job,)):
             yield row["path"]
+
+
+def _published(row: sqlite3.Row) -> str:
+    line: str = row["line"]
+    if row["place"] == "retired":
+        reason = f"something that is not ours lies at {row['path']}: move it away, then run again; the image is kept"
+        return dumps({**json.loads(line), "status": "held", "reason": reason, "files": []})
+    if row["older"] is None or row["status"] in HAS_IMAGE:
+        return line
+    return dumps({**json.loads(line), "files": json.loads(row["older"])["files"]})

@@ -48,6 +48,7 @@ class Comparison:
     reopened: int | None
     transient: int | None
     expiries: int | None
+    claim: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class Wanted:
         while True:
             rows = self._db.execute(
                 "SELECT w.n, w.key, w.fingerprint, w.path, w.line, r.status, r.place, r.path AS record_path,"
-                " r.line AS record_line, r.service, r.batch, r.attempts, r.reopened, r.transient, r.expiries"
+                " r.line AS record_line, r.service, r.batch, r.attempts, r.reopened, r.transient, r.expiries,"
+                " r.claim"
                 " FROM wanted w LEFT JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
                 " WHERE w.n > ? ORDER BY w.n LIMIT ?",
                 (job, last, _PAGE),
@@ -130,7 +132,7 @@ class Wanted:
         """Keys of records with this ask that the job does not ask for under that key."""
         rows = self._db.execute(
             "SELECT key FROM record r WHERE job = ? AND fingerprint = ? AND status IN ('done', 'check', 'pending')"
-            " AND (status <> 'pending' OR batch IS NOT NULL)"
+            " AND (status <> 'pending' OR batch IS NOT NULL OR claim IS NOT NULL)"
             " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = r.key AND w.fingerprint = r.fingerprint)"
             " ORDER BY place = 'retired', key",
             (job, fingerprint),

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.errors import UnfinishedError
+from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.outputs import write_manifest
 from pipeline.reconcile import adopt, collect, send
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from pipeline.journal import Batch
 
 __all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile"]
 
@@ -26,18 +28,38 @@ _FAILING_PASSES = 5
 def reconcile(run: Run, work: Work) -> Progress:
     """Make one pass over a job. Raises what stops the whole run: `ServiceError`, `LocalError`, `UnfinishedError`."""
     run.creates_stopped = ""
-    adopt.census(run, work)
+    adopt.claim(run, work)
+    if adopt.is_census_due(work):
+        adopt.census(run, work)
     adopt.settle_uncertain(run, work)
-    for batch in work.batches("live"):
-        collect.poll(run, work, batch)
-    for batch in work.batches("ended"):
-        collect.fetch(run, work, batch)
-    for batch in work.batches("fetched"):
-        collect.unpack_answer(run, work, batch)
+    _each(run, work, "live", collect.poll)
+    _each(run, work, "ended", collect.fetch)
+    _each(run, work, "fetched", collect.unpack_answer)
     if work.sends:
         send.ask_again(work)
         send.send_open(run, work)
     return progress(work)
+
+
+def _each(run: Run, work: Work, state: str, step: Callable[[Run, Work, Batch], None]) -> None:
+    """Take a step with every batch in a state; one that goes wrong keeps no other from coming home.
+
+    When all of them fail, or five in a row, it is not the batch: that is raised.
+    """
+    batches, troubles, in_a_row = work.batches(state), [], 0
+    for batch in batches:
+        try:
+            step(run, work, batch)
+            in_a_row = 0
+        except (ServiceError, UnfinishedError) as trouble:
+            troubles.append((batch, trouble))
+            in_a_row += 1
+            if in_a_row >= _FAILING_PASSES or len(troubles) == len(batches):
+                raise
+    for batch, error in troubles:
+        if isinstance(error, ServiceError):
+            collect.doubt(run, work, batch, str(error))
+        run.tell("trouble", job=work.job.name, why=str(error))
 
 
 def finish(work: Work) -> bool:

@@ -6,6 +6,8 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.journal.batches import OPEN
+
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
     from pipeline.journal import Batch, Journal
@@ -15,16 +17,32 @@ PREFIX = "pipeline"
 _YOUNG_S = 72 * 3600.0
 
 
-def census(run: Run, work: Work) -> None:
-    """With a journal that never asked: take over the batches at the service that it does not know.
+def claim(run: Run, work: Work) -> None:
+    """Take over the batches that an output manifest names and this journal does not know: they hold our requests."""
+    for remote in work.journal.records.claims(work.job.name):
+        known = work.journal.batches.remote(remote)
+        with work.journal.transaction():
+            if known is None:
+                _adopt_stranger(run, work, f"named by the output manifest: {remote}", remote)
+            elif known.state not in OPEN:
+                work.journal.records.unclaim(work.job.name, remote)
 
-    This is how a deleted journal, or a second machine on the same folder, pays for nothing again.
+
+def is_census_due(work: Work) -> bool:
+    """Once for a new journal; and once in a run that has something to send."""
+    if work.is_counted:
+        return False
+    with work.journal.transaction():
+        _published, census_at = work.journal.job(work.job.name, str(work.job.path))
+    return census_at is None or (work.sends and work.journal.records.waiting(work.job.name) > 0)
+
+
+def census(run: Run, work: Work) -> None:
+    """Take over the batches of this job at the service that the journal does not know.
+
+    Before anything is sent: so a deleted journal, or one that was restored from a backup, pays for nothing again.
     """
     journal, job = work.journal, work.job.name
-    with journal.transaction():
-        _published, census_at = journal.job(job, str(work.job.path))
-    if census_at is not None:
-        return
     prefix = f"{PREFIX}/{journal.workspace}/{job}/"
     found = [op for op in run.api.batches() if op.display_name.startswith(prefix)]
     settled, pending = _mentioned(journal, job)
@@ -34,8 +52,9 @@ def census(run: Run, work: Work) -> None:
                 continue
             if op.name not in pending and (op.name in settled or not _is_young(run, op)):
                 continue
-            _adopt_stranger(run, work, op)
+            _adopt_stranger(run, work, op.display_name, op.name)
         journal.set_census(job, run.clock.time())
+    work.is_counted = True
 
 
 def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
@@ -57,25 +76,16 @@ def _is_young(run: Run, op: Operation) -> bool:
     return run.clock.time() - made < _YOUNG_S
 
 
-def _adopt_stranger(run: Run, work: Work, op: Operation) -> None:
-    chunk, _, attempt = op.display_name.split("/")[3].partition("-")
+def _adopt_stranger(run: Run, work: Work, name: str, remote: str) -> None:
+    now = run.clock.time()
+    chunk = remote.rpartition("/")[2][:24]
     work.journal.batches.add(
-        job=work.job.name,
-        service=run.service,
-        model_id="",
-        name=op.display_name,
-        chunk=chunk,
-        attempt=work.journal.batches.attempts(work.job.name, chunk) + 1 if attempt else 1,
-        requests=0,
-        answer_bytes=0,
-        cost=0,
-        state="live",
-        remote=op.name,
-        planned_at=run.clock.time(),
-        created_at=run.clock.time(),
-    )
-    work.journal.note(work.job.name, "adopted", batch=op.display_name, remote=op.name)
-    run.tell("adopted", job=work.job.name, remote=op.name)
+        job=work.job.name, service=run.service, model_id="", name=name, chunk=chunk,
+        attempt=work.journal.batches.attempts(work.job.name, chunk) + 1, requests=0, answer_bytes=0, cost=0,
+        state="live", remote=remote, planned_at=now, created_at=now,
+    )  # fmt: skip
+    work.journal.note(work.job.name, "adopted", batch=name, remote=remote)
+    run.tell("adopted", job=work.job.name, remote=remote)
 
 
 def settle_uncertain(run: Run, work: Work) -> None:
@@ -85,7 +95,7 @@ def settle_uncertain(run: Run, work: Work) -> None:
         return
     listing = list(run.api.batches())
     for batch in uncertain:
-        matches = _matches(listing, batch)
+        matches = _matches(work, listing, batch)
         if matches:
             _adopt(run, work, batch, matches)
         elif batch.absent_at is None:
@@ -96,11 +106,13 @@ def settle_uncertain(run: Run, work: Work) -> None:
             _believe_lost(run, work, batch)
 
 
-def _matches(listing: list[Operation], batch: Batch) -> list[Operation]:
+def _matches(work: Work, listing: list[Operation], batch: Batch) -> list[Operation]:
+    """What the service has under a batch's display name, or with its input file: both are never used twice."""
     return [
         op
         for op in listing
-        if op.display_name == batch.name or (batch.input_file and op.input_file == batch.input_file)
+        if (op.display_name == batch.name or (batch.input_file and op.input_file == batch.input_file))
+        and work.journal.batches.remote(op.name) is None
     ]
 
 
@@ -127,7 +139,7 @@ def _believe_lost(run: Run, work: Work, batch: Batch) -> None:
     # The fence: without its input file, a create that is still on its way somewhere cannot run.
     if batch.input_file:
         run.api.delete_file(batch.input_file)
-    matches = _matches(list(run.api.batches()), batch)
+    matches = _matches(work, list(run.api.batches()), batch)
     if matches:
         _adopt(run, work, batch, matches)
         return

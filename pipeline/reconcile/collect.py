@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.reconcile.run import Run, Work
 
 _FETCHES = 2
+_MOST_FETCHES = 5
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -25,9 +27,9 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
     if op is None:
-        _doubt(run, work, batch, "the service does not know it")
+        doubt(run, work, batch, "the service does not know it")
     elif op.ended and op.state == "SUCCEEDED" and op.result_file is None:
-        _doubt(run, work, batch, "it succeeded without an answer")
+        doubt(run, work, batch, "it succeeded without an answer")
     else:
         _note(run, work, batch, op)
 
@@ -36,8 +38,9 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
     changes: dict[str, Any] = {"remote_state": op.state, "trouble_at": None}
     if op.ended:
         changes |= {"state": "ended", "result_file": op.result_file, "ended_at": run.clock.time()}
+        changes["succeeded"] = op.succeeded
         if op.error_code is not None or op.error:
-            changes["note"] = f"code {op.error_code}: {op.error}"
+            changes["note"] = f"code {op.error_code}: {run.api.redacted(op.error)[:500]}"
     if any(getattr(batch, name) != value for name, value in changes.items()):
         with work.journal.transaction():
             work.journal.batches.change(batch, **changes)
@@ -49,7 +52,7 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
         run.tell("stuck", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
 
 
-def _doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
+def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     """An answer that makes no sense is asked for again for a while; then a person must look, and nothing is sent."""
     now = run.clock.time()
     if batch.trouble_at is None:
@@ -64,11 +67,16 @@ def _doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
 
 def _hold(work: Work, batch: Batch, why: str) -> None:
     reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
-    for key, fingerprint, _attempt, status in work.journal.batches.asked(batch).values():
-        known = work.journal.records.get(batch.job, key, fingerprint)
-        if status is None and known is not None and known.status == "pending":
+    records = work.journal.records
+    inside = [
+        records.get(batch.job, key, fingerprint)
+        for key, fingerprint, _attempt, status in work.journal.batches.asked(batch).values()
+        if status is None
+    ]
+    for known in [*inside, *records.claimed(batch.job, str(batch.remote))]:
+        if known is not None and known.status == "pending":
             told = {**json.loads(known.line), "status": "held", "reason": reason}
-            work.journal.records.change(known, status="held", line=record.dumps(told))
+            records.change(known, status="held", line=record.dumps(told))
 
 
 def fetch(run: Run, work: Work, batch: Batch) -> None:
@@ -79,9 +87,15 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
         return
     folder = Folder(run.state)
     name = f"answers/{work.job.name}/{batch.chunk}-{batch.attempt}.jsonl"
+    digest = hashlib.sha256()
+
+    def write(piece: bytes) -> None:
+        stream.write(piece)
+        digest.update(piece)
+
     try:
         with folder.replacing(name) as stream:
-            announced = run.api.download(batch.result_file, stream.write)
+            announced = run.api.download(batch.result_file, write)
             if announced is not None and stream.tell() != announced:
                 raise UnfinishedError(
                     f"the answer of {batch.remote} was cut: {stream.tell()} of {announced} bytes",
@@ -91,9 +105,10 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
         _late_answer(run, work, batch, str(error))
         return
     with work.journal.transaction():
-        batch = work.journal.batches.change(
-            batch, state="fetched", answers_path=name, fetches=batch.fetches + 1, trouble_at=None
-        )
+        work.journal.batches.change(
+            batch, state="fetched", answers_path=name, answers_sha256=digest.hexdigest(), fetches=batch.fetches + 1,
+            confirmed=int(batch.answers_sha256 == digest.hexdigest()), trouble_at=None,
+        )  # fmt: skip
     run.tell("fetched", job=work.job.name, remote=batch.remote)
 
 
@@ -119,21 +134,38 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
         today=run.today,
         now=run.clock.time,
         pixels=run.pixels if work.job.checks.decode else None,
+        redacted=run.api.redacted,
     )
     tally = unpack.Tally()
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and batch.fetches < _FETCHES:
-            # A body that was cut on a line's end looks whole: it is fetched from the start once more.
+        if tally.without_answer and not _is_complete(tally, batch):
+            # What lacks answers may have been cut on its way, even at the end of a line: it is fetched once more.
             with work.journal.transaction():
-                batch = work.journal.batches.change(batch, state="ended")
-            fetch(run, work, batch)
-            return
+                work.journal.batches.change(batch, state="ended")
+            if batch.fetches % _FETCHES:
+                fetch(run, work, work.journal.batches.by_id(batch.id))
+                return
+            raise UnfinishedError(
+                f"the answer of {batch.remote} comes differently each time, or ends in the middle of a line",
+                hint="run again: it is fetched once more; nothing is lost",
+            )
     _pixels(run, work, wait=True)
     status, reason, transient = _fate(batch)
-    unpacking.close(status=status, reason=reason, transient=transient)
+    unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
+
+
+def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
+    """Whether an answer that lacks some of the requests is believed to be all there is.
+
+    It came twice the same, and to its end. Where the service counts more answers than that, it is asked a few times
+    more; but its counts are known to be wrong at times, and are not believed for ever.
+    """
+    if not batch.confirmed or tally.is_torn:
+        return False
+    return tally.answers >= batch.succeeded or batch.fetches >= _MOST_FETCHES
 
 
 def _fate(batch: Batch) -> tuple[str, str, bool]:

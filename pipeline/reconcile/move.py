@@ -66,11 +66,7 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
             journal.records.change(other, place="retired", wanted=0)
         placed = work.tree.bring(told, base, kept)
         if placed is None:
-            # It was there when the plan was made: nothing is bought that the plan did not show.
-            reason = f"its image could not be put at {base}: `pipeline retry --only held` buys it again"
-            line = record.dumps({**told, "status": "held", "reason": reason, "files": []})
-            journal.records.change(known, status="held", place="tree", line=line)
-            return
+            return  # something lies in its way: it stays where it is, held, and comes with a later run
         line = record.dumps({**told, "files": placed})
         journal.records.change(known, place="tree", path=base, line=line)
 

@@ -72,6 +72,8 @@ class Work:
     """Millionths of a USD that this call may still commit for the job; `None` for no limit."""
     sends: bool = True
     skipped: int = 0
+    is_counted: bool = False
+    """The service was asked for batches that the journal does not know."""
 
     def batches(self, *states: str) -> list[Batch]:
         """The job's batches at this run's service in one of these states, oldest first."""
@@ -84,6 +86,7 @@ class Progress:
 
     counts: dict[str, int]
     to_send: int
+    """Requests that wait to be sent, those included that failed and will be asked again."""
     live: int
     held: int
 
@@ -96,7 +99,8 @@ def progress(work: Work) -> Progress:
     """Where a job stands, by the journal alone."""
     return Progress(
         counts=work.journal.records.counts(work.job.name),
-        to_send=work.journal.records.waiting(work.job.name),
+        to_send=work.journal.records.waiting(work.job.name)
+        + work.journal.records.to_ask_again(work.job.name, work.job.retry.on, work.job.retry.again),
         live=len(work.batches(*UNFINISHED)),
         held=len(work.batches("held")),
     )

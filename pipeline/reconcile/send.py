@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import uuid
@@ -11,7 +12,7 @@ from pipeline import batchfile, plan, record
 from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts
-from pipeline.journal.batches import UNFINISHED
+from pipeline.journal.batches import OPEN
 from pipeline.reconcile import adopt
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def ask_again(work: Work) -> None:
         with work.journal.transaction():
             for row in page:
                 if plan.may_retry(job, row.status, row):
-                    told = {**json.loads(row.line), "status": "pending", "reason": None}
+                    told = {**json.loads(row.line), "status": "pending", "reason": None, "batch": None}
                     work.journal.records.change(row, status="pending", batch=None, line=record.dumps(told))
                 elif row.status == "expired" and row.expiries > 1:
                     told = {**json.loads(row.line), "status": "held", "reason": _EXPIRED_TWICE}
@@ -44,7 +45,7 @@ _EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks onc
 
 def send_open(run: Run, work: Work) -> None:
     """Send what is open, batch by batch, while there are slots, money and room."""
-    if any(batch.requests_path is None for batch in work.batches(*UNFINISHED)):
+    if any(batch.requests_path is None for batch in work.batches(*OPEN)):
         return  # a batch was adopted whose requests are not known: they might be the very ones that are open
     for batch in work.batches("planned"):
         if _may_send(run) and _is_still_wanted(run, work, batch):
@@ -152,7 +153,8 @@ def _check_room(run: Run, taken: list[Record]) -> None:
 def _send(run: Run, work: Work, batch: Batch) -> None:
     """Upload a planned batch's file and create the batch: intent first, one POST, then the verdict."""
     journal = work.journal
-    name = f"pl-{batch.chunk}-a{batch.attempt}"
+    # One name for one batch: no other job or machine can have a batch with this input file.
+    name = f"pl-{hashlib.sha256(batch.name.encode()).hexdigest()[:32]}"
     run.api.upload(Folder(run.state).path / str(batch.requests_path), name)
     with run.shielded():
         with journal.transaction():
