@@ -158,7 +158,7 @@ def _answered(top: Path, answers: Path) -> tuple[int, int]:
     state, decoded, total = top / "outputs" / ".pipeline", 0, 0
     pictures = {aspect: _picture(size) for aspect, size in PIXELS.items()}
     with journals.opened(state, outputs=top / "outputs") as journal, answers.open("w") as out:
-        [batch] = journal.batches.of("bench", "live")
+        [batch] = journal.batches.of("bench", "local", "live")
         with (state / str(batch.requests_path)).open() as requests:
             for number, line in enumerate(requests):
                 asked = json.loads(line)

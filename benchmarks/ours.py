@@ -23,10 +23,10 @@ def unpack(top: Path, answers: Path) -> None:
     models = options.models()
     with opening.opened(["jobs/bench.yaml"], options, models, "local") as opened:
         [work] = opened.jobs
-        [batch] = work.journal.batches.of(work.job.name, "fetched")
+        [batch] = work.journal.batches.of(work.job.name, "local", "fetched")
         unpacking = Unpacking(
             work.journal, work.tree, batch, models=models, checks=work.job.checks, today=options.today,
-            now=time.time, pixels=None,
+            now=time.time, pixels=None, redacted=str,
         )  # fmt: skip
         with answers.open("rb") as stream:
             tally = unpacking.read(stream)

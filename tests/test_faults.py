@@ -538,7 +538,7 @@ def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy,
             call.say(call.answer[: len(call.answer) * 2 // 3])
 
     proxy.after = torn
-    assert shop(*RUN).code == 4
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code == 4
     proxy.after = lambda call: None
     assert shop(*RUN).code == 0
     assert pictures(shop) == expected

@@ -1,5 +1,6 @@
 """The registry says what the published tables say, a user's file can change it, and money comes out exact."""
 
+import contextlib
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -396,5 +397,5 @@ def test_a_file_that_cannot_be_read(tmp_path):
 def test_no_bytes_break_it(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_bytes(content)
-    with pytest.raises(UsageError):
+    with contextlib.suppress(UsageError):  # the one error it may be; an empty map is no error at all
         models.load(path)
