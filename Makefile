@@ -7,6 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 REHEARSAL := outputs/rehearsal
+SPREAD := -n auto --dist worksteal
 
 # No recipe may find a key by chance and spend money, nor be led elsewhere by settings of the shell it was started from.
 unexport GEMINI_API_KEY GOOGLE_API_KEY PIPELINE_KEY_FILE GOOGLE_GEMINI_BASE_URL GOOGLE_GENAI_USE_VERTEXAI
@@ -22,13 +23,13 @@ demo: .venv/.ready    ## Render jobs/catalog.yaml on the local service: no key, 
 	@echo "Next: write a job of your own, or change this one and run 'make demo' again; README.md tells how."
 
 test: .venv/.ready-dev    ## Run all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SPREAD)
 
 check: .venv/.ready-dev    ## All that must pass before a commit: style, types, the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
 
 bench: .venv/.ready-dev    ## Compare speed and memory with the usual way of doing this
 	@$(BIN)/python benchmarks/bench.py $(BENCH)
