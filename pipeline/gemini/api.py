@@ -206,8 +206,8 @@ class Api:
 
     # ----------------------------------------------------------------------------------------- files
 
-    def upload(self, path: Path, name: str) -> None:
-        """Upload a request file as `files/NAME`, or find that it is there already, complete.
+    def upload(self, path: Path, name: str) -> str:
+        """Upload a request file as `files/NAME`, or find that it is there already, complete; return its name there.
 
         Raises `ServiceError` when another file has that name.
         """
@@ -215,22 +215,22 @@ class Api:
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         if self._is_there(name, size, sha256):
-            return
+            return f"files/{name}"
+        config = self._types.UploadFileConfig(
+            name=name, mime_type=wire.JSONL, display_name=name, http_options=self._options()
+        )
         crash.point("upload:before")
         try:
-            self._call(
-                f"uploading {path.name}",
-                lambda: self._client.files.upload(
-                    file=str(path),
-                    config=self._types.UploadFileConfig(
-                        name=name, mime_type=wire.JSONL, display_name=name, http_options=self._options()
-                    ),
-                ),
+            made = self._call(
+                f"uploading {path.name}", lambda: self._client.files.upload(file=str(path), config=config)
             )
         except (ServiceError, UnfinishedError):
             if not self._is_there(name, size, sha256):  # a lost answer, or one of two uploads at a time
                 raise
-        crash.point("upload:after")
+            return f"files/{name}"
+        finally:
+            crash.point("upload:after")
+        return wire.file_name(made.name) or f"files/{name}"
 
     def _is_there(self, name: str, size: int, sha256: str) -> bool:
         there = self.file(f"files/{name}")

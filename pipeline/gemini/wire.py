@@ -266,7 +266,7 @@ def operation(reply: Any) -> Operation | None:
         display_name=words(_told(told, "displayName")),
         state=state,
         ended=ended,
-        input_file=_file(_told(_map(_told(told, "inputConfig")), "fileName")),
+        input_file=file_name(_told(_map(_told(told, "inputConfig")), "fileName")),
         result_file=_result(reply, told),
         succeeded=_tokens(_told(_map(_told(told, "batchStats")), "successfulRequestCount")),
         error_code=code if isinstance(code, int) else None,
@@ -277,12 +277,13 @@ def operation(reply: Any) -> Operation | None:
 
 def _result(reply: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
     for place in (told.get("output"), reply.get("response"), told.get("dest")):
-        if found := _file(_told(_map(place), "responsesFile") or _told(_map(place), "fileName")):
+        if found := file_name(_told(_map(place), "responsesFile") or _told(_map(place), "fileName")):
             return found
     return None
 
 
-def _file(name: Any) -> str | None:
+def file_name(name: Any) -> str | None:
+    """`name`, if it is one of a file at the service."""
     return name if isinstance(name, str) and _FILE_NAME.fullmatch(name) else None
 
 

@@ -154,14 +154,14 @@ def _send(run: Run, work: Work, batch: Batch) -> None:
     """Upload a planned batch's file and create the batch: intent first, one POST, then the verdict."""
     journal = work.journal
     # One name for one batch: no other job or machine can have a batch with this input file.
-    name = f"pl-{hashlib.sha256(batch.name.encode()).hexdigest()[:32]}"
-    run.api.upload(Folder(run.state).path / str(batch.requests_path), name)
+    wish = f"pl-{hashlib.sha256(batch.name.encode()).hexdigest()[:32]}"
+    name = run.api.upload(Folder(run.state).path / str(batch.requests_path), wish)
     with run.shielded():
         with journal.transaction():
             batch = journal.batches.change(
-                batch, state="intent", input_file=f"files/{name}", intent_at=run.clock.time(), absent_at=None
+                batch, state="intent", input_file=name, intent_at=run.clock.time(), absent_at=None
             )
-        verdict = run.api.create(batch.model_id, f"files/{name}", batch.name)
+        verdict = run.api.create(batch.model_id, name, batch.name)
         _judge(run, work, batch, verdict)
 
 
