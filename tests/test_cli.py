@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -152,3 +154,24 @@ def test_a_closed_pipe_is_no_error(shop):
     )  # fmt: skip
     assert ended.stdout.startswith("bowl/1:1")
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 1)])
+def test_in_a_terminal_the_plan_is_shown_and_a_word_is_asked_for(shop, service, word, code, creates):
+    shop.write("jobs/products.csv", "id,product\n" + "".join(f"p{n},cup {n}\n" for n in range(30)))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "jobs/shop.yaml", "--poll", "0.1s"], cwd=shop.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}, stdin=theirs, stderr=theirs, stdout=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    os.write(ours, word)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal hangs up when the process ends
+        while piece := os.read(ours, 65536):
+            said += piece
+    os.close(ours)
+    assert process.wait(60) == code
+    assert b"60  together" in said
+    assert b"Send this for about $1." in said
+    assert len(service.ledger()) == creates

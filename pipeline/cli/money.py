@@ -73,7 +73,7 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
     if sys.stdin.isatty() and sys.stderr.isatty():
         for opened in jobs:
             click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
-        click.confirm(f"Send this for about {usd(total)}?", abort=True, err=True)
+        _agreed(f"Send this for about {usd(total)}?")
     elif not bounded:
         price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
         raise RefusedError(
@@ -112,4 +112,9 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise RefusedError("this needs a confirmation, and there is no terminal to ask at", hint="say --yes")
-    click.confirm(question, abort=True, err=True)
+    _agreed(question)
+
+
+def _agreed(question: str) -> None:
+    if not click.confirm(question, err=True):
+        raise RefusedError("not confirmed; nothing was sent")
