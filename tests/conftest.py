@@ -146,3 +146,13 @@ def slow_service(tmp_path_factory):
     """The same, whose batches take a day of its own clock."""
     with local.serving(tmp_path_factory.mktemp("service"), latency_s=20 * 3600.0, pictures="plain") as url:
         yield Service(url)
+
+
+@pytest.fixture
+def slow_shop(project, slow_service, monkeypatch):
+    """The shop before a service whose batches take most of a day."""
+    project.write("jobs/shop.yaml", SHOP)
+    project.write("jobs/products.csv", PRODUCTS)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    return project

@@ -580,18 +580,15 @@ def test_the_same_job_in_another_folder_is_never_touched(shop, proxy, service):
     assert len(service.ledger()) == 2
 
 
-def test_a_batch_that_only_the_output_manifest_names_is_waited_for(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    (project.folder / "clone").mkdir()
-    (project.outputs / "shop").rename(project.folder / "clone/shop")
-    assert project("--outputs", "clone", "plan", "--json").json["jobs"][0]["counts"]["pending"] == 2
+def test_a_batch_that_only_the_output_manifest_names_is_waited_for(slow_shop, slow_service):
+    slow_shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    (slow_shop.folder / "clone").mkdir()
+    (slow_shop.outputs / "shop").rename(slow_shop.folder / "clone/shop")
+    assert slow_shop("--outputs", "clone", "plan", "--json").json["jobs"][0]["counts"]["pending"] == 2
     slow_service.advance(21 * 3600)
-    assert project("--outputs", "clone", *RUN).code == 0
-    assert len([*(project.folder / "clone/shop").glob("*.jpg")]) == 2
+    assert slow_shop("--outputs", "clone", *RUN).code == 0
+    assert len([*(slow_shop.folder / "clone/shop").glob("*.jpg")]) == 2
     assert [entry["requests"] for entry in slow_service.ledger()] == [2]
 
 

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import KEY, PRODUCTS, SHOP
+from conftest import PRODUCTS, SHOP
 from PIL import Image
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
@@ -169,19 +169,16 @@ def test_a_deleted_output_manifest_is_rebuilt(done, service):
     assert bought(service) == [6]
 
 
-def test_a_journal_deleted_while_batches_are_at_work_pays_for_nothing_again(project, slow_service, monkeypatch):
+def test_a_journal_deleted_while_batches_are_at_work_pays_for_nothing_again(slow_shop, slow_service):
 
-    project.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    shutil.rmtree(project.outputs / ".pipeline")
-    shutil.rmtree(project.outputs / "shop")
-    assert project("submit", "jobs/shop.yaml").code == 0
+    slow_shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    shutil.rmtree(slow_shop.outputs / ".pipeline")
+    shutil.rmtree(slow_shop.outputs / "shop")
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
     slow_service.advance(21 * 3600)
-    assert project(*RUN).code == 0
-    assert {record["status"] for record in project.records().values()} == {"done"}
+    assert slow_shop(*RUN).code == 0
+    assert {record["status"] for record in slow_shop.records().values()} == {"done"}
     assert [entry["requests"] for entry in slow_service.ledger()] == [4, 2]
 
 
@@ -216,24 +213,19 @@ def test_a_changed_reference_image_renders_what_shows_it(shop, service):
     assert bought(service) == [2, 1]
 
 
-def test_an_answer_that_is_no_longer_wanted_is_kept_aside(project, slow_service, monkeypatch):
+def test_an_answer_that_is_no_longer_wanted_is_kept_aside(slow_shop, slow_service):
 
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    project.write("jobs/products.csv", PRODUCTS.replace("sand bowl", "green bowl"))
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    slow_shop.write("jobs/products.csv", PRODUCTS.replace("sand bowl", "green bowl"))
     slow_service.advance(21 * 3600)
-    assert project("collect", "jobs/shop.yaml").code == 0
-    assert "bowl-1x1.jpg" not in project.tree()
-    assert len([*(project.outputs / ".pipeline/retired/shop").rglob("*.jpg")]) == 2
-    assert project("submit", "jobs/shop.yaml").code == 0
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    assert "bowl-1x1.jpg" not in slow_shop.tree()
+    assert len([*(slow_shop.outputs / ".pipeline/retired/shop").rglob("*.jpg")]) == 2
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
     slow_service.advance(21 * 3600)
-    assert project(*RUN).code == 0
+    assert slow_shop(*RUN).code == 0
     assert [entry["requests"] for entry in slow_service.ledger()] == [6, 2]
-    project.write("jobs/products.csv", PRODUCTS)
-    assert project(*RUN).code == 0
+    assert slow_shop(*RUN).code == 0
     assert [entry["requests"] for entry in slow_service.ledger()] == [6, 2], "it was paid for: it comes back"
 
 
@@ -250,18 +242,14 @@ def test_records_name_what_the_job_language_wrote_and_what_it_meant(done):
     assert list(record) == list(schema["properties"])
 
 
-def test_a_lost_journal_is_made_up_for_by_collect_alone(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    shutil.rmtree(project.outputs / ".pipeline")
-    shutil.rmtree(project.outputs / "shop")
+def test_a_lost_journal_is_made_up_for_by_collect_alone(slow_shop, slow_service):
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    shutil.rmtree(slow_shop.outputs / ".pipeline")
+    shutil.rmtree(slow_shop.outputs / "shop")
     slow_service.advance(21 * 3600)
-    assert project("collect", "jobs/shop.yaml").code == 0
-    assert {record["status"] for record in project.records().values()} == {"done"}
-    assert project(*RUN).code == 0
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    assert {record["status"] for record in slow_shop.records().values()} == {"done"}
+    assert slow_shop(*RUN).code == 0
     assert [entry["requests"] for entry in slow_service.ledger()] == [6]
 
 
@@ -285,20 +273,17 @@ def test_batches_of_the_local_service_are_not_asked_for_at_the_other(shop, servi
     assert bought(service) == [6]
 
 
-def test_what_lies_in_the_way_of_a_paid_image_costs_nothing_but_a_word(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    mine = project.write("outputs/shop/mug-1x1.jpg", b"put here meanwhile")
+def test_what_lies_in_the_way_of_a_paid_image_costs_nothing_but_a_word(slow_shop, slow_service):
+    slow_shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    mine = slow_shop.write("outputs/shop/mug-1x1.jpg", b"put here meanwhile")
     slow_service.advance(21 * 3600)
-    assert project(*RUN).code == 6
+    assert slow_shop(*RUN).code == 6
     assert mine.read_bytes() == b"put here meanwhile"
-    assert project.records()["mug/1:1"]["status"] == "held"
+    assert slow_shop.records()["mug/1:1"]["status"] == "held"
     mine.unlink()
-    assert project(*RUN).code == 0
-    assert project.records()["mug/1:1"]["status"] == "done"
+    assert slow_shop(*RUN).code == 0
+    assert slow_shop.records()["mug/1:1"]["status"] == "done"
     assert [entry["requests"] for entry in slow_service.ledger()] == [2]
 
 
@@ -313,25 +298,20 @@ def test_a_renamed_item_whose_place_is_taken_waits_for_it(done, service):
     assert "bowl-1x1.jpg" not in done.tree()
 
 
-def test_a_journal_lost_while_a_changed_image_is_pending_replaces_the_old_one_all_the_same(
-    project, slow_service, monkeypatch
-):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", "id,product\nmug,blue mug\n")
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    project("submit", "jobs/shop.yaml")
+def test_a_journal_lost_while_a_changed_image_is_pending_replaces_the_old_one_all_the_same(slow_shop, slow_service):
+    slow_shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    slow_shop("submit", "jobs/shop.yaml")
     slow_service.advance(21 * 3600)
-    assert project(*RUN).code == 0
-    first = project.tree()["mug-1x1.jpg"]
-    project.write("jobs/products.csv", "id,product\nmug,red mug\n")
-    assert project("submit", "jobs/shop.yaml").code == 0
-    assert project("verify").code == 0, "the old image lies there, known, until the new one comes"
-    shutil.rmtree(project.outputs / ".pipeline")
+    assert slow_shop(*RUN).code == 0
+    first = slow_shop.tree()["mug-1x1.jpg"]
+    slow_shop.write("jobs/products.csv", "id,product\nmug,red mug\n")
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    assert slow_shop("verify").code == 0, "the old image lies there, known, until the new one comes"
+    shutil.rmtree(slow_shop.outputs / ".pipeline")
     slow_service.advance(21 * 3600)
-    assert project(*RUN).code == 0
-    assert project.tree()["mug-1x1.jpg"] != first
-    assert {record["status"] for record in project.records().values()} == {"done"}
+    assert slow_shop(*RUN).code == 0
+    assert slow_shop.tree()["mug-1x1.jpg"] != first
+    assert {record["status"] for record in slow_shop.records().values()} == {"done"}
     assert [entry["requests"] for entry in slow_service.ledger()] == [2, 2]
 
 

@@ -53,32 +53,24 @@ def test_a_second_run_changes_no_byte_and_no_mtime_and_sends_nothing(shop, servi
     assert len(service.ledger()) == 1
 
 
-def test_submit_and_collect_are_separate_processes_hours_apart(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    status = project("status", "--json").json["jobs"][0]
+def test_submit_and_collect_are_separate_processes_hours_apart(slow_shop, slow_service):
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    status = slow_shop("status", "--json").json["jobs"][0]
     assert status["counts"] == {"pending": 6}
     assert [batch["requests"] for batch in status["batches"]] == [6]
-    assert project("collect", "jobs/shop.yaml").code == 0
-    assert project("collect", "jobs/shop.yaml", "--fail-if-pending").code == 4
-    assert project("submit", "jobs/shop.yaml").code == 0, "nothing is sent twice"
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    assert slow_shop("collect", "jobs/shop.yaml", "--fail-if-pending").code == 4
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0, "nothing is sent twice"
     slow_service.advance(21 * 3600)
-    assert project.process("collect", "jobs/shop.yaml", "--fail-if-pending").returncode == 0
-    assert {record["status"] for record in project.records().values()} == {"done"}
+    assert slow_shop.process("collect", "jobs/shop.yaml", "--fail-if-pending").returncode == 0
+    assert {record["status"] for record in slow_shop.records().values()} == {"done"}
     assert len(slow_service.ledger()) == 1
 
 
-def test_the_wait_ends_with_4_and_nothing_is_lost(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("run", "jobs/shop.yaml", "--wait", "0").code == 4
+def test_the_wait_ends_with_4_and_nothing_is_lost(slow_shop, slow_service):
+    assert slow_shop("run", "jobs/shop.yaml", "--wait", "0").code == 4
     slow_service.advance(21 * 3600)
-    assert project("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    assert slow_shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
     assert len(slow_service.ledger()) == 1
 
 
@@ -215,16 +207,12 @@ def test_another_run_of_the_job_leaves_at_once_with_75(shop):
     assert not (shop.outputs / "shop").exists()
 
 
-def test_cancel_collects_what_comes_and_says_what_did_not(project, slow_service, monkeypatch):
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    assert project("submit", "jobs/shop.yaml").code == 0
-    assert project("cancel", "jobs/shop.yaml").code == 5, "a confirmation is needed where nobody can be asked"
-    assert project("cancel", "jobs/shop.yaml", "--yes").code == 3
-    assert {record["status"] for record in project.records().values()} == {"cancelled"}
-    assert project("submit", "jobs/shop.yaml").code == 3
+def test_cancel_collects_what_comes_and_says_what_did_not(slow_shop, slow_service):
+    assert slow_shop("submit", "jobs/shop.yaml").code == 0
+    assert slow_shop("cancel", "jobs/shop.yaml").code == 5, "a confirmation is needed where nobody can be asked"
+    assert slow_shop("cancel", "jobs/shop.yaml", "--yes").code == 3
+    assert {record["status"] for record in slow_shop.records().values()} == {"cancelled"}
+    assert slow_shop("submit", "jobs/shop.yaml").code == 3
     assert len(slow_service.ledger()) == 1, "what a person cancelled is not asked again by itself"
 
 

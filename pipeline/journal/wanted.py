@@ -157,12 +157,19 @@ class Wanted:
         ):
             yield tuple(row)
 
-    def moves(self) -> list[tuple[str, str, str]]:
+    def moves(self) -> Iterator[tuple[str, str, str]]:
         """Key, fingerprint and the key of the record that each moved request takes over."""
-        rows = self._db.execute(
-            "SELECT key, fingerprint, moved_from FROM wanted WHERE moved_from IS NOT NULL ORDER BY n"
-        )
-        return [tuple(row) for row in rows]
+        last = 0
+        while True:
+            rows = self._db.execute(
+                "SELECT n, key, fingerprint, moved_from FROM wanted WHERE moved_from IS NOT NULL AND n > ?"
+                " ORDER BY n LIMIT ?",
+                (last, _PAGE),
+            ).fetchall()
+            if not rows:
+                return
+            yield from ((row["key"], row["fingerprint"], row["moved_from"]) for row in rows)
+            last = rows[-1]["n"]
 
     def totals(self) -> list[Total]:
         """What would be bought, by model and settings, as they first occur in the job."""

@@ -85,7 +85,7 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
             run.tell("trouble", why=str(error))
             now = [progress(work) for work in works]
         yield now
-        if all(step.is_finished for step in now) and not failing:
+        if all(_is_over(work, step) for work, step in zip(works, now, strict=True)) and not failing:
             return
         if run.clock.time() >= end:
             return
@@ -93,3 +93,8 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
         pause = poll_s if now != before else min(pause * 1.5, poll_s * 10)
         before = now
         run.clock.sleep(max(0.0, min(pause, end - run.clock.time())))
+
+
+def _is_over(work: Work, step: Progress) -> bool:
+    """Whether another pass has nothing to wait for; one that sends nothing does not wait for what is unsent."""
+    return step.is_finished if work.sends else not step.live

@@ -24,9 +24,8 @@ def apply(work: Work, service: str) -> None:
 
 def _move(work: Work) -> None:
     journal, tree, job = work.journal, work.tree, work.job.name
-    moves = journal.wanted.moves()
     # All that changes its name leaves first, so that two can swap; both halves can be repeated after a crash.
-    for key, fingerprint, old_key in moves:
+    for key, fingerprint, old_key in journal.wanted.moves():
         known = journal.records.get(job, old_key, fingerprint)
         if known is None:
             continue
@@ -41,7 +40,7 @@ def _move(work: Work) -> None:
                 line = record.dumps(record.renamed(told, new))
                 wire_key = record.wire_key(key, fingerprint)
                 journal.records.rekey(known, key=key, wire_key=wire_key, path=known.path, line=line)
-    for key, fingerprint, _old_key in moves:
+    for key, fingerprint, _old_key in journal.wanted.moves():
         _bring(work, key, fingerprint)
 
 
