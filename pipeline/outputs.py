@@ -107,6 +107,10 @@ class Tree:
         with self.retired.replacing(_content_name(record, file)) as stream:
             stream.write(data)
 
+    def retire_file(self, record: Mapping[str, Any], file: File) -> None:
+        """Move one file out of the tree that is ours and that no row knows."""
+        self.folder.move(file["path"], self.retired, _content_name(record, file))
+
     def is_retired(self, record: Mapping[str, Any]) -> bool:
         """Whether every file of a record is in `retired/`."""
         return bool(record["files"]) and all(
@@ -148,8 +152,11 @@ class Tree:
 
 def pointer(folder: Folder, path: str) -> str | None:
     """The sha256 that a Git LFS pointer stands for; `None` for any other file."""
-    with folder.opened(path) as stream:
-        text = stream.read(_LONGEST_POINTER)
+    try:
+        with folder.opened(path) as stream:
+            text = stream.read(_LONGEST_POINTER)
+    except OSError:  # a link or a folder lies there
+        return None
     found = re.search(rb"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)
     return found[1].decode() if text.startswith(_POINTER) and found else None
 

@@ -96,8 +96,8 @@ def compare(
     comparing = _Comparing(journal, tree, job, service, reopened)
     for page in journal.wanted.comparisons(job.name):
         journal.wanted.classify([comparing.classified(row) for row in page])
-    with journal.transaction():
-        tree.learn()
+        with journal.transaction():
+            tree.learn()
     return _summed(journal, job, wanted, asked_before, problems)
 
 
@@ -190,7 +190,7 @@ class _Comparing:
     def _state(self, row: Comparison) -> tuple[str, str, bool, str | None]:
         if row.status is None or (row.status == "held" and not row.attempts):
             return self._unrecorded(row)
-        if row.status in self._reopened:
+        if row.status in self._reopened and not self._is_edited(row):
             return *self._bought(row, f"was {row.status}: asked again"), None
         if row.status in HAS_IMAGE:
             return self._delivered(row)
@@ -220,6 +220,11 @@ class _Comparing:
         if row.record_path != row.path:
             return "moved", f"from {row.record_path}", False, row.key
         return "done", "", False, None
+
+    def _is_edited(self, row: Comparison) -> bool:
+        """Whether a person has changed what was delivered for this very ask."""
+        told = json.loads(row.record_line or "{}")
+        return row.status in HAS_IMAGE and self._tree.condition(told["files"]) == "edited"
 
     def _missing(self, row: Comparison, told: dict[str, Any]) -> tuple[str, str, bool, str | None]:
         if foreign := self._tree.foreign(row.path):

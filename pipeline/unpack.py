@@ -199,6 +199,8 @@ class Unpacking:
         known = self._journal.records.get(self._batch.job, key, fingerprint)
         told = pending.get(wire_key) or (json.loads(known.line) if known else {})
         ours = {file["sha256"] for file in told.get("files") or []}
+        if known is not None and known.status == "done" and known.batch == self._batch.id and wire_key not in pending:
+            self._submit(known.key, known.fingerprint, told)  # a killed run may not have looked at its pixels
         if any(hashlib.sha256(data).hexdigest() not in ours for data in answer.images):
             self.tally.conflicts += 1
             self._keep_aside(answer)
@@ -339,8 +341,12 @@ class Unpacking:
                 staging.write(path, data)
             return
         # Nobody asks for it any more, or something that is not ours lies there: it is kept, and can come back.
-        for file, (_path, data) in zip(_in_order(outcome), outcome.files, strict=True):
-            self._tree.retire_bytes(outcome.told, file, data)
+        for file, (path, data) in zip(_in_order(outcome), outcome.files, strict=True):
+            known = self._journal.records.known_file(outcome.known.job, path)
+            if self._tree.folder.sha256(path) == file["sha256"] and (known is None or known[0] != file["sha256"]):
+                self._tree.retire_file(outcome.told, file)  # a killed run had put it there already
+            else:
+                self._tree.retire_bytes(outcome.told, file, data)
         outcome.files = []
         outcome.place = "retired"
 
@@ -400,9 +406,12 @@ class Unpacking:
     def _check_pixels(self, outcome: _Outcome) -> None:
         if self._pixels is None or not outcome.files or outcome.told["status"] != "done":
             return
-        image = outcome.told["files"][0]
-        token = json.dumps([outcome.known.key, outcome.known.fingerprint])
-        self._pixels.submit(token, self._tree.folder.path / image["path"], blank=self._checks.not_blank)
+        self._submit(outcome.known.key, outcome.known.fingerprint, outcome.told)
+
+    def _submit(self, key: str, fingerprint: str, told: dict[str, Any]) -> None:
+        if self._pixels is not None:
+            path = self._tree.folder.path / told["files"][0]["path"]
+            self._pixels.submit(json.dumps([key, fingerprint]), path, blank=self._checks.not_blank)
 
 
 def _in_order(outcome: _Outcome) -> list[dict[str, Any]]:

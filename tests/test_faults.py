@@ -532,12 +532,13 @@ def test_a_key_in_the_services_own_words_reaches_no_file(shop, proxy):
         assert "answers" in path.parts or KEY.encode()[:12] not in path.read_bytes(), path
 
 
-def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy, service, expected):
+def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy, service, expected, monkeypatch):
     def torn(call):
         if call.is_download():
             call.say(call.answer[: len(call.answer) * 2 // 3])
 
     proxy.after = torn
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
     assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code == 4
     proxy.after = lambda call: None
     assert shop(*RUN).code == 0
@@ -609,3 +610,116 @@ def test_a_batch_found_at_the_service_without_an_answer_stops_what_might_buy_it_
     proxy.after = lambda call: None
     assert shop("retry", "jobs/shop.yaml", "--only", "held", "--poll", "0.1s").code == 0
     assert len(service.ledger()) == 2
+
+
+# --------------------------------------------------------------------------- what a second look found
+
+
+@pytest.mark.parametrize("state", ["BATCH_STATE_COMPLETED", "BATCH_STATE_PARTIALLY_SUCCEEDED"])
+def test_an_end_without_an_answer_in_a_strange_state_is_never_bought_again(shop, proxy, service, state):
+    def rule(call):
+        if call.is_get():
+            told = call.json
+            told["done"] = True
+            told.pop("response", None)
+            told["metadata"].pop("output", None)
+            told["metadata"]["state"] = state
+            call.say(told)
+
+    proxy.after = rule
+    assert shop(*RUN).code == 6
+    assert {record["status"] for record in shop.records().values()} == {"held"}
+    assert len(service.ledger()) == 1
+
+
+def test_a_held_batch_that_comes_to_its_senses_is_collected_and_not_bought_again(shop, proxy, service, expected):
+    def gone(call):
+        if call.is_get():
+            call.say({"error": {"code": 404, "status": "NOT_FOUND", "message": "no such batch"}}, 404)
+
+    proxy.after = gone
+    assert shop(*RUN).code == 6
+    proxy.after = lambda call: None
+    assert shop("collect", "jobs/shop.yaml").code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 2
+
+
+def test_a_job_in_trouble_keeps_no_other_job_from_coming_home(shop, proxy):
+    shop.write("jobs/other.yaml", "prompt: a barn owl\n")
+
+    def rule(call):
+        if call.is_create() and json.loads(call.body)["batch"]["displayName"].split("/")[2] == "other":
+            call.say({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "not this one"}}, 400)
+
+    proxy.before = rule
+    ended = shop("run", "jobs/other.yaml", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "20s")
+    assert ended.code == 6
+    assert "not this one" in ended.err
+    assert len(pictures(shop)) == 6
+
+
+def test_an_unsent_change_under_an_edited_image_is_not_bought(shop, proxy, service):
+    assert shop(*RUN).code == 0
+    shop.write("jobs/products.csv", "id,product\nmug,red mug\nbowl,sand bowl\nvase,glass vase\n")
+    limit = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down"}}
+
+    def limited(call):
+        if call.is_create():
+            call.say(limit, 429)
+
+    proxy.before = limited
+    assert shop("submit", "jobs/shop.yaml").code == 0
+    proxy.before = lambda call: None
+    Image.new("RGB", (1024, 1024), "red").save(shop.outputs / "shop/mug-1x1.jpg")
+    assert shop(*RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [6, 1]
+    lines_there = (shop.outputs / "shop/manifest.jsonl").read_text().splitlines()
+    assert len(lines_there) == len({json.loads(line)["key"] for line in lines_there}) == 6
+
+
+def test_retry_leaves_an_edited_image_alone(shop, proxy, service):
+    proxy.after = lines(each(lambda reply: reply))
+    shop.write("jobs/shop.yaml", "prompt: a barn\nchecks: {not_blank: true}\n")
+
+    def blank(reply):
+        buffer = io.BytesIO()
+        Image.new("RGB", (1024, 1024), "white").save(buffer, "JPEG")
+        for part in reply["response"]["candidates"][0]["content"]["parts"]:
+            if "inlineData" in part:
+                part["inlineData"]["data"] = base64.b64encode(buffer.getvalue()).decode()
+        return reply
+
+    proxy.after = lines(each(blank))
+    assert shop(*RUN).code == 3
+    assert shop.records()["shop"]["status"] == "check"
+    path = shop.outputs / "shop/shop.jpg"
+    Image.new("RGB", (1024, 1024), "red").save(path)
+    mine = path.read_bytes()
+    shop("retry", "jobs/shop.yaml", "--poll", "0.1s")
+    assert path.read_bytes() == mine
+    assert len(service.ledger()) == 1
+
+
+def test_a_long_retry_after_is_not_waited_for_under_the_lock(shop, proxy):
+    assert shop("submit", "jobs/shop.yaml").code == 0
+    limit = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "slow down"}}
+
+    def rule(call):
+        call.headers["Retry-After"] = "86400"
+        call.say(limit, 429)
+
+    proxy.before = rule
+    assert shop("collect", "jobs/shop.yaml").code == 4
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_link_or_a_folder_in_place_of_an_image_is_an_edit(shop, proxy, service, kind):
+    assert shop(*RUN).code == 0
+    path = shop.outputs / "shop/mug-1x1.jpg"
+    path.unlink()
+    path.symlink_to("elsewhere") if kind == "link" else path.mkdir()
+    assert shop("plan", "--json").json["jobs"][0]["counts"]["edited"] == 1
+    assert shop(*RUN).code == 0
+    assert shop("verify").code == 3
+    assert len(service.ledger()) == 1

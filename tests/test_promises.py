@@ -150,3 +150,22 @@ def test_killed_in_the_recovery_too(clean, tmp_path):
             assert codes[-1] == 0
             assert outcome(base) == expected
             assert len(Service(url).ledger()) == 2
+
+
+@pytest.mark.slow
+def test_a_change_of_mind_between_a_kill_and_the_next_run_ends_as_it_should(tmp_path):
+    """Killed when the new pictures had their names and no row knew it; then the old ones are wanted again."""
+    folder = start(tmp_path / "project")
+    with local.serving(tmp_path / "service", latency_s=0.0, pictures="plain") as url:
+        assert run(folder, url) == 0
+        before = outcome(folder)
+        (folder / "jobs/products.csv").write_text(PRODUCTS.replace("blue", "red").replace("sand", "moss"))
+        assert run(folder, url, at="publish:after:1") == -9
+        (folder / "jobs/products.csv").write_text(PRODUCTS)
+        codes = [run(folder, url) for _ in range(3)]
+        assert codes[-1] == 0
+        assert outcome(folder) == before
+        created = len(Service(url).ledger())
+        (folder / "jobs/products.csv").write_text(PRODUCTS.replace("blue", "red").replace("sand", "moss"))
+        assert run(folder, url) == 0
+        assert len(Service(url).ledger()) == created, "they were paid for: they come back"

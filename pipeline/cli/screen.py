@@ -61,6 +61,7 @@ _SENTENCES = {
     "unpacked": "{remote}: {outcome}",
     "rate": "the service wants fewer batches ({why}); waiting",
     "unknown": "a create got no clear answer ({why}); its fate is found out before anything is sent again",
+    "stopped": "{why}; this job waits for a person, the others go on",
     "trouble": "{why}; trying again",
 }
 _DETAIL = frozenset({"fetched"})

@@ -20,7 +20,7 @@ from pipeline.cli.tables import amount
 from pipeline.errors import PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from pipeline.cli.opening import OpenJob
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 
 _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
-_SKIPPABLE = (*_FAILURES, "skipped", "held")
+_RETRIED = (*_FAILURES, "skipped")
+_SKIPPABLE = (*_RETRIED, "held")
 _CANCEL_WAIT_S = 120.0
 
 
@@ -127,7 +128,11 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
 @click.command("retry")
 @_jobs
 @click.option(
-    "--only", default=",".join(_SKIPPABLE), callback=_statuses, metavar="STATUS,…", help="Only these (all that failed)."
+    "--only",
+    default=",".join((*_FAILURES, "skipped")),
+    callback=_statuses,
+    metavar="STATUS,…",
+    help="Only these (all but held).",
 )
 @_wait
 @_poll
@@ -193,7 +198,9 @@ def _work(
                 run = _run(options, api, models, service, screen, pixels, call)
                 if before:
                     before(run, works)
-                ended.code, ended.was_cut = _code(works, _passes(run, works, call, screen), call), False
+                steps = _passes(run, works, call, screen)
+                codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
+                ended.code, ended.was_cut = _first([*codes, *(error.exit_code for error in opened.locked)]), False
         except PipelineError as error:
             ended.code = error.exit_code
             raise
@@ -203,7 +210,7 @@ def _work(
         finally:
             for work in works:
                 _conclude(work, screen, ended)
-    return ended.code or (opened.locked[0].exit_code if opened.locked else 0)
+    return ended.code
 
 
 @dataclass(slots=True)
@@ -292,17 +299,25 @@ def _line(works: list[Work], steps: Sequence[Progress], service: str) -> str:
 # ------------------------------------------------------------------------------------------- the end
 
 
-def _code(works: list[Work], steps: Sequence[Progress], call: Call) -> int:
-    """The exit code of a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
-    if any(step.held or step.counts.get("held") for step in steps):
+_ORDER = (1, 7, 6, 5, 75, 4, 3, 0)
+
+
+def _first(codes: Iterable[int]) -> int:
+    """Of the exit codes of several jobs, the one that counts."""
+    return min(codes, key=_ORDER.index, default=0)
+
+
+def _code(work: Work, step: Progress, call: Call) -> int:
+    """The exit code of a job in a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
+    if step.held or step.counts.get("held"):
         return 6
-    if any(work.skipped or step.counts.get("skipped") for work, step in zip(works, steps, strict=True)):
+    if work.skipped or step.counts.get("skipped"):
         return 5
-    unfinished = any(not step.is_finished for step in steps)
-    if unfinished and (call.waits or call.fail_if_pending):
-        return 4
-    failed = any(step.counts.get(word) for step in steps for word in _FAILURES)
-    return 3 if failed and not unfinished else 0
+    waits_for_nothing_new = call.waits and not call.sends
+    is_unfinished = bool(step.live) if waits_for_nothing_new else not step.is_finished
+    if is_unfinished:
+        return 4 if call.waits or call.fail_if_pending else 0
+    return 3 if any(step.counts.get(word) for word in _FAILURES) else 0
 
 
 def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:

@@ -38,6 +38,7 @@ _VERSION = "v1beta"  # the SDK's own default, v1, is not documented for batches 
 _TIMEOUT_S = 120.0
 _READ_S = 60.0
 _PAGE = 100
+_LONGEST_PAUSE_S = 15.0
 _REDIRECTED, _REFUSED = 3, 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 
@@ -99,6 +100,13 @@ def is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def _is_worth_another(error: BaseException) -> bool:
+    """Whether a call is made again at once; a service that asks for a long pause gets it between two passes."""
+    if isinstance(error, RateLimitError):
+        return (error.retry_after_s or 0.0) <= _LONGEST_PAUSE_S
+    return isinstance(error, _PassingError)
+
+
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     asked = error.retry_after_s if isinstance(error, RateLimitError) else None
@@ -150,7 +158,7 @@ class Api:
     def _call(self, what: str, call: Callable[[], T], *, attempts: int = 4) -> T:
         """Make a call that may be repeated, with back-off; raise what it means in the end."""
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type((_PassingError, RateLimitError)),
+            retry=tenacity.retry_if_exception(_is_worth_another),
             wait=_wait,
             stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(180),
             reraise=True,

@@ -129,7 +129,8 @@ class Batches:
     def asked(self, batch: Batch) -> dict[str, tuple[str, str, int, str | None]]:
         """A batch's requests by wire key: key, fingerprint, attempt, outcome so far."""
         rows = self._db.execute(
-            "SELECT wire_key, key, fingerprint, attempt, status FROM asked WHERE batch = ?", (batch.id,)
+            "SELECT wire_key, key, fingerprint, attempt, nullif(status, 'unsent') FROM asked WHERE batch = ?",
+            (batch.id,),
         )
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
 

@@ -25,7 +25,9 @@ _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
     " place = 'tree',"
     " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
-    " cost = excluded.cost, answer_bytes = excluded.answer_bytes, line = excluded.line,"
+    " cost = excluded.cost, answer_bytes = excluded.answer_bytes,"
+    # What lies there from before stays named until something takes its place.
+    " line = json_set(excluded.line, '$.files', json_extract(record.line, '$.files')),"
     # What was delivered, or decided, starts counting anew; what failed goes on where it was.
     " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)"
 )
@@ -142,8 +144,19 @@ class Records:
         Where a file that nobody knows lies in the way, a person must decide: that request is held.
         """
         self._db.execute(
-            "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND"
-            " (w.fingerprint = record.fingerprint OR (w.state = 'edited' AND record.place = 'tree'))) WHERE job = ?",
+            "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND CASE"
+            " WHEN w.state = 'edited' AND EXISTS (SELECT 1 FROM record o WHERE o.job = record.job AND o.key = w.key"
+            " AND o.place = 'tree' AND o.status IN ('done', 'check'))"
+            # Its earlier image was edited: that one stays, and nothing is bought for the new ask.
+            " THEN record.place = 'tree' AND record.status IN ('done', 'check')"
+            " ELSE w.fingerprint = record.fingerprint END) WHERE job = ?",
+            (job,),
+        )
+        self._db.execute(
+            "UPDATE record SET status = 'held', line = json_set(line, '$.status', 'held', '$.reason', (SELECT why"
+            " FROM wanted w WHERE w.key = record.key)) WHERE job = ? AND wanted AND status = 'pending'"
+            " AND batch IS NULL AND claim IS NULL AND EXISTS"
+            " (SELECT 1 FROM wanted w WHERE w.key = record.key AND w.state = 'edited')",
             (job,),
         )
         self._db.execute(f"{_INSERT} 'pending', line FROM wanted WHERE open {_OPEN_AGAIN}", (job, service))
@@ -249,7 +262,8 @@ class Records:
         row = self._db.execute(
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
             " AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
-            " AND (status <> 'expired' OR expiries < 2)",
+            " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
+            " WHERE w.key = record.key AND w.state = 'edited')",
             (job, *words, again),
         ).fetchone()
         return int(row[0])
@@ -262,6 +276,14 @@ class Records:
     def unclaim(self, job: str, claim: str) -> None:
         """Forget that a batch is said to hold requests: it does not."""
         self._db.execute("UPDATE record SET claim = NULL WHERE job = ? AND claim = ?", (job, claim))
+
+    def held_in(self, batch: Batch) -> list[Record]:
+        """The requests that are held because their batch is."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ? AND status = 'held' AND (batch = ? OR claim = ?)",
+            (batch.job, batch.id, batch.remote),
+        )
+        return [Record(**row) for row in rows]
 
     def claimed(self, job: str, claim: str) -> list[Record]:
         """The pending requests that such a batch is said to hold."""
@@ -285,7 +307,8 @@ class Records:
         marks = ", ".join("?" * len(words))
         cursor = self._db.execute(
             f"UPDATE record SET reopened = attempts, expiries = 0, status = 'pending', batch = NULL, claim = NULL"
-            f" WHERE job = ? AND wanted AND status IN ({marks})",
+            f" WHERE job = ? AND wanted AND status IN ({marks})"
+            " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND w.state = 'edited')",
             (job, *words),
         )
         return cursor.rowcount

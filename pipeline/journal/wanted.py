@@ -196,6 +196,11 @@ class Wanted:
         row = self._db.execute("SELECT count(*) FROM record WHERE job = ? AND wanted", (job,)).fetchone()
         return int(row[0])
 
+    def is_edited(self, key: str) -> bool:
+        """Whether something that a person made lies where this request's image goes."""
+        row = self._db.execute("SELECT 1 FROM wanted WHERE key = ? AND state = 'edited'", (key,)).fetchone()
+        return row is not None
+
     def path_of(self, key: str, fingerprint: str) -> str | None:
         row = self._db.execute(
             "SELECT path FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)

@@ -26,40 +26,63 @@ _FAILING_PASSES = 5
 
 
 def reconcile(run: Run, work: Work) -> Progress:
-    """Make one pass over a job. Raises what stops the whole run: `ServiceError`, `LocalError`, `UnfinishedError`."""
+    """Make one pass over a job.
+
+    Raises what stops the job: `LocalError`; `UnfinishedError` or `ServiceError` when nothing of the pass went well.
+    """
     run.creates_stopped = ""
     adopt.claim(run, work)
     if adopt.is_census_due(work):
         adopt.census(run, work)
     adopt.settle_uncertain(run, work)
-    _each(run, work, "live", collect.poll)
-    _each(run, work, "ended", collect.fetch)
-    _each(run, work, "fetched", collect.unpack_answer)
+    went_well, troubles = 0, []
+    for state, step in _STEPS:
+        well, wrong = _each(run, work, state, step)
+        went_well += well
+        troubles += wrong
+    stops = troubles[0] if troubles and not went_well else None
+    if isinstance(stops, UnfinishedError):
+        raise stops
     if work.sends:
         send.ask_again(work)
         send.send_open(run, work)
+    if stops is not None:
+        raise stops
+    for trouble in troubles:
+        run.tell("trouble", job=work.job.name, why=str(trouble))
     return progress(work)
 
 
-def _each(run: Run, work: Work, state: str, step: Callable[[Run, Work, Batch], None]) -> None:
+_STEPS = (
+    ("held", collect.revive),
+    ("live", collect.poll),
+    ("ended", collect.fetch),
+    ("fetched", collect.unpack_answer),
+)
+
+
+def _each(
+    run: Run, work: Work, state: str, step: Callable[[Run, Work, Batch], None]
+) -> tuple[int, list[ServiceError | UnfinishedError]]:
     """Take a step with every batch in a state; one that goes wrong keeps no other from coming home.
 
-    When all of them fail, or five in a row, it is not the batch: that is raised.
+    Returns how many went well, and what went wrong; after five in a row it is not the batch, and the rest waits.
     """
-    batches, troubles, in_a_row = work.batches(state), [], 0
-    for batch in batches:
+    went_well, in_a_row = 0, 0
+    troubles: list[ServiceError | UnfinishedError] = []
+    for batch in work.batches(state):
         try:
             step(run, work, batch)
+            went_well += 1
             in_a_row = 0
         except (ServiceError, UnfinishedError) as trouble:
-            troubles.append((batch, trouble))
+            troubles.append(trouble)
             in_a_row += 1
-            if in_a_row >= _FAILING_PASSES or len(troubles) == len(batches):
-                raise
-    for batch, error in troubles:
-        if isinstance(error, ServiceError):
-            collect.doubt(run, work, batch, str(error))
-        run.tell("trouble", job=work.job.name, why=str(error))
+            if isinstance(trouble, ServiceError) and state == "live":
+                collect.doubt(run, work, batch, str(trouble))
+            if in_a_row >= _FAILING_PASSES:
+                break
+    return went_well, troubles
 
 
 def finish(work: Work) -> bool:
@@ -70,29 +93,45 @@ def finish(work: Work) -> bool:
 def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iterator[list[Progress]]:
     """Reconcile jobs until nothing of them is open or the wait is over; yields where they stand after each pass.
 
-    Trouble with the network costs time only; after five failing passes in a row it is raised.
+    Trouble with the network costs time only; after five failing passes in a row it is raised. A job that a person
+    must look at is left alone, the others go on, and its error is raised in the end.
     """
     end, pause, failing = run.clock.time() + wait_s, poll_s, 0
     before: list[Progress] = []
     while True:
-        try:
-            now = [reconcile(run, work) for work in works]
-            failing = 0
-        except UnfinishedError as error:
-            failing += 1
-            if failing >= _FAILING_PASSES or run.clock.time() >= end:
-                raise
-            run.tell("trouble", why=str(error))
-            now = [progress(work) for work in works]
+        trouble = _pass(run, [work for work in works if work.stopped is None])
+        failing = failing + 1 if trouble is not None else 0
+        if trouble is not None and (failing >= _FAILING_PASSES or run.clock.time() >= end):
+            raise trouble
+        now = [progress(work) for work in works]
         yield now
-        if all(_is_over(work, step) for work, step in zip(works, now, strict=True)) and not failing:
-            return
-        if run.clock.time() >= end:
-            return
+        over = all(work.stopped or _is_over(work, step) for work, step in zip(works, now, strict=True))
+        if (over and not failing) or run.clock.time() >= end:
+            break
         # News make the next look come soon; silence makes it come later, up to ten times the first pause.
         pause = poll_s if now != before else min(pause * 1.5, poll_s * 10)
         before = now
         run.clock.sleep(max(0.0, min(pause, end - run.clock.time())))
+    for work in works:
+        if work.stopped is not None:
+            raise work.stopped
+
+
+def _pass(run: Run, works: list[Work]) -> UnfinishedError | None:
+    """One pass over each job; returns the trouble when every one of them had some."""
+    troubles: list[UnfinishedError] = []
+    for work in works:
+        try:
+            reconcile(run, work)
+        except ServiceError as error:
+            work.stopped = error
+            if len(works) > 1:
+                run.tell("stopped", job=work.job.name, why=str(error))
+        except UnfinishedError as error:
+            troubles.append(error)
+            run.tell("trouble", job=work.job.name, why=str(error))
+    running = [work for work in works if work.stopped is None]
+    return troubles[0] if troubles and len(troubles) == len(running) else None
 
 
 def _is_over(work: Work, step: Progress) -> bool:

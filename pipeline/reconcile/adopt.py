@@ -48,7 +48,11 @@ def census(run: Run, work: Work) -> None:
     settled, pending = _mentioned(journal, job)
     with journal.transaction():
         for op in reversed(found):
-            if journal.batches.named(op.display_name) or journal.batches.remote(op.name):
+            known = journal.batches.named(op.display_name)
+            if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
+                now_live(run, work, known, op.name)  # it was believed lost, and had only been late
+                continue
+            if known or journal.batches.remote(op.name):
                 continue
             if op.name not in pending and (op.name in settled or not _is_young(run, op)):
                 continue
@@ -131,7 +135,10 @@ def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None
 
 
 def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:
-    batch = work.journal.batches.change(batch, state="live", remote=remote, created_at=run.clock.time(), absent_at=None)
+    """The service has this batch, under this name."""
+    batch = work.journal.batches.change(
+        batch, state="live", remote=remote, created_at=run.clock.time(), absent_at=None, note=None
+    )
     work.journal.records.sent(batch)
 
 

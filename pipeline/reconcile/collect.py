@@ -28,10 +28,27 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     op = run.api.batch(batch.remote)
     if op is None:
         doubt(run, work, batch, "the service does not know it")
-    elif op.ended and op.state == "SUCCEEDED" and op.result_file is None:
-        doubt(run, work, batch, "it succeeded without an answer")
+    elif is_odd(op):
+        doubt(run, work, batch, f"it ended as {op.state} without an answer")
     else:
         _note(run, work, batch, op)
+
+
+def is_odd(op: Operation) -> bool:
+    """An end without an answer, in a state that should have one or that is not known: it may still come."""
+    return op.ended and op.result_file is None and op.state not in _STATUS_OF
+
+
+def revive(run: Run, work: Work, batch: Batch) -> None:
+    """Ask once more for a batch that is held: where the service has come to its senses, it is waited for again."""
+    op = run.api.batch(str(batch.remote)) if batch.remote else None
+    if op is None or is_odd(op):
+        return
+    with work.journal.transaction():
+        work.journal.batches.change(batch, state="live", trouble_at=None, note=None)
+        for known in work.journal.records.held_in(batch):
+            told = {**json.loads(known.line), "status": "pending", "reason": None}
+            work.journal.records.change(known, status="pending", line=record.dumps(told))
 
 
 def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
@@ -107,7 +124,7 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
     with work.journal.transaction():
         work.journal.batches.change(
             batch, state="fetched", answers_path=name, answers_sha256=digest.hexdigest(), fetches=batch.fetches + 1,
-            confirmed=int(batch.answers_sha256 == digest.hexdigest()), trouble_at=None,
+            confirmed=int(batch.answers_sha256 == digest.hexdigest()),
         )  # fmt: skip
     run.tell("fetched", job=work.job.name, remote=batch.remote)
 
@@ -121,7 +138,7 @@ def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
         return
     with work.journal.transaction():
-        work.journal.batches.change(batch, state="fetched", answers_path=None, note=f"answer gone: {why}")
+        work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")
 
 
 def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
@@ -140,10 +157,11 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and not _is_complete(tally, batch):
+        if tally.without_answer and not _is_complete(tally, batch) and not _is_hopeless(run, batch):
             # What lacks answers may have been cut on its way, even at the end of a line: it is fetched once more.
             with work.journal.transaction():
-                work.journal.batches.change(batch, state="ended")
+                since = batch.trouble_at or run.clock.time()
+                work.journal.batches.change(batch, state="ended", trouble_at=since)
             if batch.fetches % _FETCHES:
                 fetch(run, work, work.journal.batches.by_id(batch.id))
                 return
@@ -153,6 +171,8 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
             )
     _pixels(run, work, wait=True)
     status, reason, transient = _fate(batch)
+    if tally.without_answer and not _is_complete(tally, batch):
+        status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
 
@@ -166,6 +186,12 @@ def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
     if not batch.confirmed or tally.is_torn:
         return False
     return tally.answers >= batch.succeeded or batch.fetches >= _MOST_FETCHES
+
+
+def _is_hopeless(run: Run, batch: Batch) -> bool:
+    """An answer that never comes whole is not fetched for ever."""
+    tried = batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
+    return tried and batch.fetches >= _MOST_FETCHES * 2
 
 
 def _fate(batch: Batch) -> tuple[str, str, bool]:

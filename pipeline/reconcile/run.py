@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from pipeline.errors import ServiceError
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.job.language import Job
@@ -72,6 +73,8 @@ class Work:
     """Millionths of a USD that this call may still commit for the job; `None` for no limit."""
     sends: bool = True
     skipped: int = 0
+    stopped: ServiceError | None = None
+    """What a person must look at before this job goes on."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
 

@@ -32,7 +32,7 @@ def ask_again(work: Work) -> None:
     for page in work.journal.records.pages(job.name, condition):
         with work.journal.transaction():
             for row in page:
-                if plan.may_retry(job, row.status, row):
+                if plan.may_retry(job, row.status, row) and not work.journal.wanted.is_edited(row.key):
                     told = {**json.loads(row.line), "status": "pending", "reason": None, "batch": None}
                     work.journal.records.change(row, status="pending", batch=None, line=record.dumps(told))
                 elif row.status == "expired" and row.expiries > 1:
