@@ -370,7 +370,8 @@ def _order(entry: tuple[str, int]) -> tuple[bool, str]:
 
 def _hint(job: str, step: Progress) -> str:
     if step.counts.get("held"):
-        return f"a person must decide about money: `pipeline ls items --job {job} --status held`, then `pipeline retry --only held`"
+        listed = f"`pipeline ls items --job {job} --status held`"
+        return f"a person must decide about money: {listed} says why, `pipeline retry --only held` buys again"
     if step.live:
         return "batches are at work: `pipeline collect` or the same command again fetches what is ready"
     if step.to_send:
