@@ -124,14 +124,19 @@ def project(tmp_path, capsys, monkeypatch):
     return Project(tmp_path, capsys, monkeypatch)
 
 
-@pytest.fixture
-def shop(project, service, monkeypatch):
-    """Three products in two shapes, and a service with a key."""
+def _opened(project, service, monkeypatch):
+    """Three products in two shapes, and a key for a service."""
     project.write("jobs/shop.yaml", SHOP)
     project.write("jobs/products.csv", PRODUCTS)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", service.url)
     return project
+
+
+@pytest.fixture
+def shop(project, service, monkeypatch):
+    """A shop before a service that answers at once."""
+    return _opened(project, service, monkeypatch)
 
 
 @pytest.fixture
@@ -151,8 +156,4 @@ def slow_service(tmp_path_factory):
 @pytest.fixture
 def slow_shop(project, slow_service, monkeypatch):
     """The shop before a service whose batches take most of a day."""
-    project.write("jobs/shop.yaml", SHOP)
-    project.write("jobs/products.csv", PRODUCTS)
-    monkeypatch.setenv("GEMINI_API_KEY", KEY)
-    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
-    return project
+    return _opened(project, slow_service, monkeypatch)
