@@ -170,7 +170,6 @@ def test_a_deleted_output_manifest_is_rebuilt(done, service):
 
 
 def test_a_journal_deleted_while_batches_are_at_work_pays_for_nothing_again(slow_shop, slow_service):
-
     slow_shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
     assert slow_shop("submit", "jobs/shop.yaml").code == 0
     shutil.rmtree(slow_shop.outputs / ".pipeline")
@@ -214,11 +213,12 @@ def test_a_changed_reference_image_renders_what_shows_it(shop, service):
 
 
 def test_an_answer_that_is_no_longer_wanted_is_kept_aside(slow_shop, slow_service):
-
     assert slow_shop("submit", "jobs/shop.yaml").code == 0
     slow_shop.write("jobs/products.csv", PRODUCTS.replace("sand bowl", "green bowl"))
     slow_service.advance(21 * 3600)
-    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    collected = slow_shop("collect", "jobs/shop.yaml")
+    assert collected.code == 0
+    assert "2 no longer wanted" in collected.err
     assert "bowl-1x1.jpg" not in slow_shop.tree()
     assert len([*(slow_shop.outputs / ".pipeline/retired/shop").rglob("*.jpg")]) == 2
     assert slow_shop("submit", "jobs/shop.yaml").code == 0

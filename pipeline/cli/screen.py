@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from pipeline.cli.options import Options
+    from pipeline.unpack import Tally
 
 MICRO = 1_000_000
 _HEARTBEAT_S = 3600.0
@@ -69,6 +70,18 @@ _IN_THE_LINE = frozenset({"sent", "ended", "fetched", "unpacked"})
 """What the one line of a terminal sums up; elsewhere each is a line."""
 
 
+def _outcome(tally: Tally) -> str:
+    """All that came out of an answer, what is out of the ordinary included."""
+    aside = {
+        "no longer wanted (kept in retired/)": tally.superseded,
+        "nobody asked for (kept in conflicts/)": tally.extra,
+        "second answers (kept in conflicts/)": tally.conflicts,
+        "unreadable lines (kept in quarantine/)": tally.unreadable,
+    }
+    counts = [*sorted(tally.counts.items()), *((word, count) for word, count in aside.items() if count)]
+    return ", ".join(f"{count} {word}" for word, count in counts) or "empty"
+
+
 class Screen:
     """Tells what happens; on stderr, so that stdout is the answer."""
 
@@ -96,7 +109,7 @@ class Screen:
         if "tally" in details:
             tally = details.pop("tally")
             details["counts"] = tally.counts
-            details["outcome"] = ", ".join(f"{count} {word}" for word, count in sorted(tally.counts.items())) or "empty"
+            details["outcome"] = _outcome(tally)
         if self._options.json_log:
             self._write_json(kind, details)
             return

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline import crash
 from pipeline.durable import Folder, sync
@@ -73,13 +73,6 @@ class Journal:
             "INSERT INTO event (at, job, kind, detail) VALUES (?, ?, ?, ?)",
             (time.time(), job, kind, json.dumps(detail, sort_keys=True, default=str)),
         )
-
-    def history(self, job: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
-        """What happened to a job, oldest first: when, what, details."""
-        for at, kind, detail in self._db.execute(
-            "SELECT at, kind, detail FROM event WHERE job = ? ORDER BY id", (job,)
-        ):
-            yield at, kind, json.loads(detail)
 
     def job(self, name: str, manifest: str) -> tuple[str | None, float | None]:
         """Make the job known; return what was published for it last (a sha256) and when its census was."""

@@ -196,10 +196,3 @@ class Batches:
             (job, service),
         ).fetchone()
         return int(row[0] or 0)
-
-    def committed(self, job: str) -> int:
-        """The estimate of everything of a job that is on its way."""
-        row = self._db.execute(
-            f"SELECT sum(cost) FROM batch WHERE job = ? AND state IN ({_list(LIVE)})", (job,)
-        ).fetchone()
-        return int(row[0] or 0)
