@@ -21,7 +21,16 @@ VERSION = 1
 
 # What counted as unwritten when version 1 was fixed. Never edited: where the product's own default moves
 # on, an unwritten setting must keep its fingerprint, and so must one that is written as it was then.
-_UNWRITTEN: Mapping[str, object] = {"model": "flash", "aspect": "1:1", "size": "1K"}
+_UNWRITTEN: Mapping[str, object] = {
+    "model": "flash",
+    "aspect": "1:1",
+    "size": "1K",
+    "response": ["image"],
+    "search": [],
+    "thoughts": False,
+}
+_UNWRITTEN_WITH_SEARCH: Mapping[str, object] = {**_UNWRITTEN, "response": ["text", "image"]}
+_SILENT: Mapping[str, object] = {"response": ["image"], "search": [], "thoughts": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +58,44 @@ class Ask:
     images: tuple[Image, ...] = ()
     sample: int = 1
     written: Mapping[str, Any] = field(default_factory=dict)
-    """The settings somebody wrote, by the words of the language; `prompt`, `images`, `samples` excepted."""
+    """The settings somebody wrote, by the words of the language and in their one form (`settings.py`); what has a
+    field of its own here other than `model`, `aspect` and `size` is not among them."""
     edits_image: bool = False
     """The item is an image itself, so that an unwritten aspect means `auto`; this is for ever, too."""
+    turn: int = 0
+    """The number of a turn of a conversation; 0 for a request that is none."""
+    earlier: tuple[Ask, ...] = ()
+    """The asks of the turns before this one."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is asked of the model beside prompt and images: `aspect` and `size`, then what was written.
+
+        `seed` is the one of this sample; `response` is named wherever it is not the image alone.
+        """
+        told = {"aspect": self.aspect, "size": self.size}
+        told |= {word: value for word, value in self.written.items() if word not in {"model", *told}}
+        if told.get("search"):
+            told.setdefault("response", ["text", "image"])
+        if "seed" in told:
+            told["seed"] += self.sample - 1
+        return {word: value for word, value in told.items() if value != _SILENT.get(word)}
 
     def canonical(self) -> bytes:
         """The bytes the fingerprint is made of: JSON, sorted, ASCII, without white space."""
+        ask = {"turns": [one.identity() for one in (*self.earlier, self)]} if self.turn else self.identity()
+        return json.dumps({**ask, "v": VERSION}, sort_keys=True, separators=(",", ":")).encode()
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this ask from others, apart from the turns before it."""
         said = {"aspect": "auto", **self.written} if self.edits_image else self.written
-        differing = {name: value for name, value in said.items() if value != _UNWRITTEN.get(name)}
-        ask = {
-            **differing,
-            "v": VERSION,
+        unwritten = _UNWRITTEN_WITH_SEARCH if said.get("search") else _UNWRITTEN
+        return {
+            **{name: value for name, value in said.items() if value != unwritten.get(name)},
             "model": self.model,
             "prompt": self.prompt,
             "images": [image.sha256 for image in self.images],
             "sample": self.sample,
         }
-        return json.dumps(ask, sort_keys=True, separators=(",", ":")).encode()
 
     def fingerprint(self) -> str:
         """64 lower-case hex digits that stay the same as long as the ask does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.job.items import Row
     from pipeline.job.language import Job
     from pipeline.job.limits import Models
+    from pipeline.job.problems import Place
 
 __all__ = ["Request", "expand"]
 
@@ -47,6 +48,12 @@ class Request:
     vars: dict[str, str]
     where: str
     """The row it came from: `catalog.csv:12`."""
+    keeps: bool = True
+    """Whether its image is a result: false for a turn of a conversation that only leads to the next."""
+    max_age_s: float | None = None
+    """An image that is older counts as changed."""
+    provenance: Mapping[str, Place] = field(default_factory=dict)
+    """Where each setting was written, by its word; what nobody wrote is not there."""
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:

@@ -80,6 +80,11 @@ class Job:
     tags: tuple[str, ...]
     retry: Retry
     budget: Decimal | None
+    """USD one call may spend."""
+    per_image: Decimal | None
+    """USD one image may cost, by the estimate."""
+    sidecar: bool
+    """Whether each image has its record beside it, as `<path>.json`."""
     batch: Batch
     checks: Checks
     warnings: tuple[Problem, ...] = field(repr=False)
@@ -154,7 +159,9 @@ def _job(manifest: Map, path: Path, root: Path, problems: Problems) -> Job:
         description=manifest.get("description"),
         tags=tuple(manifest.get("tags", ())),
         retry=_retry(manifest.get("retry")),
-        budget=_budget(manifest),
+        budget=_budget(manifest, "max"),
+        per_image=_budget(manifest, "per_image"),
+        sidecar=manifest.get("output", {}).get("sidecar", False),
         batch=_batch(manifest.get("batch", {})),
         checks=_checks(manifest.get("checks", {})),
         place=Place(manifest.place.source, 1, 1),
@@ -227,10 +234,12 @@ def _retry(written: Any) -> Retry:
     return Retry(written.get("again", 2), frozenset(written.get("on", _RETRIED)))
 
 
-def _budget(manifest: Map) -> Decimal | None:
+def _budget(manifest: Map, word: str) -> Decimal | None:
     node = manifest.nodes.get("budget")
     if node is not None and isinstance(node.value, Map):
-        node = node.value.nodes["max"]
+        node = node.value.nodes.get(word)
+    elif word != "max":
+        node = None
     return None if node is None else Decimal(node.text or "0")
 
 
