@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.errors import JobError
-from pipeline.job.expand import expand
+from pipeline.job.expand import examine, expand
 from pipeline.job.language import load
 
 TODAY = date(2026, 11, 22)
@@ -27,6 +27,10 @@ class FakeModel:
     formats: frozenset[str] = frozenset({"image/png", "image/jpeg", "image/webp"})
     max_references: int = 4
     advised_references: int | None = 2
+    references_by_role: ClassVar = {"object": 3, "person": 1}
+    thinking: tuple[str, ...] = ("minimal", "high")
+    search: tuple[str, ...] = ("web",)
+    best_languages: tuple[str, ...] = ("EN", "de-DE", "ja-JP")
     shutdown: date | None = None
     successor: str | None = None
 
@@ -72,8 +76,9 @@ def expanded(folder: Path, text: str | bytes, *, warnings: list | None = None, n
 
 def complaints(folder: Path, text: str | bytes, name: str = "job.yaml") -> list[str]:
     """What is wrong with a manifest: each problem as `line:column: message`, with its hint."""
+    path = write(folder, name, text)
     try:
-        expanded(folder, text, name=name)
+        examine(path, root=folder, models=FakeModels(), today=TODAY, warn=lambda _problem: None)
     except JobError as error:
         return [_line(problem, name) for problem in error.problems]
     return []

@@ -72,7 +72,7 @@ class Ask:
 
         `seed` is the one of this sample; `response` is named wherever it is not the image alone.
         """
-        told = {"aspect": self.aspect, "size": self.size}
+        told: dict[str, Any] = {"aspect": self.aspect, "size": self.size}
         told |= {word: value for word, value in self.written.items() if word not in {"model", *told}}
         if told.get("search"):
             told.setdefault("response", ["text", "image"])

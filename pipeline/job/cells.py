@@ -1,69 +1,71 @@
-"""Cells of the matrix with everything decided that does not depend on the row."""
+"""Cells of the matrix with all that does not depend on the row decided: the settings that won, and their limits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import JobError
-from pipeline.job import paths, templates
-from pipeline.job.limits import Said, check_model, check_offer
-from pipeline.job.matrix import SETTINGS
-from pipeline.job.placeholders import BracketError, Slot, Template, fold, split
-from pipeline.job.references import ImageError, reference
+from pipeline.job import paths, settings, tables, templates
+from pipeline.job.limits import check_languages, check_model, check_offer
+from pipeline.job.placeholders import BracketError, Template, fold, split
+from pipeline.job.problems import quoted
+from pipeline.job.settings import DEFAULTS, OF_THE_ASK, Said, over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import date
+    from pathlib import Path
 
     from pipeline.errors import Problem
-    from pipeline.job.ask import Image
     from pipeline.job.language import Job
     from pipeline.job.limits import Model, Models
     from pipeline.job.matrix import Combination
     from pipeline.job.problems import Place, Problems
+    from pipeline.job.settings import Layer, Reference
+    from pipeline.job.tables import Table
     from pipeline.job.templates import Prompt
 
-_DEFAULTS = {"model": "flash", "aspect": "1:1", "size": "1K"}
-_ITSELF = Template((Slot("file", "file", None),))
+_ITSELF = Template((settings.ITSELF,))
+_MOST_SEED = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """An entry of `images` whose path depends on the row."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """One turn of a conversation in a cell, or the one request of a job without turns."""
 
-    template: Template
-    place: Place
-    is_item: bool = False
-    """The image that is the item itself."""
+    number: int
+    """0 where there is no conversation."""
+    name: str
+    keeps: bool
+    prompt: Prompt
+    system: Prompt | None
+    aspect: str
+    size: str
+    written: Mapping[str, Any]
+    """Settings of the ask that somebody wrote."""
+    images: tuple[Reference, ...]
+    fixed: Mapping[str, str | None]
+    """What placeholders can be besides fields, by folded name; the strongest won."""
+    provenance: Mapping[str, Place]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cell:
-    """One cell of the matrix: how every row is asked for in it."""
+    """One cell of the matrix under some overrides: how every row is asked for in it."""
 
     suffix: str
     axes: Mapping[str, str]
     model: str
     known_model: Model | None
-    aspect: str
-    size: str
     samples: int
-    written: Mapping[str, str]
-    prompt: Prompt | None
-    """None when the template's name depends on the row, or something is wrong with it."""
-    template: Template | None
-    """The name of the template, where that depends on the row."""
-    template_place: Place
-    images: tuple[Image | Reference, ...]
+    max_age_s: float | None
+    turns: tuple[Turn, ...]
     path: Template
-    fixed: Mapping[str, str | None]
-    """What placeholders can be besides fields, by folded name; the strongest won."""
-
-    @property
-    def placeholders(self) -> dict[str, str]:
-        """The axes that are no settings, by name as written."""
-        return {axis: value for axis, value in self.axes.items() if axis not in SETTINGS}
+    strong: frozenset[str]
+    """Axes and vars: the placeholders that come before tables."""
+    constants: Mapping[str, str]
+    """Axes and vars a record tells of."""
 
 
 class Judge:
@@ -72,107 +74,225 @@ class Judge:
     def __init__(
         self, job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
     ) -> None:
-        self._job = job
+        self.job = job
         self._models = models
         self._today = today
         self._problems = problems
         self._warn = warn
         self._known: dict[str, Model | None] = {}
-        self._prompts: dict[str, Prompt | None] = {}
+        self._prompts: dict[tuple[str, Place], Prompt | None] = {}
+        self.tables = self._tables()
 
-    def cells(self) -> list[Cell]:
-        """Every cell of the matrix in order; what is wrong goes to the problems."""
-        images = self._images()
-        return [self._cell(combination, images) for combination in self._job.matrix.cells]
+    def layer(self, combination: Combination, *stronger: Layer) -> Layer:
+        """The settings of a cell: the job's, then the cell's own, then overrides and what the item sets."""
+        own = {axis: Said(value.value, value.place) for axis, value in combination.items() if axis in settings.WORDS}
+        return over(self.job.settings, own, *stronger)
 
-    def _cell(self, combination: Combination, images: tuple[Image | Reference, ...]) -> Cell:
-        job = self._job
-        said = {**job.settings, **{axis: Said(value.text, value.place) for axis, value in combination.items()}}
-        defaults = {**_DEFAULTS, "aspect": "auto"} if job.items.is_images else _DEFAULTS
-        model, aspect, size = (said[word].text if word in said else default for word, default in defaults.items())
-        samples = combination["samples"].value if "samples" in combination else job.samples
-        known = self._model(model, said.get("model"))
-        self._check_offer(known, said)
-        prompt, template = self._prompt(said)
+    def template_of(self, layer: Layer) -> Template | None:
+        """The name of the template, where it depends on the row."""
+        if "template" not in layer:
+            return None
+        name = self._split("template", layer["template"])
+        return name if name is not None and name.literal is None else None
+
+    def cell(self, combination: Combination, layer: Layer, name: str | None = None) -> Cell | None:
+        """A cell with all that is decided; None when nothing can be asked. `name` is the template a row names.
+
+        What is wrong goes to the problems, at the place where it was written.
+        """
+        prompt = self._prompt(layer, name)
+        whole = over(prompt.layer, layer) if prompt is not None else layer
         axes = {axis: value.text for axis, value in combination.items()}
+        said = whole.get("model")
+        model = said.value if said else DEFAULTS["model"]
+        known = self._model(model, said)
+        samples = whole["samples"].value if "samples" in whole else 1
+        self._check_seed(whole, samples)
+        if known is not None:
+            check_languages(known, {axis: Said(v.text, v.place) for axis, v in combination.items()}, self._warn)
+        turns = self._turns(axes, model, known, whole, prompt)
+        if not turns:
+            return None
+        variables = {name: said.value for name, said in whole["vars"].value.items()} if "vars" in whole else {}
         return Cell(
             suffix="".join(f"/{value}" for value in axes.values()),
             axes=axes,
             model=model,
             known_model=known,
-            aspect=aspect,
-            size=size,
             samples=samples,
-            written={word: said[word].text for word in _DEFAULTS if word in said},
-            prompt=prompt,
-            template=template,
-            template_place=said["template"].place if "template" in said else job.place,
-            images=images,
-            path=paths.completed(job.output[0] if job.output else None, job.matrix.varying(), samples),
-            fixed=self._fixed(axes, {"model": model, "aspect": aspect, "size": size}, prompt),
+            max_age_s=settings.seconds(whole["max_age"].value) if "max_age" in whole else None,
+            turns=tuple(turns),
+            path=self._path(samples, turns),
+            strong=frozenset(map(fold, [*axes, *variables])),
+            constants=_constants(axes, variables),
         )
 
+    def _path(self, samples: int, turns: list[Turn]) -> Template:
+        job = self.job
+        kept = sum(turn.keeps for turn in turns)
+        written = job.output[0] if job.output else None
+        return paths.completed(written, job.matrix.varying(), samples, turns=kept)
+
+    def _turns(
+        self, axes: Mapping[str, str], model: str, known: Model | None, whole: Layer, prompt: Prompt | None
+    ) -> list[Turn]:
+        """The turns of a cell; a conversation only where nothing stronger says otherwise."""
+        if not self.job.turns or "prompt" in whole or "template" in whole:
+            made = prompt and self._turn((0, "1", True), axes, model, known, whole, prompt)
+            return [made] if made else []
+        turns = []
+        for said in self.job.turns:
+            base = whole if said.number == 1 else {word: v for word, v in whole.items() if word != "images"}
+            layer = over(base, said.layer)
+            prompt = self._prompt(layer, None)
+            if prompt is not None:
+                layer = over({word: v for word, v in prompt.layer.items() if word not in {"model", "samples"}}, layer)
+                place = (said.number, said.name, said.keeps)
+                turns.append(self._turn(place, axes, model, known, layer, prompt))
+        return turns
+
+    def _turn(
+        self, place: tuple[int, str, bool], axes: Mapping[str, str], model: str, known: Model | None, layer: Layer,
+        prompt: Prompt,
+    ) -> Turn:  # fmt: skip
+        number, name, keeps = place
+        if known is not None:
+            check_offer(known, layer, self._problems)
+        default = "auto" if self.job.items.is_images else DEFAULTS["aspect"]
+        aspect = layer["aspect"].value if "aspect" in layer else default
+        size = layer["size"].value if "size" in layer else DEFAULTS["size"]
+        return Turn(
+            number=number,
+            name=name,
+            keeps=keeps,
+            prompt=prompt,
+            system=self._tried("system", layer["system"], templates.prompt) if "system" in layer else None,
+            aspect=aspect,
+            size=size,
+            written={
+                word: _asked(word, layer[word].value) for word in OF_THE_ASK if word in layer and word != "system"
+            },
+            images=self._images(layer, is_first=number <= 1),
+            fixed=self._fixed(axes, {"model": model, "aspect": aspect, "size": size, "turn": name}, layer, prompt),
+            provenance=_provenance(layer, prompt),
+        )
+
+    def _images(self, layer: Layer, *, is_first: bool) -> tuple[Reference, ...]:
+        if "images" in layer:
+            written: tuple[Reference, ...] = layer["images"].value
+            return written
+        if self.job.items.is_images and is_first:
+            return (settings.Reference(_ITSELF, self.job.items.place, "[file]", is_item=True),)
+        return ()
+
     def _fixed(
-        self, axes: Mapping[str, str], settings: Mapping[str, str], prompt: Prompt | None
+        self, axes: Mapping[str, str], own: Mapping[str, str], layer: Layer, prompt: Prompt
     ) -> dict[str, str | None]:
-        job = self._job
-        built_in: dict[str, str | None] = {"job": job.name, "turn": "1", **settings}
-        if prompt is not None and prompt.name is not None:
-            built_in["template"] = prompt.name
-        own = {fold(name): value for name, value in job.vars.items()}
-        return {**built_in, **own, **{fold(axis): value for axis, value in axes.items()}}
+        built_in: dict[str, str | None] = {"job": self.job.name, **own}
+        built_in["template"] = prompt.name
+        variables = layer["vars"].value if "vars" in layer else {}
+        constants = {fold(name): said.value for name, said in variables.items()}
+        return {
+            **{name: value for name, value in built_in.items() if value is not None},
+            **{name: value for name, value in prompt.variables.items() if value is not None},
+            **constants,
+            **{fold(axis): value for axis, value in axes.items()},
+        }
 
     def _model(self, model: str, said: Said | None) -> Model | None:
         if model not in self._known:
-            at = said or Said(model, self._job.place)
+            at = said or Said(model, self.job.place)
             self._known[model] = check_model(at, self._models, self._today, self._problems, self._warn)
         return self._known[model]
 
-    def _check_offer(self, known: Model | None, said: Mapping[str, Said]) -> None:
-        for word in ("aspect", "size"):
-            if known is not None and word in said:
-                check_offer(known, word, said[word], self._problems)
+    def _check_seed(self, layer: Layer, samples: int) -> None:
+        seed = layer.get("seed")
+        if seed is not None and seed.value + samples - 1 > _MOST_SEED:
+            message = f"seed {seed.value} leaves no room for {samples} samples, which count up from it"
+            self._problems.add(seed.place.problem(message, f"at most {_MOST_SEED - samples + 1}"))
 
-    def _prompt(self, said: Mapping[str, Said]) -> tuple[Prompt | None, Template | None]:
-        """The prompt of a cell, or the template of its template's name."""
-        if "prompt" in said:
-            return self._tried(f"prompt {said['prompt'].text}", lambda: templates.prompt(*said["prompt"])), None
-        if "template" not in said:
-            return self._job.prompt, None
-        text, place = said["template"]
-        try:
-            name = split(text)
-        except BracketError as error:
-            self._problems.add(place.problem(f"template: {error}", error.hint))
-            return None, None
-        if name.literal is None:
-            return None, name
-        return self._tried(f"template {text}", lambda: self._template(name.literal or "", place)), None
+    # ------------------------------------------------------------------------------------- texts
 
-    def _template(self, name: str, place: Place) -> Prompt:
-        path = templates.find(name, folder=self._job.folder, root=self._job.root, place=place)
+    def _prompt(self, layer: Layer, name: str | None) -> Prompt | None:
+        """The prompt of a cell: from a template, from a file, or as written."""
+        if "template" in layer:
+            return self._template(name or layer["template"].value, layer["template"].place, is_data=name is not None)
+        if "prompt" in layer:
+            return self._tried("prompt", layer["prompt"], self._written)
+        return None
+
+    def _written(self, text: Any, place: Place) -> Prompt:
+        if isinstance(text, str):
+            return templates.prompt(text, place)
+        return templates.from_file(self._folder(place) / text["file"], text.at("file"))
+
+    def _template(self, name: str, place: Place, *, is_data: bool) -> Prompt | None:
+        return self._tried("template", Said(name, place), lambda text, at: self._found(text, at, is_data=is_data))
+
+    def _found(self, name: str, place: Place, *, is_data: bool) -> Prompt:
+        job = self.job
+        if not is_data and (template := self._split("template", Said(name, place))) is not None:
+            name = template.literal or ""
+        folders = list(dict.fromkeys([job.folder, self._folder(place)]))
+        path = templates.find(name, folders=folders, root=job.root, place=place)
+        if is_data and not templates.is_shipped(path) and not path.resolve().is_relative_to(job.root.resolve()):
+            raise JobError([place.problem(f"template {quoted(name)} leads out of the project")])
         return templates.load(path, name, place)
 
-    def _tried(self, key: str, reading: Callable[[], Prompt]) -> Prompt | None:
+    def _tried(self, word: str, said: Said, reading: Callable[[Any, Place], Prompt]) -> Prompt | None:
+        key = f"{word} {said.value}", said.place
         if key not in self._prompts:
+            if len(self._prompts) > _MANY:  # rows that all bring their own must not pile up
+                self._prompts.clear()
             try:
-                self._prompts[key] = reading()
+                self._prompts[key] = reading(said.value, said.place)
             except JobError as error:
                 self._problems.extend(error.problems)
                 self._prompts[key] = None
         return self._prompts[key]
 
-    def _images(self) -> tuple[Image | Reference, ...]:
-        job = self._job
-        if job.images is None:
-            return (Reference(_ITSELF, job.items.place, is_item=True),) if job.items.is_images else ()
-        images: list[Image | Reference] = []
-        for text, place in job.images:
+    def _split(self, word: str, said: Said) -> Template | None:
+        try:
+            return split(said.value)
+        except BracketError as error:
+            self._problems.add(said.place.problem(f"{word}: {error}", error.hint))
+            return None
+
+    def _folder(self, place: Place) -> Path:
+        return settings.folder_of(place, self.job.folder)
+
+    def _tables(self) -> dict[str, Table]:
+        found = {}
+        for said in self.job.tables:
             try:
-                template = split(text)
-                images.append(
-                    Reference(template, place) if template.literal is None else reference(template.literal, job.folder)
-                )
-            except (BracketError, ImageError) as error:
-                self._problems.add(place.problem(f"images: {error}", error.hint))
-        return tuple(images)
+                found[fold(said.name)] = tables.load(
+                    said.name, said.path, tuple(map(fold, said.on)), said.place,
+                    delimiter=said.delimiter, encoding=said.encoding,
+                )  # fmt: skip
+            except JobError as error:
+                self._problems.extend(error.problems)
+        return found
+
+
+_MANY = 10_000
+
+
+def _asked(word: str, value: Any) -> Any:
+    return {name: said.value for name, said in value.items()} if word == "safety" else value
+
+
+def _constants(axes: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """What a record tells of a cell: its axes that are no settings, and the vars they do not hide."""
+    own = {axis: value for axis, value in axes.items() if axis not in settings.WORDS}
+    hidden = set(map(fold, axes))
+    return {**own, **{name: value for name, value in variables.items() if value and fold(name) not in hidden}}
+
+
+def _provenance(layer: Layer, prompt: Prompt) -> dict[str, Place]:
+    places = {word: said.place for word, said in layer.items() if word not in {"vars", "safety"}}
+    for word in ("vars", "safety"):
+        inner = layer[word].value if word in layer else {}
+        places |= {f"{word}.{name}": said.place for name, said in inner.items()}
+    if prompt.name is not None:
+        places["prompt"] = prompt.place
+    return places

@@ -6,26 +6,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
-from pipeline.job import items
+from pipeline.job import items, language
 from pipeline.job.ask import Ask
 from pipeline.job.cells import Judge
 from pipeline.job.fitting import Fitter
 from pipeline.job.paths import path_of, reserved
 from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
+from pipeline.job.rowimages import RowImages
 from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date
+    from pathlib import Path
 
-    from pipeline.job.fitting import Fitting
+    from pipeline.job.cells import Cell
+    from pipeline.job.fitting import Fitting, TurnFitting
     from pipeline.job.items import Row
     from pipeline.job.language import Job
     from pipeline.job.limits import Models
+    from pipeline.job.placeholders import Bound
     from pipeline.job.problems import Place
 
-__all__ = ["Request", "expand"]
+__all__ = ["Request", "examine", "expand"]
 
 MAX_PROMPT = 1_000_000
 """Characters of one prompt."""
@@ -57,80 +61,138 @@ class Request:
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
-    """Every request of the job, in catalog order, then matrix order, then sample; holds no catalog.
+    """Every request of the job, in catalog order, then matrix order, then sample, then turn; holds no catalog.
 
     Raises one `JobError` with the problems found anywhere in the job, after its last row: from the first
     problem on nothing more is yielded, and what was yielded before must not be sent.
     """
     problems = Problems()
-    cells = Judge(job, models, today, problems, warn).cells()
-    fitter = Fitter(job, cells, problems, warn)
+    yield from _expanded(job, models, today, problems, warn)
+    problems.check()
+
+
+def examine(
+    path: Path, *, root: Path, models: Models, today: date, warn: Callable[[Problem], None]
+) -> tuple[Job, int]:
+    """A manifest read and gone through to its last row: the job, and how many requests it makes.
+
+    Raises one `JobError` with all that is wrong, in the language and in the rows: what does not fit the schema is left
+    out, and the rest is looked at as if it were not there.
+    """
+    reading = language.read(path, root=root)
+    for problem in reading.job.warnings:
+        warn(problem)
+    problems = reading.problems
+    count = sum(1 for _request in _expanded(reading.job, models, today, problems, warn))
+    problems.check()
+    return reading.job, count
+
+
+def _expanded(
+    job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
+) -> Iterator[Request]:
+    judge = Judge(job, models, today, problems, warn)
+    fitter = Fitter(judge, problems, warn)
+    images = RowImages(job, problems, warn)
     ids, keys, paths, asks = Marks(), Marks(), Marks(), Marks()
     count = 0
     for row in _rows(job, problems):
         ids.add(row.id)
-        for request in _of_row(row, fitter, problems):
+        for request in _of_row(row, fitter, images, problems):
             count += 1
             keys.add(request.key)
-            paths.add(request.path)
             asks.add(request.fingerprint)
+            if request.keeps:
+                paths.add(request.path)
             if not problems:
                 yield request
     twice = _Twice(ids.twice(), keys.twice(), paths.twice(), asks.twice())
     if any(twice):
-        _tell_twins(job, Fitter(job, cells, Problems(), _silent), twice, problems, warn)
+        silent = Problems()
+        again = Fitter(Judge(job, models, today, silent, _silent), silent, _silent)
+        _tell_twins(job, again, RowImages(job, silent, _silent), twice, problems, warn)
+    fitter.check_when()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
-    problems.check()
 
 
 def _rows(job: Job, problems: Problems) -> Iterator[Row]:
+    if "items" in job.gaps or job.items.kind == "none":  # no telling what they were meant to be
+        return iter(())
     return items.rows(job.items, job=job.name, folder=job.folder, problems=problems)
 
 
-def _of_row(row: Row, fitter: Fitter, problems: Problems) -> Iterator[Request]:
+def _of_row(row: Row, fitter: Fitter, images: RowImages, problems: Problems) -> Iterator[Request]:
     for fitting in fitter.fittings(row):
         try:
-            yield from _requests(row, fitting, fitter)
-        except EmptySlotError as error:
-            fitter.note_empty(error, fitting, row)
+            yield from _requests(row, fitting, fitter, images)
         except JobError as error:
             problems.extend(error.problems)
 
 
-def _requests(row: Row, fitting: Fitting, fitter: Fitter) -> Iterator[Request]:
-    """The samples of one row in one cell."""
+def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> Iterator[Request]:
+    """The samples of one row in one cell, and the turns of each."""
     cell, cells = fitting.cell, row.line.cells
     item = row.id + cell.suffix
-    moving = {"id": row.id, "=id": row.id, "item": item, "sample": "1", "=sample": "1", **row.line.facts}
-    images = fitter.images(fitting, row, moving)
+    facts = {"id": row.id, "=id": row.id, "item": item, **row.line.facts}
     told = {name: cells[at] for name, at in fitting.told if cells[at] and not cells[at].isspace()}
     told.update(fitting.constants)
     for sample in range(1, cell.samples + 1):
-        moving["sample"] = moving["=sample"] = str(sample)
-        ask = Ask(
-            prompt=_checked(fill(fitting.text, cells, moving), row),
-            model=cell.model,
-            aspect=cell.aspect,
-            size=cell.size,
-            images=images,
-            sample=sample,
-            written=cell.written,
-            edits_image=fitter.edits_images,
-        )
-        yield Request(
-            key=f"{item}/s{sample}" if cell.samples > 1 else item,
-            item=item,
-            id=row.id,
-            sample=sample,
-            turn=1,
-            path=_path(fitting, row, moving, is_image=fitter.edits_images),
-            ask=ask,
-            fingerprint=ask.fingerprint(),
-            template=fitting.template,
-            vars=told,
-            where=row.where,
-        )
+        key = f"{item}/s{sample}" if cell.samples > 1 else item
+        facts["sample"] = facts["=sample"] = str(sample)
+        earlier: tuple[Ask, ...] = ()
+        for fitted in fitting.turns:
+            turn = fitted.turn
+            try:
+                ask, path = _ask(row, fitted, facts, (sample, earlier), (cell, fitter, images))
+            except EmptySlotError as error:
+                fitter.note_empty(error, fitted, row)
+                return
+            if turn.number:
+                earlier = (*earlier, ask)
+            yield Request(
+                key=f"{key}/t{turn.number}" if turn.number else key,
+                item=item,
+                id=row.id,
+                sample=sample,
+                turn=turn.number or 1,
+                path=path,
+                ask=ask,
+                fingerprint=ask.fingerprint(),
+                template=turn.prompt.name,
+                vars=told,
+                where=row.where,
+                keeps=turn.keeps,
+                max_age_s=cell.max_age_s,
+                provenance=turn.provenance,
+            )
+
+
+def _ask(
+    row: Row, fitted: TurnFitting, facts: Mapping[str, str], number: tuple[int, tuple[Ask, ...]],
+    around: tuple[Cell, Fitter, RowImages],
+) -> tuple[Ask, str]:  # fmt: skip
+    """One ask of a row, and where its image goes; raises `JobError` or `EmptySlotError`."""
+    (sample, earlier), (cell, fitter, images) = number, around
+    turn, cells = fitted.turn, row.line.cells
+    moving = dict(facts) if fitted.images else facts
+    found = images.of(fitted, row, moving, cell.known_model) if fitted.images else ()  # type: ignore[arg-type]
+    written = turn.written
+    if fitted.system is not None:
+        written = {**written, "system": fill(fitted.system, cells, moving)}
+    ask = Ask(
+        prompt=_checked(fill(fitted.text, cells, moving), row),
+        model=cell.model,
+        aspect=turn.aspect,
+        size=turn.size,
+        images=found,
+        sample=sample,
+        written=written,
+        edits_image=fitter.job.items.is_images,
+        turn=turn.number,
+        earlier=earlier,
+    )
+    return ask, _path(fitted.path, row, moving, is_image=ask.edits_image) if turn.keeps else ""
 
 
 def _checked(prompt: str, row: Row) -> str:
@@ -141,8 +203,8 @@ def _checked(prompt: str, row: Row) -> str:
     return prompt
 
 
-def _path(fitting: Fitting, row: Row, moving: Mapping[str, str], *, is_image: bool) -> str:
-    path = path_of(fitting.path, row.line.cells, moving, is_image=is_image)
+def _path(bound: Bound, row: Row, moving: Mapping[str, str], *, is_image: bool) -> str:
+    path = path_of(bound, row.line.cells, moving, is_image=is_image)
     if why := reserved(path):
         hint = 'say output: {path: "…"} to put it elsewhere'
         raise JobError([row.problem(f"the path {quoted(path)} of {quoted(row.id)} is reserved: {why}", hint)])
@@ -158,7 +220,9 @@ class _Twice(NamedTuple):
     asks: set[int]
 
 
-def _tell_twins(job: Job, fitter: Fitter, twice: _Twice, problems: Problems, warn: Callable[[Problem], None]) -> None:
+def _tell_twins(
+    job: Job, fitter: Fitter, images: RowImages, twice: _Twice, problems: Problems, warn: Callable[[Problem], None]
+) -> None:
     """Go through the job once more to name both of what is there twice."""
     ids: dict[str, Row] = {}
     first: dict[tuple[str, str], Request] = {}
@@ -168,7 +232,7 @@ def _tell_twins(job: Job, fitter: Fitter, twice: _Twice, problems: Problems, war
         if known is not row:
             problems.add(_same_id(row, known, job))
             continue
-        for request in _of_row(row, fitter, Problems()):
+        for request in _of_row(row, fitter, images, Problems()):
             for kind, text in _marked(request, twice):
                 other = first.setdefault((kind, text), request)
                 if other is not request and kind == "ask":
@@ -183,7 +247,7 @@ def _marked(request: Request, twice: _Twice) -> Iterator[tuple[str, str]]:
     """What of a request may be there twice."""
     if mark(request.key) in twice.keys:
         yield "key", request.key
-    if mark(request.path) in twice.paths:
+    if request.keeps and mark(request.path) in twice.paths:
         yield "path", request.path
     if mark(request.fingerprint) in twice.asks:
         yield "ask", request.fingerprint

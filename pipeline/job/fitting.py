@@ -5,27 +5,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.errors import JobError, Problem
-from pipeline.job import paths, templates
-from pipeline.job.ask import Image
-from pipeline.job.limits import check_references
+from pipeline.job import paths
+from pipeline.job.overrides import Choices
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, EmptySlotError, Scope, bind, fill, fold
-from pipeline.job.problems import Place, quoted
-from pipeline.job.references import ImageError, reference
-from pipeline.job.sources import fixed_part
+from pipeline.job.problems import located, quoted
+from pipeline.job.rowsets import RowSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from pipeline.job.cells import Cell, Reference
+    from pipeline.errors import Problem
+    from pipeline.job.cells import Cell, Judge, Turn
     from pipeline.job.items import Columns, Row
-    from pipeline.job.language import Job
+    from pipeline.job.overrides import Choice
     from pipeline.job.placeholders import Bound, Template
-    from pipeline.job.problems import Problems
-    from pipeline.job.templates import Prompt
+    from pipeline.job.problems import Place, Problems
+    from pipeline.job.settings import Layer, Reference
 
 _FIXED_COLUMNS = frozenset({"csv", "tsv", "glob", "one"})
 _MANY = 10_000
+_PLAIN_WORDS = frozenset(
+    {"aspect", "size", "model", "samples", "seed", "temperature", "thinking", "search", "response"}
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TurnFitting:
+    """A turn, bound to the columns of some rows."""
+
+    turn: Turn
+    text: Bound
+    system: Bound | None
+    path: Bound
+    images: tuple[tuple[Bound, Reference], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,195 +45,187 @@ class Fitting:
     """A cell, bound to the columns of some rows."""
 
     cell: Cell
-    prompt: Prompt
-    text: Bound
-    path: Bound
-    images: tuple[Image | tuple[Bound, Reference], ...]
+    turns: tuple[TurnFitting, ...]
     told: tuple[tuple[str, int], ...]
     """Fields a record tells of: name as written, and which cell."""
     constants: Mapping[str, str]
     """Axes and vars a record tells of."""
 
-    @property
-    def template(self) -> str | None:
-        return self.prompt.name
-
 
 class Fitter:
     """Fits the cells of a job to rows, and remembers how."""
 
-    def __init__(self, job: Job, cells: Sequence[Cell], problems: Problems, warn: Callable[[Problem], None]) -> None:
-        self._job = job
-        self._cells = cells
+    def __init__(self, judge: Judge, problems: Problems, warn: Callable[[Problem], None]) -> None:
+        self.job = judge.job
+        self._judge = judge
         self._problems = problems
         self._warn = warn
         self._warned: set[Hashable] = set()
         self._of_columns: dict[Columns, list[Fitting]] = {}
-        self._of_template: dict[tuple[Columns, Cell, str], Fitting] = {}
-        self._prompts: dict[str, Prompt | None] = {}
-        self._has_moving_templates = any(cell.template for cell in cells)
-        self._root = job.root.resolve()
-        self.edits_images = job.items.is_images
+        self._known: dict[Hashable, Fitting | None] = {}
+        self._choices = Choices(self.job, problems)
+        self._sets = RowSettings(self.job, problems)
+        self._is_plain = not self.job.overrides and not any(
+            judge.template_of(judge.layer(combination)) for combination in self.job.matrix.cells
+        )
+        self.columns: list[Columns] = []
+        """Some of the columns that rows had."""
 
     def fittings(self, row: Row) -> list[Fitting]:
-        """Every cell, fitted to the columns of a row; those that something is wrong with are left out."""
-        if self._has_moving_templates:
-            return [fitting for cell in self._cells if (fitting := self._by_template(cell, row))]
+        """The cells of a row, fitted to its columns; those that something is wrong with are left out."""
+        if not (self._is_plain and self._sets.is_plain(row)):
+            return list(self._chosen(row))
         known = self._of_columns.get(row.columns)
         if known is None:
             if len(self._of_columns) > _MANY:  # rows that all differ must not pile up
                 self._of_columns.clear()
-            known = [self._fitted(cell, row, cell.prompt) for cell in self._cells if cell.prompt is not None]
-            self._of_columns[row.columns] = known
+            known = self._of_columns[row.columns] = list(self._chosen(row))
         return known
 
-    def _by_template(self, cell: Cell, row: Row) -> Fitting | None:
-        """A cell whose template's name depends on the row."""
-        prompt = cell.prompt if cell.template is None else self._prompt(cell, cell.template, row)
-        if prompt is None:
-            return None
-        key = row.columns, cell, prompt.name or ""
-        if key not in self._of_template:
-            if len(self._of_template) > _MANY:
-                self._of_template.clear()
-            self._of_template[key] = self._fitted(cell, row, prompt)
-        return self._of_template[key]
+    def _chosen(self, row: Row) -> Iterator[Fitting]:
+        mark, layer = self._sets.of(row)
+        for choice in self._choices.of(row):
+            if fitting := self._fitting(choice, mark, layer, row):
+                yield fitting
 
-    def _prompt(self, cell: Cell, template: Template, row: Row) -> Prompt | None:
-        moving = {"id": row.id, "item": row.id + cell.suffix, **row.line.facts}
+    def _fitting(self, choice: Choice, mark: Hashable, layer: Layer, row: Row) -> Fitting | None:
+        key: Hashable = row.columns, choice, mark
+        if key in self._known:
+            return self._known[key]
+        combination = self.job.matrix.cells[choice.cell]
+        whole = self._judge.layer(combination, *(self.job.overrides[n].layer for n in choice.overrides), layer)
+        name = None
+        if template := self._judge.template_of(whole):
+            name = self._name(template, whole, combination, row)
+            if name is None:
+                return None
+            key = row.columns, choice, mark, name
+            if key in self._known:
+                return self._known[key]
+        if len(self._known) > _MANY:
+            self._known.clear()
+        cell = self._judge.cell(combination, whole, name)
+        self._known[key] = fitting = None if cell is None else self._fitted(cell, row)
+        return fitting
+
+    def _name(self, template: Template, layer: Layer, combination: Mapping[str, object], row: Row) -> str | None:
+        """The name of the template that a row chooses."""
+        axes = {fold(axis): value.text for axis, value in combination.items()}  # type: ignore[attr-defined]
+        variables = layer["vars"].value if "vars" in layer else {}
+        fixed = {"job": self.job.name, **{fold(name): said.value for name, said in variables.items()}, **axes}
+        item = row.id + "".join(f"/{text}" for text in axes.values())
+        moving = {"id": row.id, "item": item, **row.line.facts}
+        scope = Scope(fixed, frozenset(moving), self._judge.tables, frozenset(fixed))
         try:
-            name = fill(
-                bind(template, row.columns.folded, Scope(cell.fixed, frozenset(moving))), row.line.cells, moving
-            )
+            return fill(bind(template, row.columns.folded, scope), row.line.cells, moving)
         except EmptySlotError as error:
-            self._problems.add(self._empty(error, cell.template_place, row))
+            self._note(error, layer["template"].place, row)
             return None
-        if name not in self._prompts:
-            self._prompts[name] = self._found(name, cell, row)
-        return self._prompts[name]
 
-    def _found(self, name: str, cell: Cell, row: Row) -> Prompt | None:
-        place = cell.template_place
-        try:
-            path = templates.find(name, folder=self._job.folder, root=self._job.root, place=place)
-            if path.resolve().is_relative_to(self._root):
-                return templates.load(path, name, place)
-            self._problems.add(row.problem(f"template {quoted(name)} leads out of the project"))
-        except JobError as error:
-            self._problems.extend(error.problems)
-        except (OSError, ValueError):
-            self._problems.add(row.problem(f"template {quoted(name)} cannot be a file name"))
-        return None
-
-    def _fitted(self, cell: Cell, row: Row, prompt: Prompt) -> Fitting:
-        columns, job = row.columns, self._job
-        self._check_axes(cell, columns)
-        names = {"id", "=id", "item", "sample", "=sample", *(OF_IMAGES if self.edits_images else ())}
-        fixed = {**prompt.variables, **cell.fixed}
-        if prompt.name is not None:
-            fixed.setdefault("template", prompt.name)
-        scope = Scope({name: value for name, value in fixed.items() if value is not None}, frozenset(names))
-        in_paths = Scope(paths.fixed_values(scope.fixed, cell.axes), scope.moving)
-        self._note_hidden(prompt.template, row)
-        self._note_hidden(cell.path, row)
-        constants = {**cell.placeholders, **{n: v for n, v in job.vars.items() if v and not self._is_hidden(n, cell)}}
-        images = (
-            one if isinstance(one, Image) else (bind(one.template, () if one.is_item else columns.folded, scope), one)
-            for one in cell.images
-        )
+    def _fitted(self, cell: Cell, row: Row) -> Fitting:
+        columns = row.columns
+        if columns not in self.columns and len(self.columns) < _MANY:
+            self.columns.append(columns)
+            self._check_axes(cell, columns)
+            self._note_words(columns, row)
+        for turn in cell.turns:
+            for template in (turn.prompt.template, cell.path):
+                self._note_hidden(template, row)
         return Fitting(
             cell=cell,
-            prompt=prompt,
-            text=bind(prompt.template, columns.folded, scope),
-            path=bind(cell.path, columns.folded, in_paths),
-            images=tuple(images),
+            turns=tuple(self._turn(turn, cell, row) for turn in cell.turns),
             told=tuple((columns.names[at], at) for at in columns.told),
-            constants={name: value for name, value in constants.items() if fold(name) not in columns.folded},
+            constants={name: value for name, value in cell.constants.items() if fold(name) not in columns.folded},
         )
 
-    def _is_hidden(self, name: str, cell: Cell) -> bool:
-        return fold(name) in map(fold, cell.axes)
+    def _turn(self, turn: Turn, cell: Cell, row: Row) -> TurnFitting:
+        columns, tables = row.columns.folded, self._judge.tables
+        names = {"id", "=id", "item", "sample", "=sample", *(OF_IMAGES if self.job.items.is_images else ())}
+        labels = {f"@{reference.label}" for reference in turn.images if reference.label}
+        scope = Scope(turn.fixed, frozenset(names), tables, cell.strong)
+        said = scope._replace(moving=scope.moving | labels)
+        in_paths = scope._replace(fixed=paths.fixed_values({**turn.fixed, "=turn": turn.name}, cell.axes))
+        return TurnFitting(
+            turn=turn,
+            text=bind(turn.prompt.template, columns, said),
+            system=bind(turn.system.template, columns, said) if turn.system else None,
+            path=bind(cell.path, columns, in_paths),
+            images=tuple((bind(one.template, () if one.is_item else columns, scope), one) for one in turn.images),
+        )
+
+    def check_when(self) -> None:
+        """Tell of names in `when` that nothing has, once all rows were seen."""
+        self._choices.check(self.columns)
+
+    # ----------------------------------------------------------------------------- what is odd
 
     def _check_axes(self, cell: Cell, columns: Columns) -> None:
         for axis in cell.axes:
             if fold(axis) in columns.folded:
                 column = columns.names[columns.folded.index(fold(axis))]
-                place = self._job.matrix.axes[axis]
+                place = self.job.matrix.axes[axis]
                 message = f"axis {quoted(axis)} is named like the field {quoted(column)} of the items"
                 self._problems.add(place.problem(message, "rename the one or the other"))
 
+    def _note_words(self, columns: Columns, row: Row) -> None:
+        """Columns that are called like a setting, and that nothing uses."""
+        if self.job.items.kind == "list":  # told when the manifest was read
+            return
+        for at, name in enumerate(columns.names):
+            word = name.strip().casefold()
+            if word in _PLAIN_WORDS and word not in self._used() and word not in self._warned:
+                self._warned.add(word)
+                message = f"the column {quoted(name)} is a placeholder that nothing uses, not a setting"
+                self._warn(row.header_place(at).problem(message, f"to set it for each row call the column set.{word}"))
+
+    def _used(self) -> set[str]:
+        """Names of columns that conditions speak of."""
+        return {condition.name for override in self.job.overrides for condition in override.when}
+
     def _note_hidden(self, template: Template, row: Row) -> None:
         columns = row.columns
-        for name in template.names & {*BUILT_INS, *(OF_IMAGES if self.edits_images else ())}:
+        for name in template.names & {*BUILT_INS, *(OF_IMAGES if self.job.items.is_images else ())}:
             if name in columns.folded and columns.folded.index(name) != columns.id_at and name not in self._warned:
                 self._warned.add(name)
                 message = f"[{name}] is the field of that name here, not the built-in value"
                 self._warn(row.problem(message, "rename the field if the built-in is meant"))
 
-    def images(self, fitting: Fitting, row: Row, moving: Mapping[str, str]) -> tuple[Image, ...]:
-        """The reference images of one row, in order; raises `JobError` for one that cannot be sent."""
-        if not fitting.images:
-            return ()
-        images = tuple(one if isinstance(one, Image) else self._image(*one, row, moving) for one in fitting.images)
-        model = fitting.cell.known_model
-        wrong = check_references(model, images) if model is not None else None
-        if wrong is not None:
-            message, hint, is_advice = wrong
-            if not is_advice:
-                raise JobError([row.problem(message, hint)])
-            if message not in self._warned:
-                self._warned.add(message)
-                self._warn(row.problem(message, hint))
-        return images
-
-    def _image(self, bound: Bound, one: Reference, row: Row, moving: Mapping[str, str]) -> Image:
-        tops = [self._root]
-        if one.is_item:
-            tops.append((self._job.folder / fixed_part(self._job.items.path)[0]).resolve())
-        try:
-            return reference(fill(bound, row.line.cells, moving), self._job.folder, below=tops)
-        except ImageError as error:
-            raise JobError([row.problem(str(error), error.hint)]) from None
-
-    def note_empty(self, error: EmptySlotError, fitting: Fitting, row: Row) -> None:
+    def note_empty(self, error: EmptySlotError, fitting: TurnFitting, row: Row) -> None:
         """Note a placeholder that has no value: at the row when its field is empty, else where it was written."""
-        place = fitting.prompt.place
-        if error.slot not in fitting.prompt.template.parts:
-            place = next(
-                (
-                    one.place
-                    for one in fitting.cell.images
-                    if not isinstance(one, Image) and error.slot in one.template.parts
-                ),
-                place,
-            )
-            if self._job.output is not None and error.slot in fitting.cell.path.parts:
-                place = self._job.output[1]
-        needed = error.slot.name in fitting.prompt.variables
-        problem = self._empty(error, place, row, of_template=fitting.template if needed else None)
-        self._problems.add(
-            problem, once=None if error.near is None else (str(place), error.slot, problem.file, problem.line)
-        )
+        self._note(error, self._place_of(error, fitting), row, needed_by=fitting.turn.prompt)
 
-    def _empty(self, error: EmptySlotError, place: Place, row: Row, *, of_template: str | None = None) -> Problem:
+    def _place_of(self, error: EmptySlotError, fitting: TurnFitting) -> Place:
+        turn = fitting.turn
+        if error.slot in turn.prompt.template.parts:
+            return turn.prompt.place
+        if turn.system is not None and error.slot in turn.system.template.parts:
+            return turn.system.place
+        for reference in turn.images:
+            if error.slot in reference.template.parts:
+                return reference.place
+        return self.job.output[1] if self.job.output is not None else turn.prompt.place
+
+    def _note(self, error: EmptySlotError, place: Place, row: Row, needed_by: object = None) -> None:
         word = f"[{error.slot.word}]"
         if error.near is None:
-            return row.problem(f"{word} is empty in this row", f"fill it in, or allow for it: [{error.slot.word}|…]")
-        if of_template is not None:
-            message = f"template {quoted(of_template)} needs {word}: no field, axis or var has that name"
+            hint = f"fill it in, or allow for it: [{error.slot.word}|…]"
+            why = f": {error.why}" if error.why else ""
+            self._problems.add(row.problem(f"{word} is empty in this row{why}", hint, at=error.at))
+            return
+        if self.job.gaps & _DEFINING:  # what is wrong there may define it
+            return
+        variables = getattr(needed_by, "variables", {})
+        if error.slot.name in variables:
+            name = getattr(needed_by, "name", "")
+            message = f"template {quoted(name)} needs {word}: no field, axis or var has that name"
         else:
             message = f"unknown placeholder {word}{error.near}"
-        if self._job.items.kind in _FIXED_COLUMNS:
-            return located(place, f"[{error.slot.word}").problem(f"{message} (for {row.where})")
-        return row.problem(message)
+        at = located(place, f"[{error.slot.word}")
+        if self.job.items.kind in _FIXED_COLUMNS:
+            problem = at.problem(f"{message} (for {row.where})")
+            self._problems.add(problem, once=(str(at), error.slot))
+        else:
+            self._problems.add(row.problem(message), once=(str(place), error.slot, row.where))
 
 
-def located(place: Place, word: str) -> Place:
-    """Where a word stands at or below a place; the place itself when it is not found."""
-    lines = place.source.lines
-    for number in range(max(place.line, 1), min(place.line + 500, len(lines) + 1)):
-        start = place.column - 1 if number == place.line else 0
-        at = lines[number - 1].find(word, max(start, 0))
-        if at >= 0:
-            return Place(place.source, number, at + 1)
-    return place
+_DEFINING = frozenset({"vars", "items", "matrix", "tables", "extends", "template", "prompt", "turns", "images", "?"})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.errors import JobError, Problem
 from pipeline.job import sources
 from pipeline.job.placeholders import OF_IMAGES, Bound, EmptySlotError, Scope, Template, bind, fill, fold, folded
-from pipeline.job.problems import Place, Problems, is_control, listed, meant, quoted
+from pipeline.job.problems import Place, Problems, Source, is_control, listed, meant, quoted
 from pipeline.job.unique import mark
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Items:
     limit: int | None = None
     delimiter: str = ","
     encoding: str = "utf-8"
+    fill: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    folder: Path | None = None
+    said: Mapping[str, Place] = field(default_factory=dict)
 
     @property
     def is_images(self) -> bool:
@@ -71,6 +75,7 @@ class Columns:
     tests: tuple[tuple[int | str, Condition], ...]
     told: tuple[int, ...]
     """Those a record tells of: all but the id's own."""
+    sets: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,11 @@ class Row:
     def where(self) -> str:
         return f"{self.line.file}:{self.line.number}" if self.line.number else self.line.file
 
-    def problem(self, message: str, hint: str = "") -> Problem:
+    def problem(self, message: str, hint: str = "", at: int | None = None) -> Problem:
         return problem_at(self.line, message, hint)
+
+    def header_place(self, at: int) -> Place:
+        return Place(Source(self.line.file), self.line.number, 1)
 
 
 def problem_at(line: Line, message: str, hint: str = "") -> Problem:

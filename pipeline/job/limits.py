@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from pipeline.job.placeholders import fold
 from pipeline.job.problems import listed, meant, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
     from pipeline.errors import Problem
     from pipeline.job.ask import Image
-    from pipeline.job.problems import Place, Problems
+    from pipeline.job.problems import Problems
+    from pipeline.job.settings import Layer, Said
 
 
 class Model(Protocol):
@@ -33,6 +35,18 @@ class Model(Protocol):
     @property
     def advised_references(self) -> int | None: ...
     @property
+    def references_by_role(self) -> Mapping[str, int]: ...
+    @property
+    def thinking(self) -> tuple[str, ...]:
+        """Levels, none where it cannot be chosen."""
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        """What it can search: `web`, `image`."""
+
+    @property
+    def best_languages(self) -> tuple[str, ...]: ...
+    @property
     def shutdown(self) -> date | None: ...
     @property
     def successor(self) -> str | None: ...
@@ -48,45 +62,65 @@ class Models(Protocol):
         """All aliases and ids."""
 
 
-class Said(NamedTuple):
-    """A setting as somebody wrote it, and where."""
-
-    text: str
-    place: Place
-
-
 def check_model(
     said: Said, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
 ) -> Model | None:
     """The model a job names; None when the registry does not know it."""
-    model = models.find(said.text)
+    model = models.find(said.value)
     if model is None:
-        near = meant(said.text, models.words())
+        near = meant(said.value, models.words())
         warn(
             said.place.problem(
-                f"unknown model {quoted(said.text)}{near}", "it is passed on as it is; its price and limits are unknown"
+                f"unknown model {quoted(said.value)}{near}",
+                "it is passed on as it is; its price and limits are unknown",
             )
         )
         return None
     if model.shutdown is not None and model.shutdown <= today:
         successor = f"use {quoted(model.successor)}" if model.successor else ""
-        problems.add(said.place.problem(f"model {quoted(said.text)} was shut down on {model.shutdown}", successor))
+        problems.add(said.place.problem(f"model {quoted(said.value)} was shut down on {model.shutdown}", successor))
         return None
     return model
 
 
-def check_offer(model: Model, word: str, said: Said, problems: Problems) -> None:
-    """Refuse an aspect or size the model does not offer."""
-    offered = model.aspects if word == "aspect" else model.sizes
-    if said.text in offered or said.text == "auto" or not offered:
-        return
-    message = f"{model.id} has no {word} {quoted(said.text)}{meant(said.text, offered)}"
-    problems.add(said.place.problem(message, f"it offers {listed(offered, last='and')}"))
+def check_offer(model: Model, said: Layer, problems: Problems) -> None:
+    """Refuse an aspect, a size, a level of thinking or a search that the model does not offer."""
+    for word, offered in (("aspect", model.aspects), ("size", model.sizes)):
+        value = said[word].value if word in said else None
+        if value is not None and offered and value not in {*offered, "auto"}:
+            message = f"{model.id} has no {word} {quoted(value)}{meant(value, offered)}"
+            problems.add(said[word].place.problem(message, f"it offers {listed(offered, last='and')}"))
+    if "thinking" in said and said["thinking"].value not in model.thinking:
+        message = f"{model.id} has no level of thinking {quoted(said['thinking'].value)}"
+        hint = (
+            f"its levels: {listed(model.thinking, last='and')}"
+            if model.thinking
+            else "it lets nobody choose: delete it"
+        )
+        problems.add(said["thinking"].place.problem(message, hint))
+    for kind in said["search"].value if "search" in said else ():
+        if kind not in model.search:
+            what = "search the web" if kind == "web" else "search for images"
+            hint = f"it can search: {listed(model.search, last='and')}" if model.search else "it cannot search at all"
+            problems.add(said["search"].place.problem(f"{model.id} cannot {what}", hint))
 
 
-def check_references(model: Model, images: Sequence[Image]) -> tuple[str, str, bool] | None:
-    """What is wrong with the images of one request: message, hint, and whether it is only advice."""
-    for image in images:
+_LANGUAGES = frozenset({"locale", "lang", "language"})
+
+
+def check_languages(model: Model, axes: Mapping[str, Said], warn: Callable[[Problem], None]) -> None:
+    """Warn of an axis of languages with one that the model is not at its best in."""
+    best = {language.partition("-")[0].lower() for language in model.best_languages}
+    for axis, said in axes.items():
+        text = str(said.value).strip()
+        if fold(axis) in _LANGUAGES and best and text.replace("_", "-").partition("-")[0].lower() not in best:
+            hint = f"look at the text in these pictures closely; its best: {listed(model.best_languages, last='and')}"
+            warn(said.place.problem(f"{quoted(text)} is not among the languages {model.id} is best at", hint))
+
+
+def check_references(model: Model, images: Sequence[tuple[Image, str]]) -> tuple[str, str, bool] | None:
+    """What is wrong with the images of one request and their roles: message, hint, and whether it is only advice."""
+    for image, _role in images:
         if image.mime not in model.formats:
             kinds = listed(sorted(mime.removeprefix("image/") for mime in model.formats))
             return (
@@ -95,8 +129,16 @@ def check_references(model: Model, images: Sequence[Image]) -> tuple[str, str, b
                 False,
             )
     if len(images) > model.max_references:
-        return f"{len(images)} reference images; {model.id} takes at most {model.max_references}", "", False
+        return f"{len(images)} reference images; {model.id} takes at most {model.max_references}", _FEWER, False
+    for role, most in model.references_by_role.items():
+        count = sum(1 for _image, its_role in images if its_role == role)
+        if count > most:
+            message = f"{count} reference images with the role {role!r}; {model.id} takes at most {most}"
+            return message, f"{_FEWER}, or give some another role: {listed(model.references_by_role)}", False
     advised = model.advised_references
     if advised is not None and len(images) > advised:
         return f"{len(images)} reference images; {model.id} works best with at most {advised}", "", True
     return None
+
+
+_FEWER = "send fewer: max: n takes the first n of a glob"

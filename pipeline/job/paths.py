@@ -19,16 +19,21 @@ OWN = "="
 _TREES = frozenset({f"{OWN}id", "id", "item"})
 
 
-def completed(written: Template | None, varying: Sequence[str], samples: int) -> Template:
-    """The path template of a job, with its default and with `-[sample]` where that must be told apart."""
+def completed(written: Template | None, varying: Sequence[str], samples: int, *, turns: int = 1) -> Template:
+    """The path template of a job: with its default, and with `-[sample]` and `-[turn]` where they must be told apart.
+
+    `turns` is how many turns of a conversation are kept.
+    """
     if written is None:
         slots = [Slot(f"{OWN}id", "id", None)]
         slots += [Slot(f"{OWN}{fold(axis)}", axis, None) for axis in varying]
         parts: list[str | Slot] = [part for slot in slots for part in ("-", slot)][1:]
     else:
         parts = list(written.parts)
-    if samples > 1 and "sample" not in Template(tuple(parts)).names:
-        parts += ["-", Slot(f"{OWN}sample", "sample", None)]
+    names = Template(tuple(parts)).names
+    for word, count in (("sample", samples), ("turn", turns)):
+        if count > 1 and word not in names:
+            parts += ["-", Slot(f"{OWN}{word}", word, None)]
     return Template(tuple(parts))
 
 

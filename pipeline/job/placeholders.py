@@ -9,12 +9,14 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pipeline.job.problems import meant, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pipeline.job.tables import Table
 
 BUILT_INS = ("id", "item", "job", "template", "model", "aspect", "size", "sample", "turn")
 OF_IMAGES = ("file", "stem", "name", "folder")
@@ -97,8 +99,11 @@ def _part(token: re.Match[str]) -> str | Slot:
     if not word:
         raise BracketError("an empty placeholder []", "write [[]] for the brackets themselves", token.start())
     if word.startswith("@"):
-        hint = "say which image is meant in words, such as 'the second image'"
-        raise BracketError(f"{quoted(token.group())} is not supported yet by this version", hint, token.start())
+        if not fold(word[1:]).strip("@"):
+            raise BracketError(
+                "an empty label [@]", "write [@label], and images: [{file: …, as: label}]", token.start()
+            )
+        return Slot(f"@{fold(word[1:])}", word, token["fallback"])
     return Slot(fold(word), word, token["fallback"])
 
 
@@ -108,7 +113,11 @@ class Scope(NamedTuple):
     fixed: Mapping[str, str | None]
     """Axes, vars, template defaults and built-ins by folded name; None is a variable that must be given."""
     moving: frozenset[str]
-    """Built-ins that differ from request to request."""
+    """Built-ins and labels of images, which differ from request to request."""
+    tables: Mapping[str, Table] = {}
+    """Tables of the job by folded name; they come before defaults of templates and built-ins."""
+    strong: frozenset[str] = frozenset()
+    """Those of `fixed` that come before tables: axes and vars."""
 
 
 class Field(NamedTuple):
@@ -132,13 +141,23 @@ class Missing(NamedTuple):
     """Did-you-mean when the name is unknown; None when it is known and empty."""
 
 
-Bound = tuple[str | Field | Moving | Missing, ...]
+class Looked(NamedTuple):
+    """A slot bound to a column of a table, and to what finds the row there."""
+
+    table: Table
+    at: int
+    key: tuple[Part, ...]
+    slot: Slot
+
+
+Part: TypeAlias = "str | Field | Moving | Missing | Looked"
+Bound: TypeAlias = tuple[Part, ...]
 
 
 def bind(template: Template, columns: Sequence[str], scope: Scope) -> Bound:
     """Decide once where each placeholder of a template gets its value from, for rows with these columns."""
     index = {name: number for number, name in enumerate(columns)}
-    bound: list[str | Field | Moving | Missing] = []
+    bound: list[Part] = []
     for part in template.parts:
         new = part if isinstance(part, str) else _bound(part, index, scope)
         if isinstance(new, str) and bound and isinstance(bound[-1], str):
@@ -148,29 +167,59 @@ def bind(template: Template, columns: Sequence[str], scope: Scope) -> Bound:
     return tuple(bound)
 
 
-def _bound(slot: Slot, index: Mapping[str, int], scope: Scope) -> str | Field | Moving | Missing:
+def _bound(slot: Slot, index: Mapping[str, int], scope: Scope) -> Part:
     if slot.name in index:
         return Field(index[slot.name], slot)
+    if slot.name not in scope.strong and (looked := _looked_up(slot, index, scope)):
+        return looked
     value = scope.fixed.get(slot.name)
     if value is not None and value.strip():
         return value
-    if slot.name not in scope.fixed and slot.name in scope.moving:
+    if value is None and slot.name in scope.moving:
         return Moving(slot)
     if slot.fallback is not None:
         return slot.fallback
-    if value is not None:
-        return Missing(slot, None)
-    return Missing(slot, meant(slot.name, sorted({*index, *scope.fixed, *scope.moving} - {slot.name})))
+    return Missing(slot, _near(slot, index, scope) if value is None else None)
+
+
+def _looked_up(slot: Slot, index: Mapping[str, int], scope: Scope) -> Part | None:
+    """A slot `[t.column]`, where `t` is a table; None where it is not."""
+    name, dot, column = slot.word.partition(".")
+    table = scope.tables.get(fold(name)) if dot else None
+    if table is None:
+        return None
+    at = table.at(column)
+    if at is None:
+        near = meant(column, table.columns) or f"; its columns: {', '.join(table.columns[:12])}"
+        return Missing(slot, f": table {quoted(table.name)} has no column {quoted(column)}{near}")
+    for word in table.on:
+        if not (word in index or word in scope.fixed or word in scope.moving):
+            why = f": its table is found by {quoted(word)}, and no field, axis or var has that name"
+            return Missing(slot, why)
+    key = tuple(_bound(Slot(word, word, ""), index, scope) for word in table.on)
+    return Looked(table, at, key, slot)
+
+
+def _near(slot: Slot, index: Mapping[str, int], scope: Scope) -> str:
+    if slot.name.startswith("@"):
+        labels = [name for name in scope.moving if name.startswith("@")]
+        return meant(slot.name, labels) or "; an image gets a label with as: in images"
+    names = [name for name in {*index, *scope.fixed, *scope.moving} - {slot.name, ""} if name[0] not in "=@"]
+    return meant(slot.name, sorted(names))
 
 
 class EmptySlotError(ValueError):
     """A placeholder that has no value in this row."""
 
-    def __init__(self, slot: Slot, near: str | None) -> None:
+    def __init__(self, slot: Slot, near: str | None, why: str = "", at: int | None = None) -> None:
         super().__init__(slot.word)
         self.slot = slot
         self.near = near
-        """A near name when the name is unknown; None when it is known and empty."""
+        """What follows the name when it is unknown, such as a near one; None when it is known and empty."""
+        self.why = why
+        """Why it is empty, where that is not plain."""
+        self.at = at
+        """Which cell of the row is empty."""
 
 
 def fill(bound: Bound, cells: Sequence[str], moving: Mapping[str, str]) -> str:
@@ -178,17 +227,30 @@ def fill(bound: Bound, cells: Sequence[str], moving: Mapping[str, str]) -> str:
     return "".join(part if type(part) is str else value_of(part, cells, moving) for part in bound)
 
 
-def value_of(part: str | Field | Moving | Missing, cells: Sequence[str], moving: Mapping[str, str]) -> str:
+def value_of(part: Part, cells: Sequence[str], moving: Mapping[str, str]) -> str:
     """The value of one part of a bound template."""
     if isinstance(part, str):
         return part
     if isinstance(part, Missing):
         raise EmptySlotError(part.slot, part.near)
-    value = cells[part.at] if isinstance(part, Field) else moving[part.slot.name]
+    if isinstance(part, Looked):
+        return _looked(part, cells, moving)
+    value = cells[part.at] if isinstance(part, Field) else moving.get(part.slot.name, "")
     if value and not value.isspace():
         return value
     if part.slot.fallback is None:
-        raise EmptySlotError(part.slot, None)
+        raise EmptySlotError(part.slot, None, at=part.at if isinstance(part, Field) else None)
+    return part.slot.fallback
+
+
+def _looked(part: Looked, cells: Sequence[str], moving: Mapping[str, str]) -> str:
+    key = tuple(value_of(one, cells, moving) for one in part.key)
+    value = part.table.value(key, part.at)
+    if value and not value.isspace():
+        return value
+    if part.slot.fallback is None:
+        asked = ", ".join(f"{name} {quoted(text)}" for name, text in zip(part.table.on, key, strict=True))
+        raise EmptySlotError(part.slot, None, f"table {quoted(part.table.name)} has nothing for {asked}")
     return part.slot.fallback
 
 

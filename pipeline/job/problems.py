@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Hashable, Iterable
 
 MOST = 50
 """Problems reported of one job; the rest is counted."""
@@ -22,12 +23,14 @@ _INVISIBLE = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 """Marks that change the direction of the text around them, and the byte order mark."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """A file as read: what it is called, and its lines for excerpts."""
+    """A file as read: what it is called, its lines for excerpts, and what paths in it are relative to."""
 
     file: str
     lines: Sequence[str] = ()
+    folder: Path | None = None
+    """Where relative paths in it start; None: at the job manifest."""
 
 
 class Place(NamedTuple):
@@ -105,6 +108,35 @@ def _window(line: str, column: int) -> tuple[str, str]:
     end = start + _LINE
     before = ("…" if start else "") + escaped(line[start:column])
     return before, escaped(line[column:end]).rstrip() + ("…" if len(line) > end else "")
+
+
+class _OneLine(Sequence[str]):
+    """The lines of a file of which only one was kept."""
+
+    def __init__(self, number: int, line: str) -> None:
+        self._number, self._line = number, line
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._line if index == self._number - 1 else ""
+
+
+def place_of(problem: Problem) -> Place:
+    """Where a problem is, as a place of its own; for a catalog, of which no other line is kept."""
+    return Place(Source(problem.file, _OneLine(problem.line, problem.source)), problem.line, problem.column)
+
+
+def located(place: Place, word: str) -> Place:
+    """Where a word stands at or below a place; the place itself when it is not found."""
+    lines = place.source.lines
+    for number in range(max(place.line, 1), min(place.line + 500, len(lines) + 1)):
+        start = place.column - 1 if number == place.line else 0
+        at = lines[number - 1].find(word, max(start, 0))
+        if at >= 0:
+            return Place(place.source, number, at + 1)
+    return place
 
 
 def escaped(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 import re
 import stat
 from functools import lru_cache
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.job.ask import Image
 from pipeline.job.problems import quoted
+from pipeline.job.sources import fixed_part, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +34,12 @@ class ImageError(ValueError):
         self.hint = hint
 
 
-def reference(text: str, folder: Path, *, below: Sequence[Path] = ()) -> Image:
-    """The image a path names, relative to the manifest's folder.
+class MissingImageError(ImageError):
+    """A reference image that is not there."""
+
+
+def reference(text: str, folder: Path, *, home: Path | None = None, below: Sequence[Path] = ()) -> Image:
+    """The image a path names, relative to `folder`; `Image.shown` is relative to `home`, the manifest's folder.
 
     With `below`, its real place must lie in one of those folders: a path made from data leads nowhere else.
     """
@@ -51,14 +58,39 @@ def reference(text: str, folder: Path, *, below: Sequence[Path] = ()) -> Image:
         _check_kind(text, status.st_mode, status.st_size)
         sha256, mime = _digest(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise ImageError(*_why(text, error)) from None
+        raise _why(text, error) from None
     except ValueError as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{quoted(text)} cannot be a path: {error}") from None
     if mime.startswith("!"):
         raise ImageError(*_not_an_image(text, mime))
-    return Image(path, Path(text).as_posix(), sha256, mime, status.st_size)
+    return Image(path, _seen_from(home or folder, folder, text), sha256, mime, status.st_size)
+
+
+def _seen_from(home: Path, folder: Path, text: str) -> str:
+    if folder == home or Path(text).is_absolute():
+        return Path(text).as_posix()
+    return Path(os.path.relpath(folder / text, home)).as_posix()
+
+
+def matching(pattern: str, folder: Path) -> list[str]:
+    """The files a glob names, relative to `folder`, by relative path in code-point order; hidden ones only if meant."""
+    if _URL.match(pattern):
+        raise ImageError(f"{quoted(pattern)} is a URL", "download the images, and name the files")
+    top, rest = fixed_part(pattern)
+    try:
+        # Not Path.glob, for which a name that a glob spells out in full need not exist.
+        found = glob.glob(rest, root_dir=folder / top, recursive=True) if rest else [""]  # noqa: PTH207
+        names = sorted(name for name in found if not (folder / top / name).is_dir())
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{quoted(pattern)} is no glob: {error}") from None
+    return [(top / name).as_posix() for name in names]
+
+
+def escaped(text: str) -> str:
+    """A value for use inside a glob, where it means itself."""
+    return glob.escape(text)
 
 
 def _check_kind(text: str, mode: int, size: int) -> None:
@@ -70,10 +102,11 @@ def _check_kind(text: str, mode: int, size: int) -> None:
         raise ImageError(f"{quoted(text)} is empty", "was it copied whole?")
 
 
-def _why(text: str, error: OSError) -> tuple[str, str]:
+def _why(text: str, error: OSError) -> ImageError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return f"there is no image {quoted(text)}", "paths are relative to the manifest"
-    return f"cannot read {quoted(text)}: {error.strerror}", ""
+        hint = "for several images say {glob: …}" if is_glob(text) else "paths are relative to the file that names them"
+        return MissingImageError(f"there is no image {quoted(text)}", hint)
+    return ImageError(f"cannot read {quoted(text)}: {error.strerror}")
 
 
 def _not_an_image(text: str, mime: str) -> tuple[str, str]:

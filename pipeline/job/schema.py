@@ -9,28 +9,20 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.job.problems import Place, listed, meant, quoted
-from pipeline.job.yaml12 import List, Map
+from pipeline.job.yaml12 import List, Map, scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pipeline.errors import Problem
 
-LATER_SETTINGS = frozenset(
-    {
-        *("system", "response", "search", "thinking", "thoughts", "temperature", "top_p", "seed"),
-        *("max_output_tokens", "safety", "max_age"),
-    }
-)
-_LATER: Mapping[tuple[str, ...], frozenset[str]] = {
-    (): LATER_SETTINGS | {"extends", "overrides", "tables", "turns", "metadata", "post"},
-    ("items",): frozenset({"fill", "text"}),
-    ("budget",): frozenset({"per_image"}),
-    ("output",): frozenset({"sidecar"}),
-}
+Path_ = tuple[Any, ...]
+"""Keys and numbers from the top of a manifest to a value."""
+
+_LATER: Mapping[Path_, frozenset[str]] = {(): frozenset({"metadata", "post"})}
 _LATER_WORDS = {("batch", "on_stuck"): {"cancel", "interactive"}}
 _KINDS = {
     "string": "a text",
@@ -52,6 +44,13 @@ _PYTHON = {
 }
 
 
+class Violation(NamedTuple):
+    """What the schema has against a value, and which value that is."""
+
+    path: Path_
+    problem: Problem
+
+
 @cache
 def schema(name: str) -> Mapping[str, Any]:
     """The schema `job` or `record`: from the installed package, else from the source tree."""
@@ -62,11 +61,22 @@ def schema(name: str) -> Mapping[str, Any]:
     return loaded
 
 
+def definition(name: str) -> Mapping[str, Any]:
+    """A part of the job schema by its name."""
+    found: Mapping[str, Any] = schema("job")["definitions"][name]
+    return found
+
+
 @cache
-def _validator() -> Any:
+def _validator(name: str = "") -> Any:
+    """For whole manifests, or for one definition of the schema."""
     from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s that --help need not pay
 
-    return Draft202012Validator(schema("job"))
+    whole = schema("job")
+    return Draft202012Validator(whole if not name else {**definition(name), "definitions": whole["definitions"]})
+
+
+# --------------------------------------------------------------------------------------------- types
 
 
 def read_by_type(value: Any, rule: Mapping[str, Any] | None = None) -> None:
@@ -80,6 +90,21 @@ def read_by_type(value: Any, rule: Mapping[str, Any] | None = None) -> None:
         rule = _branch(value, rule)
         for number, node in enumerate(value.nodes):
             value[number] = _typed(node, rule.get("items"))
+
+
+def read_text(word: str, text: str) -> Any:
+    """The value of a setting that was written as text, such as a cell of a catalog; lists are split at commas."""
+    rule = definition(word)
+    if "array" in _types(rule) and text.strip().lower() not in {"true", "false"}:
+        return [part.strip() for part in text.replace(";", ",").replace("+", ",").split(",") if part.strip()]
+    value = scalar(text.strip())
+    wants_text = "string" in _types(rule) or any(isinstance(one, str) for one in rule.get("enum", ()))
+    return text.strip() if wants_text and not _is_wanted_number(value, rule) else value
+
+
+def typed(word: str, node: Any) -> Any:
+    """The value of one setting, by its type."""
+    return _typed(node, definition(word))
 
 
 def _typed(node: Any, rule: Mapping[str, Any] | None) -> Any:
@@ -109,18 +134,17 @@ def _rule_of(key: str, rule: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _resolved(rule: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" in rule:
-        target: Mapping[str, Any] = schema("job")["definitions"][rule["$ref"].rpartition("/")[2]]
-        return target
-    return rule
+    return definition(rule["$ref"].rpartition("/")[2]) if "$ref" in rule else rule
 
 
 def _branch(value: Any, rule: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of several rules, the one for values of this kind."""
-    return next((way for way in rule.get("anyOf", ()) if any(_is(value, kind) for kind in _types(way))), rule)
+    ways = map(_resolved, rule.get("anyOf", ()))
+    return next((way for way in ways if any(_is(value, kind) for kind in _types(way))), rule)
 
 
 def _types(rule: Mapping[str, Any]) -> set[str]:
+    rule = _resolved(rule)
     kinds = rule.get("type", [])
     own = {kinds} if isinstance(kinds, str) else set(kinds)
     return own.union(*(_types(way) for way in rule.get("anyOf", ())))
@@ -132,54 +156,79 @@ def _is(value: Any, kind: str) -> bool:
     return isinstance(value, _PYTHON[kind])  # type: ignore[arg-type]
 
 
-def violations(manifest: Map) -> Iterator[Problem]:
-    """What the schema has against a manifest."""
-    for error in _validator().iter_errors(manifest):
-        yield from _explained(error, manifest)
-    axes = manifest.get("matrix")
-    if isinstance(axes, Map):
-        for axis in axes.keys() & (LATER_SETTINGS | {"turns"}):
-            yield axes.keys_at[axis].problem(f"{quoted(axis)} is not supported yet by this version")
+# ---------------------------------------------------------------------------------------- violations
 
 
-def _explained(error: Any, manifest: Map) -> Iterator[Problem]:
+def violations(manifest: Map, name: str = "") -> Iterator[Violation]:
+    """What the schema, or the definition `name` of it, has against a map that was read by type."""
+    for error in _validator(name).iter_errors(manifest):
+        yield from _explained(error, manifest, name)
+
+
+def pruned(manifest: Map, found: Iterable[Violation]) -> frozenset[str]:
+    """Take what violates the schema out of a manifest, in place, so that the rest can be looked at.
+
+    Returns the top-level keys that lost something; a key nobody knows counts as `?`.
+    """
+    top = schema("job")["properties"]
+    gaps = set()
+    for path in sorted({one.path for one in found}, key=_from_the_end, reverse=True):
+        inside: Any = manifest
+        for part in path[:-1]:
+            inside = inside.nodes[part].value
+        if path and _holds(inside, path[-1]):
+            inside.drop(path[-1])
+        gaps.add(path[0] if path and path[0] in top else "?")
+    return frozenset(gaps)
+
+
+def _from_the_end(path: Path_) -> tuple[Any, ...]:
+    """Later entries of a list first, so that the numbers of the earlier ones stay right."""
+    return tuple((isinstance(part, str), part if isinstance(part, int) else 0, str(part)) for part in path)
+
+
+def _holds(inside: Any, part: Any) -> bool:
+    return part in inside.nodes if isinstance(inside, Map) else isinstance(part, int) and part < len(inside)
+
+
+def wrong_value(word: str, value: Any, name: str) -> tuple[str, str] | None:
+    """What is wrong with the value of one setting that stands outside of a manifest: message and hint."""
+    for error in _validator(word).iter_errors(value):
+        first = error
+        while first.validator == "anyOf":
+            first = next((inner for inner in first.context if inner.validator != "type"), first.context[0])
+        message, hint = _words(first, (word, *first.absolute_path), None)
+        return message.replace(f"'{word}", f"'{name}", 1), hint
+    return None
+
+
+def _explained(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
     if error.validator == "anyOf":
-        yield from _nearest(error, manifest)
+        yield from _nearest(error, manifest, name)
         return
     path = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
-        yield from _unknown_keys(error, path)
+        yield from _unknown_keys(error, path, name)
         return
     at = _place(manifest, path)
-    if later := _later_form(error, path):
-        yield at.problem(f"{later} is not supported yet by this version")
-        return
     message, hint = _words(error, path, at)
-    yield at.problem(message, hint)
+    yield Violation(path, at.problem(message, hint))
 
 
-def _later_form(error: Any, path: tuple[Any, ...]) -> str:
-    """What a value is that has a form of a later version."""
-    if error.validator != "type":
-        return ""
-    if path[0] == "items" and path[-1] == "set":
-        return "'set'"
-    return "an image as a map" if path[0] == "images" and isinstance(error.instance, Map) else ""
-
-
-def _nearest(error: Any, manifest: Map) -> Iterator[Problem]:
+def _nearest(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
     """Of the ways a key may be written, the one that was tried; else what they all are."""
-    ways = error.validator_value
+    ways = [_resolved(way) for way in error.validator_value]
     for number, way in enumerate(ways):
         if any(_is(error.instance, kind) for kind in _types(way)):
             for inner in error.context:
                 if inner.relative_schema_path[0] == number:
-                    yield from _explained(inner, manifest)
+                    yield from _explained(inner, manifest, name)
             return
     path = tuple(error.absolute_path)
     at = _place(manifest, path)
     kinds = listed(dict.fromkeys(_KINDS[kind] for way in ways for kind in _in_order(way)))
-    yield at.problem(f"{_name(path)} is {kinds}, not {_kind(error.instance)}", _quote_it(error.instance, at))
+    hint = _quote_it(error.instance, at)
+    yield Violation(path, at.problem(f"{_name(path)} is {kinds}, not {_kind(error.instance)}", hint))
 
 
 def _in_order(way: Mapping[str, Any]) -> Iterable[str]:
@@ -187,44 +236,68 @@ def _in_order(way: Mapping[str, Any]) -> Iterable[str]:
     return [kinds] if isinstance(kinds, str) else [kind for kind in kinds if kind != "null"]
 
 
-def _unknown_keys(error: Any, path: tuple[Any, ...]) -> Iterator[Problem]:
+def _unknown_keys(error: Any, path: Path_, name: str) -> Iterator[Violation]:
     known = error.schema.get("properties", {})
     for key in error.instance:
-        if key in known or (not path and key.startswith("x-")):
+        if key in known or (not path and not name and key.startswith("x-")):
             continue
         at = error.instance.keys_at[key]
-        if key in _LATER.get(path, ()):
-            yield at.problem(f"{quoted(key)} is not supported yet by this version")
+        if not name and key in _LATER.get(path, ()):
+            problem = at.problem(f"{quoted(key)} is not supported yet by this version")
         else:
-            yield at.problem(f"unknown key {quoted(key)} in {_container(path)}{_suggestion(key, known, path)}")
+            message = f"unknown key {quoted(key)} in {_container(path, name)}"
+            problem = at.problem(f"{message}{_suggestion(key, known, path)}")
+        yield Violation((*path, key), problem)
 
 
-def _suggestion(key: str, known: Iterable[str], path: tuple[Any, ...]) -> str:
-    near = meant(key, known) or meant(key, _LATER.get(path, ()))
-    homes = [] if near else [home for home in _homes(key) if home != path]
-    return f"; it is a key of {listed(map(_container, homes))}" if homes else near
+def _suggestion(key: str, known: Iterable[str], path: Path_) -> str:
+    here = tuple(part for part in path if isinstance(part, str))
+    near = meant(key, known) or (meant(key, _LATER[()]) if not path else "")
+    homes = [home for home in _homes().get(key, ()) if home != here] if not near else []
+    if homes:
+        return f"; it is a key of {listed([_container(home) for home in homes[:3]])}"
+    return near or _elsewhere(key)
 
 
-def _homes(key: str) -> list[tuple[str, ...]]:
-    top = schema("job")["properties"]
-    homes: list[tuple[str, ...]] = [()] if key in {*top, *_LATER[()]} else []
-    for word, rule in top.items():
-        inner = set(_LATER.get((word,), ())).union(
-            *(way.get("properties", {}) for way in [rule, *rule.get("anyOf", ())])
-        )
-        if key in inner and key not in top:
-            homes.append((word,))
+def _elsewhere(key: str) -> str:
+    """A word that is near one of the top level, where nothing near is known in its own place."""
+    near = meant(key, schema("job")["properties"])
+    return near.replace("did you mean", "at the top there is").rstrip("?") if near else ""
+
+
+@cache
+def _homes() -> Mapping[str, list[tuple[str, ...]]]:
+    """Where each key of the language is valid; the top level alone where it is."""
+    homes: dict[str, list[tuple[str, ...]]] = {}
+    for home, keys in _containers(schema("job"), ()):
+        for key in keys:
+            known = homes.setdefault(key, [])
+            if known != [()]:
+                known.append(home)
     return homes
 
 
-def _container(path: tuple[Any, ...]) -> str:
+def _containers(rule: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
+    rule = _resolved(rule)
+    inner = rule.get("properties", {})
+    if inner and path[:1] != ("matrix",):
+        yield path, inner
+    for way in rule.get("anyOf", ()):
+        yield from _containers(way, path)
+    if isinstance(rule.get("items"), dict):
+        yield from _containers(rule["items"], path)
+    for key, told in inner.items():
+        yield from _containers(told, (*path, key))
+
+
+def _container(path: Path_, name: str = "") -> str:
     if not path:
-        return "a job"
+        return name.replace("_", " ") if name else "a job"
     word = ".".join(part for part in path if isinstance(part, str))
     return f"'{word}'"
 
 
-def _place(manifest: Map, path: tuple[Any, ...]) -> Place:
+def _place(manifest: Map, path: Path_) -> Place:
     place = manifest.place
     inside: Any = manifest
     for part in path:
@@ -233,7 +306,7 @@ def _place(manifest: Map, path: tuple[Any, ...]) -> Place:
     return place
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def _name(path: Path_) -> str:
     name = ""
     for part in path:
         name += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if name else part
@@ -257,13 +330,13 @@ def _quote_it(value: Any, at: Place) -> str:
     return f'quote it: "{written[: written.find("]") + 1]}"'
 
 
-def _words(error: Any, path: tuple[Any, ...], at: Place) -> tuple[str, str]:
+def _words(error: Any, path: Path_, at: Place | None) -> tuple[str, str]:
     """A violation in words: message and hint."""
     name, value, wanted = _name(path), error.instance, error.validator_value
     match error.validator:
         case "type":
             kinds = listed(_KINDS[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted) if kind != "null")
-            return f"{name} is {kinds}, not {_kind(value)}", _quote_it(value, at) or _unquote(value, wanted)
+            return f"{name} is {kinds}, not {_kind(value)}", _other_form(value, wanted, at)
         case "enum":
             return _enum(name, value, wanted, path)
         case "pattern":
@@ -277,11 +350,20 @@ def _words(error: Any, path: tuple[Any, ...], at: Place) -> tuple[str, str]:
             return f"{name} {_bounds(error.validator, value, wanted)}", ""
 
 
-def _unquote(value: Any, wanted: Any) -> str:
-    return "take the quotes away" if isinstance(value, str) and value.isdecimal() and wanted == "integer" else ""
+def _other_form(value: Any, wanted: Any, at: Place | None) -> str:
+    """How to write a value of the wrong type."""
+    if hint := (at is not None and _quote_it(value, at)):
+        return hint
+    if wanted == "array" and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return f"write a list: [{value}]"
+    if wanted in ("integer", "number") and isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        return "take the quotes away"
+    if wanted == "boolean" and isinstance(value, str) and value.lower() in {"yes", "on", "no", "off"}:
+        return f"write {'true' if value.lower() in {'yes', 'on'} else 'false'}"
+    return ""
 
 
-def _enum(name: str, value: Any, words: list[Any], path: tuple[Any, ...]) -> tuple[str, str]:
+def _enum(name: str, value: Any, words: list[Any], path: Path_) -> tuple[str, str]:
     if isinstance(value, str) and value in _LATER_WORDS.get(path[:2], ()):
         return f"{name}: {quoted(value)} is not supported yet by this version", ""
     texts = list(dict.fromkeys(map(str, words)))
@@ -296,7 +378,7 @@ def _bounds(validator: str, value: Any, wanted: Any) -> str:
         "maximum": f"is at most {wanted}, not {quoted(value)}",
         "minLength": "is empty",
         "maxLength": f"has at most {wanted} characters: {quoted(value)}",
-        "minItems": "is an empty list",
+        "minItems": "is an empty list" if value == [] else f"has at least {wanted} entries",
         "minProperties": "is an empty map",
     }
     return words.get(validator, f"does not fit: {quoted(value)}")

@@ -43,6 +43,7 @@ class Line(NamedTuple):
     """The built-ins of an image."""
     id: str = ""
     """Given by the source itself: the path of an image."""
+    set: Map | None = None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pipeline.job.problems import Place, Source, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_BYTES = 10_000_000
 MAX_NODES = 100_000
@@ -56,6 +57,11 @@ class Map(dict[str, Any]):
         self.keys_at[key] = key_at
         self.nodes[key] = node
 
+    def drop(self, key: str) -> None:
+        """Take a key away."""
+        for part in (self, self.keys_at, self.nodes):
+            part.pop(key, None)
+
     def at(self, key: str) -> Place:
         """Where the value of a key starts."""
         return self.nodes[key].place
@@ -72,6 +78,10 @@ class List(list[Any]):
     def put(self, node: Node) -> None:
         self.append(node.value)
         self.nodes.append(node)
+
+    def drop(self, number: int) -> None:
+        """Take an entry away."""
+        del self[number], self.nodes[number]
 
 
 def decoded(data: bytes, file: str) -> str:
@@ -93,9 +103,9 @@ def decoded(data: bytes, file: str) -> str:
     return text
 
 
-def parse(text: str, file: str) -> Node:
+def parse(text: str, file: str, folder: Path | None = None) -> Node:
     """The one document of a text; raises `JobError` for what is no YAML, or more than we allow."""
-    source = Source(file, _BREAK.split(text))
+    source = Source(file, _BREAK.split(text), folder)
     _check_characters(text, source)
     reader = _Reader(source)
     try:
@@ -178,7 +188,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             if lone := _UNPRINTABLE.search(event.value):
                 self._refuse(place, f"control character {quoted(lone.group())} in a text")
-            return Node(_scalar(event.value) if event.implicit[0] else event.value, place, event.value)
+            return Node(scalar(event.value) if event.implicit[0] else event.value, place, event.value)
         if isinstance(event, yaml.SequenceStartEvent):
             return Node(self._list(place, events, depth), place)
         return Node(self._map(place, events, depth), place)
@@ -226,7 +236,7 @@ class _Reader:
         raise JobError([place.problem(message, hint)])
 
 
-def _scalar(text: str) -> Any:
+def scalar(text: str) -> Any:
     """The value of a plain scalar by the core schema; a number with a leading zero stays text."""
     if _NULL.fullmatch(text):
         return None

@@ -1,0 +1,143 @@
+"""The reference images of a row: found, counted against the limits of the model, and named by their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.errors import JobError
+from pipeline.job import references, settings
+from pipeline.job.limits import check_references
+from pipeline.job.placeholders import EmptySlotError, value_of
+from pipeline.job.references import ImageError, MissingImageError
+from pipeline.job.sources import fixed_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pipeline.errors import Problem
+    from pipeline.job.ask import Image
+    from pipeline.job.fitting import TurnFitting
+    from pipeline.job.items import Row
+    from pipeline.job.language import Job
+    from pipeline.job.limits import Model
+    from pipeline.job.placeholders import Bound
+    from pipeline.job.problems import Problems
+    from pipeline.job.settings import Reference
+
+_MANY = 1000
+
+
+class RowImages:
+    """Finds images; what does not depend on the row is looked at once."""
+
+    def __init__(self, job: Job, problems: Problems, warn: Callable[[Problem], None]) -> None:
+        self._job = job
+        self._problems = problems
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._root = job.root.resolve()
+        self._same: dict[Reference, tuple[Image, ...] | None] = {}
+        self._globs: dict[tuple[str, Path], list[str]] = {}
+
+    def of(self, fitted: TurnFitting, row: Row, moving: dict[str, str], model: Model | None) -> tuple[Image, ...]:
+        """The images of one turn in the order they are sent; writes the words for their labels into `moving`.
+
+        Raises `JobError` for one that cannot be sent, or where they are more than the model takes.
+        """
+        if not fitted.images:
+            return ()
+        found: list[tuple[Image, str]] = []
+        for bound, reference in fitted.images:
+            images = self._found(bound, reference, row, moving)
+            if reference.label is not None:
+                moving[f"@{reference.label}"] = _numbers(len(found) + 1, len(images))
+            found += [(image, reference.role) for image in images]
+        wrong = check_references(model, found) if model is not None else None
+        if wrong is not None:
+            message, hint, is_advice = wrong
+            if not is_advice:
+                raise JobError([self._problem(fitted, row, message, hint)])
+            if message not in self._warned:
+                self._warned.add(message)
+                self._warn(self._problem(fitted, row, message, hint))
+        return tuple(image for image, _role in found)
+
+    def _problem(self, fitted: TurnFitting, row: Row, message: str, hint: str) -> Problem:
+        """At the entry of `images` when they are the same for all rows, else at the row."""
+        first = fitted.images[0][1]
+        if all(reference in self._same for _bound, reference in fitted.images):
+            return first.place.problem(message, hint)
+        return row.problem(message, hint)
+
+    def _found(self, bound: Bound, reference: Reference, row: Row, moving: Mapping[str, str]) -> tuple[Image, ...]:
+        if reference.template.literal is None:
+            return self._of_row(bound, reference, row, moving)
+        if reference not in self._same:
+            try:
+                self._same[reference] = self._images(reference.template.literal, reference)
+            except ImageError as error:
+                self._problems.add(reference.place.problem(f"images: {error}", error.hint))
+                self._same[reference] = None
+        return self._same[reference] or ()
+
+    def _of_row(self, bound: Bound, reference: Reference, row: Row, moving: Mapping[str, str]) -> tuple[Image, ...]:
+        try:
+            parts = [value_of(part, row.line.cells, moving) for part in bound]
+        except EmptySlotError as error:
+            if reference.is_optional and error.near is None:
+                return ()
+            raise
+        if reference.is_glob:
+            parts = [
+                part if isinstance(at, str) else references.escaped(part) for part, at in zip(parts, bound, strict=True)
+            ]
+        try:
+            return self._images("".join(parts), reference)
+        except ImageError as error:
+            raise JobError([row.problem(str(error), error.hint)]) from None
+
+    def _images(self, text: str, reference: Reference) -> tuple[Image, ...]:
+        folder = self._folder(reference)
+        below = self._below(reference)
+        if not reference.is_glob:
+            try:
+                return (references.reference(text, folder, home=self._job.folder, below=below),)
+            except MissingImageError:
+                if reference.is_optional:
+                    return ()
+                raise
+        if (text, folder) not in self._globs:
+            if len(self._globs) > _MANY:
+                self._globs.clear()
+            self._globs[text, folder] = references.matching(text, folder)
+        names = self._globs[text, folder]
+        if not names and not reference.is_optional:
+            raise MissingImageError(f"no file matches '{text}'", "where there may be none, say optional: true")
+        return tuple(
+            references.reference(name, folder, home=self._job.folder, below=below) for name in names[: reference.most]
+        )
+
+    def _folder(self, reference: Reference) -> Path:
+        """Where a path starts: at the file that writes it; one that a cell begins, at the manifest."""
+        first = next(iter(reference.template.parts), "")
+        if reference.is_data or not isinstance(first, str):
+            return self._job.folder
+        return settings.folder_of(reference.place, self._job.folder)
+
+    def _below(self, reference: Reference) -> list[Path]:
+        """The folders an image must lie in: none for a path that was written out by a person."""
+        if reference.template.literal is not None and not reference.is_data:
+            return []
+        items = self._job.items
+        if reference.is_item or (items.is_images and reference.template.parts == (settings.ITSELF,)):
+            top = (items.folder or self._job.folder) / fixed_part(items.path)[0]
+            return [self._root, top.resolve()]
+        return [self._root]
+
+
+def _numbers(first: int, count: int) -> str:
+    """What a label says of its images: `image 3`, `images 3-12`, or nothing."""
+    if not count:
+        return ""
+    return f"image {first}" if count == 1 else f"images {first}-{first + count - 1}"
