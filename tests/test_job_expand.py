@@ -197,14 +197,15 @@ def test_an_unknown_placeholder_is_told_once_where_it_was_written(tmp_path):
 
 def test_an_unknown_placeholder_is_told_for_each_row_that_lacks_it(tmp_path):
     found = complaints(tmp_path, "prompt: a [product]\nitems:\n- {id: a, product: x}\n- {id: b}\n- {id: c}\n")
-    assert found == ["4:1: unknown placeholder [product]", "5:1: unknown placeholder [product]"]
+    assert [line.partition(":")[0] for line in found] == ["4", "5"]
+    assert all(line.endswith("unknown placeholder [product]: this row has no such field") for line in found)
 
 
 def test_an_empty_field_is_told_with_its_row(tmp_path):
     found = complaints(tmp_path, "prompt: a [product]\nitems:\n- {id: a, product: ''}\n- {id: b, product: }\n")
     assert [line.partition(" (")[0] for line in found] == [
-        "3:1: [product] is empty in this row",
-        "4:1: [product] is empty in this row",
+        "3:20: [product] is empty in this row",
+        "4:20: [product] is empty in this row",
     ]
 
 

@@ -26,7 +26,7 @@ _EVERYDAY = {
     "plan": ("looking", "What a run would render, why, and what it costs."),
     "run": ("spending", "Render what is missing, and wait for it."),
     "status": ("recorded", "Batches, counts, age and cost so far."),
-    "show": ("recorded", "All that is known of an image, by key or file."),
+    "show": ("showing", "All that is known of an image, by key or file."),
 }
 _MORE = {
     "submit": ("spending", "One pass: collect what is ready, send what is open, return."),

@@ -35,25 +35,27 @@ _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
 def validate_command(options: Options, jobs: Sequence[str], form: str, strict: bool) -> int:
     """Check jobs: language, placeholders, files, model limits, paths. No key, no network, nothing is written."""
     from pipeline.job import expand, selection
+    from pipeline.job.problems import Problems
 
     models = options.models()
     errors: list[Problem] = []
-    warnings: list[Problem] = []
+    warned: list[Problem] = []
     loaded, requests = [], 0
     for path in selection.manifests(jobs or [opening.DEFAULT_JOBS], cwd=Path.cwd()):
+        warnings = Problems()
         try:
-            loaded += (found := opening.load([str(path)]))
-            for job in found:
-                warnings += job.warnings
-                requests += sum(1 for _ in expand.expand(job, models=models, today=options.today, warn=warnings.append))
+            job, count = expand.examine(path, root=Path.cwd(), models=models, today=options.today, warn=warnings.add)
+            loaded.append(job)
+            requests += count
         except JobError as error:
             errors += error.problems
+        warned += warnings.found()
     if not errors:
         opening.check_names(loaded)
-    _show_validation(errors, warnings, form)
+    _show_validation(errors, warned, form)
     if form == "text" and not errors and not options.quiet:
         click.echo(f"{plural(len(loaded), 'job')}, {plural(requests, 'image')}: valid", err=True)
-    return 2 if errors or (strict and warnings) else 0
+    return 2 if errors or (strict and warned) else 0
 
 
 def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], form: str) -> None:
@@ -67,11 +69,17 @@ def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], for
     for kind, problems in (("error", errors), ("warning", warnings)):
         for problem in problems:
             if form == "github":
-                text = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-                place = f"file={problem.file},line={max(problem.line, 1)},col={max(problem.column, 1)}"
-                click.echo(f"::{kind} {place}::{text}")
+                click.echo(_github(problem, kind))
             else:
                 click.echo(excerpt(problem, kind=kind), err=True)
+
+
+def _github(problem: Problem, kind: str) -> str:
+    """A problem as an annotation of a workflow run: https://docs.github.com/actions, workflow commands."""
+    hint = f" ({problem.hint})" if problem.hint else ""
+    text = f"{problem.message}{hint}".replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    file = problem.file.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::{kind} file={file},line={max(problem.line, 1)},col={max(problem.column, 1)}::{text}"
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

@@ -1,25 +1,25 @@
-"""The commands that tell what is recorded: status, show, ls. They read the journal and nothing else."""
+"""The commands that tell what is recorded: status and ls. They read the journal, and little else."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli import opening
-from pipeline.cli.screen import age, usd
+from pipeline.cli.screen import age
 from pipeline.cli.tables import amount, columns, print_json
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from pipeline.cli.options import Options
-    from pipeline.journal import Journal, Record
+    from pipeline.journal import Journal
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -120,33 +120,6 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
     return "\n".join(lines)
 
 
-# ----------------------------------------------------------------------------------------------- show
-
-
-@click.command("show")
-@click.argument("what", metavar="KEY|FILE|template:NAME")
-@click.option("--request", "wants_request", is_flag=True, help="The request as it was sent.")
-@_json
-@click.pass_obj
-def show_command(options: Options, what: str, wants_request: bool, as_json: bool) -> int:
-    """All that is known of an image: prompt, inputs, attempts, usage, cost."""
-    if what.startswith("template:"):
-        return _show_template(what.removeprefix("template:"))
-    with _journal(options) as journal:
-        found = _find(journal, options, what)
-        told = json.loads(found.line)
-        attempts = journal.batches.attempts_of(found.job, found.key)
-        request = _request(journal, options, found) if wants_request else None
-    if request is not None:
-        sys.stdout.buffer.write(request)
-        return 0
-    if as_json:
-        print_json({**told, "job": found.job, "attempts": [_attempt(one) for one in attempts], "provenance": {}})
-        return 0
-    click.echo(_record_text(told, found, attempts))
-    return 0
-
-
 def _journal(options: Options) -> Any:
     from pipeline import journal as journals
 
@@ -155,78 +128,6 @@ def _journal(options: Options) -> Any:
             f"there is no journal in {options.state} yet", hint="`pipeline plan` makes one from the output manifests"
         )
     return journals.opened(options.state, outputs=options.outputs)
-
-
-def _find(journal: Journal, options: Options, what: str) -> Record:
-    from pipeline.job.problems import meant
-
-    path = Path(what)
-    inside = path.resolve().is_relative_to(options.outputs.resolve()) and path.exists()
-    for job in journal.jobs():
-        if inside:
-            relative = path.resolve().relative_to(options.outputs.resolve())
-            if relative.parts[0] == job:
-                base = "/".join(relative.parts[1:])
-                if found := journal.records.at_path(job, base.rpartition(".")[0]):
-                    return found
-        elif rows := journal.records.of_key(job, what):
-            return rows[0]
-    keys = [row.key for job in journal.jobs() for page in journal.records.pages(job, "wanted") for row in page[:500]]
-    raise UsageError(f"nothing is known of {what!r}{meant(what, keys)}", hint="`pipeline ls items` lists the keys")
-
-
-def _request(journal: Journal, options: Options, found: Record) -> bytes:
-    batch = journal.batches.by_id(found.batch) if found.batch is not None else None
-    if batch is None or batch.requests_path is None:
-        raise UsageError(f"{found.key!r} has not been sent from here", hint="`pipeline compile` writes all requests")
-    mark = json.dumps(found.wire_key).encode()
-    with (options.state / batch.requests_path).open("rb") as stream:
-        for line in stream:
-            if line[:200].partition(b":")[2].startswith(mark):
-                return line
-    raise UsageError(f"{batch.requests_path} does not hold {found.key!r} any more")
-
-
-def _attempt(one: dict[str, Any]) -> dict[str, Any]:
-    return {**one, "cost": amount(one["cost"])}
-
-
-def _record_text(told: dict[str, Any], found: Record, attempts: Sequence[dict[str, Any]]) -> str:
-    def word(name: str, value: Any) -> str:
-        return f"{name:>10}  {value}"
-
-    lines = [
-        word("key", told["key"]),
-        word("job", found.job),
-        word("status", f"{told['status']}{': ' + told['reason'] if told['reason'] else ''}"),
-        *(word("file", f"{f['path']}  {f['width']}x{f['height']}  {f['bytes']:,} bytes") for f in told["files"]),
-        word("model", f"{told['model']} → {told['model_id']}"),
-        word("settings", ", ".join(f"{name} {value}" for name, value in told["settings"].items())),
-        word("template", told["template"] or "-"),
-        word("prompt", told["prompt"]),
-        *(word("image", f"{i['path']}  sha256 {i['sha256'][:12]}…") for i in told["inputs"]),
-        *(word("var", f"{name} = {value}") for name, value in (told["vars"] or {}).items()),
-        word("cost", f"${told['cost']['amount']} at prices of {told['cost']['prices']}" if told["cost"] else "-"),
-        word("asked", found.fingerprint),
-    ]
-    for one in attempts:
-        outcome = f"{one['status'] or 'on its way'}{': ' + one['reason'] if one['reason'] else ''}"
-        lines.append(word("attempt", f"{one['attempt']}  {one['batch'] or '-'}  {outcome}  {usd(one['cost'])}"))
-    return "\n".join(lines)
-
-
-def _show_template(name: str) -> int:
-    for path in _template_files():
-        if name in {path.stem, path.name}:
-            click.echo(path.read_text(encoding="utf-8"), nl=False)
-            return 0
-    raise UsageError(f"there is no template '{name}'", hint="`pipeline ls templates` lists them")
-
-
-def _template_files() -> list[Path]:
-    """Templates of the project: `templates/` here and beside the jobs."""
-    folders = [Path("templates"), Path("jobs/templates")]
-    return sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file())
 
 
 # ------------------------------------------------------------------------------------------------- ls
@@ -309,5 +210,6 @@ def _models(
 def _templates(
     _options: Options, _what: str, _job: str | None, _statuses: frozenset[str] | None
 ) -> Iterator[dict[str, Any]]:
-    for path in _template_files():
-        yield {"name": path.stem, "path": str(path)}
+    from pipeline.cli.showing import templates_here
+
+    yield from templates_here()

@@ -112,6 +112,8 @@ class Judge:
             check_languages(known, {axis: Said(v.text, v.place) for axis, v in combination.items()}, self._warn)
         turns = self._turns(axes, model, known, whole, prompt)
         if not turns:
+            if known is not None:
+                check_offer(known, whole, self._problems)
             return None
         variables = {name: said.value for name, said in whole["vars"].value.items()} if "vars" in whole else {}
         return Cell(
@@ -231,6 +233,7 @@ class Judge:
 
     def _found(self, name: str, place: Place, *, is_data: bool) -> Prompt:
         job = self.job
+        is_data = is_data or place.source.folder is None  # a cell of a catalog
         if not is_data and (template := self._split("template", Said(name, place))) is not None:
             name = template.literal or ""
         folders = list(dict.fromkeys([job.folder, self._folder(place)]))

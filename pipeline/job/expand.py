@@ -49,6 +49,8 @@ class Request:
     ask: Ask
     fingerprint: str
     template: str | None
+    template_sha256: str
+    """The version of the template: the sha256 of its file; empty without one."""
     vars: dict[str, str]
     where: str
     """The row it came from: `catalog.csv:12`."""
@@ -94,6 +96,7 @@ def _expanded(
     judge = Judge(job, models, today, problems, warn)
     fitter = Fitter(judge, problems, warn)
     images = RowImages(job, problems, warn)
+    images.check(job.settings)
     ids, keys, paths, asks = Marks(), Marks(), Marks(), Marks()
     count = 0
     for row in _rows(job, problems):
@@ -111,7 +114,7 @@ def _expanded(
         silent = Problems()
         again = Fitter(Judge(job, models, today, silent, _silent), silent, _silent)
         _tell_twins(job, again, RowImages(job, silent, _silent), twice, problems, warn)
-    fitter.check_when()
+    fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
 
@@ -160,6 +163,7 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
                 ask=ask,
                 fingerprint=ask.fingerprint(),
                 template=turn.prompt.name,
+                template_sha256=turn.prompt.sha256,
                 vars=told,
                 where=row.where,
                 keeps=turn.keeps,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from pipeline.job import paths
 from pipeline.job.overrides import Choices
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, EmptySlotError, Scope, bind, fill, fold
-from pipeline.job.problems import located, quoted
+from pipeline.job.problems import MOST, located, quoted
 from pipeline.job.rowsets import RowSettings
+from pipeline.job.yaml12 import Map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.job.cells import Cell, Judge, Turn
     from pipeline.job.items import Columns, Row
     from pipeline.job.overrides import Choice
-    from pipeline.job.placeholders import Bound, Template
+    from pipeline.job.placeholders import Bound, Slot, Template
     from pipeline.job.problems import Place, Problems
     from pipeline.job.settings import Layer, Reference
 
@@ -68,6 +69,9 @@ class Fitter:
         self._is_plain = not self.job.overrides and not any(
             judge.template_of(judge.layer(combination)) for combination in self.job.matrix.cells
         )
+        rows = self.job.items.rows
+        self._names = None if rows is None else {fold(name) for row in rows if isinstance(row, Map) for name in row}
+        self._unknown: dict[tuple[Place, Slot, str], list[Problem]] = {}
         self.columns: list[Columns] = []
         """Some of the columns that rows had."""
 
@@ -153,9 +157,15 @@ class Fitter:
             images=tuple((bind(one.template, () if one.is_item else columns, scope), one) for one in turn.images),
         )
 
-    def check_when(self) -> None:
-        """Tell of names in `when` that nothing has, once all rows were seen."""
+    def finish(self) -> None:
+        """Tell what can be told once all rows were seen: names that only some rows know, or none."""
         self._choices.check(self.columns)
+        known = {name for columns in self.columns for name in columns.folded}
+        for (place, slot, message), rows in self._unknown.items():
+            if slot.name in known:
+                self._problems.extend(rows)
+            else:
+                self._problems.add(place.problem(message))
 
     # ----------------------------------------------------------------------------- what is odd
 
@@ -224,8 +234,14 @@ class Fitter:
         if self.job.items.kind in _FIXED_COLUMNS:
             problem = at.problem(f"{message} (for {row.where})")
             self._problems.add(problem, once=(str(at), error.slot))
-        else:
-            self._problems.add(row.problem(message), once=(str(place), error.slot, row.where))
+            return
+        problem = row.problem(f"unknown placeholder {word}: this row has no such field")
+        if self._names is not None:
+            self._problems.add(problem if error.slot.name in self._names else at.problem(message))
+            return
+        found = self._unknown.setdefault((at, error.slot, message), [])
+        if len(found) <= MOST:
+            found.append(problem)
 
 
 _DEFINING = frozenset({"vars", "items", "matrix", "tables", "extends", "template", "prompt", "turns", "images", "?"})

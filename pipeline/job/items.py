@@ -1,29 +1,30 @@
-"""The items of a job: rows with an id, after rename, where, id, unique and limit, in that order."""
+"""The items of a job: rows with an id, after rename, fill, text, where, id, unique and limit, in that order."""
 
 from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
 from pipeline.job import sources
-from pipeline.job.placeholders import OF_IMAGES, Bound, EmptySlotError, Scope, Template, bind, fill, fold, folded
-from pipeline.job.problems import Place, Problems, Source, is_control, listed, meant, quoted
+from pipeline.job.columns import Columns, Known, Wrong
+from pipeline.job.lines import Header, Line
+from pipeline.job.placeholders import EmptySlotError, Template, fill
+from pipeline.job.plain import plain
+from pipeline.job.problems import Place, Problems, is_control, quoted
 from pipeline.job.unique import mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from pipeline.job.sources import Line
+    from pipeline.job.placeholders import Bound
     from pipeline.job.yaml12 import List
 
+__all__ = ["KINDS", "Columns", "Condition", "Items", "Row", "rows"]
+
 KINDS = ("csv", "tsv", "jsonl", "glob")
-_ID_COLUMNS = ("id", "sku", "handle")
-_MANY = 1000
-"""Sets of columns remembered: rows that all differ must not pile up."""
 
 
 class Condition(NamedTuple):
@@ -48,38 +49,26 @@ class Items:
     id: str | None = None
     id_template: Template | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
+    fill: tuple[str, ...] = ()
+    """Columns whose empty cells take the value above, by name after `rename`."""
+    text: tuple[str, ...] = ()
+    """Columns of HTML, by name after `rename`."""
     where: tuple[Condition, ...] = ()
     unique: bool = False
     limit: int | None = None
     delimiter: str = ","
     encoding: str = "utf-8"
-    fill: tuple[str, ...] = ()
-    text: tuple[str, ...] = ()
     folder: Path | None = None
+    """What `path` is relative to; None: the folder of the job manifest."""
     said: Mapping[str, Place] = field(default_factory=dict)
+    """Where options stand in the manifest, such as `fill`, or `fill.Title` for one name there."""
 
     @property
     def is_images(self) -> bool:
         return self.kind == "glob"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """The columns of some rows, looked at once."""
-
-    names: tuple[str, ...]
-    """As written, after `rename`."""
-    folded: tuple[str, ...]
-    id_at: int | None
-    id_bound: Bound | None
-    tests: tuple[tuple[int | str, Condition], ...]
-    told: tuple[int, ...]
-    """Those a record tells of: all but the id's own."""
-    sets: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row that is wanted, and what it is called."""
 
     id: str
@@ -91,145 +80,136 @@ class Row:
         return f"{self.line.file}:{self.line.number}" if self.line.number else self.line.file
 
     def problem(self, message: str, hint: str = "", at: int | None = None) -> Problem:
-        return problem_at(self.line, message, hint)
+        """What is wrong with this row, or with one cell of it, by its index."""
+        return self.line.problem(message, hint, at)
+
+    def place(self, at: int | None = None) -> Place:
+        """Where a cell of this row stands, or where the row starts."""
+        return self.line.place(at)
 
     def header_place(self, at: int) -> Place:
-        return Place(Source(self.line.file), self.line.number, 1)
-
-
-def problem_at(line: Line, message: str, hint: str = "") -> Problem:
-    return Problem(line.file, line.number, min(line.number, 1), message, hint, line.text.rstrip("\r\n")[:200])
+        """Where the name of a column stands: in the header of a CSV, else in this very row."""
+        return self.line.name_place(at)
 
 
 def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterator[Row]:
-    """The rows of a job in their order. What is wrong goes to `problems`; the rest goes on where it can."""
-    count = 0
+    """The rows of a job in their order. What is wrong goes to `problems`; the rest goes on where it can.
+
+    `folder` is that of the job manifest: `file` of an image leads there from it.
+    """
+    known = Known(items)
     try:
-        for row in _unique(_named(items, job, folder, problems), items):
-            if items.limit is not None and count >= items.limit:
-                return
-            count += 1
+        lines = _lines(items, folder)
+        named = _named(items, job, known, lines, problems)
+        for number, row in enumerate(_unique(named) if items.unique else named, 1):
             yield row
+            if number == items.limit:
+                _look_on(known, lines)
+                break
+        for problem in known.unmet():
+            problems.add(problem)
     except JobError as error:
         problems.extend(error.problems)
 
 
-def _lines(items: Items, folder: Path) -> Iterator[Line | Problem]:
-    path = folder / items.path
+def _lines(items: Items, folder: Path) -> Iterator[Header | Line | Problem]:
+    base = items.folder or folder
     if items.kind == "one":
-        return iter([sources.Line(items.place.source.file, items.place.line, (), ())])
+        return iter([Line(items.place.source.file, items.place.line, (), ())])
     if items.kind == "list":
         assert items.rows is not None
         return sources.written_rows(items.rows)
     if items.kind == "jsonl":
-        return sources.json_lines(path, items.place, encoding=items.encoding)
+        return sources.json_lines(base / items.path, items.place, encoding=items.encoding)
     if items.kind == "glob":
-        return sources.images(folder, items.path, items.place)
-    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding)
+        return sources.images(base, items.path, items.place, above=folder)
+    return sources.table(base / items.path, items.place, delimiter=items.delimiter, encoding=items.encoding)
 
 
-def _named(items: Items, job: str, folder: Path, problems: Problems) -> Iterator[Row]:
+def _look_on(known: Known, lines: Iterator[Header | Line | Problem]) -> None:
+    """Read on behind the limit, but only to know whether names that no row had so far are there at all."""
+    while known.misses_some and (line := next(lines, None)) is not None:
+        if isinstance(line, Line):
+            known.see(line.names)
+
+
+def _named(
+    items: Items, job: str, known: Known, lines: Iterator[Header | Line | Problem], problems: Problems
+) -> Iterator[Row]:
     """Rows that pass `where`, with their ids."""
-    known: dict[tuple[str, ...], Columns | None] = {}
-    for line in _lines(items, folder):
-        if isinstance(line, Problem):
-            problems.add(line)
+    cleaner = _Cleaner(known) if items.fill or items.text else None
+    names: tuple[str, ...] | None = None
+    columns: Columns | list[Wrong] = []
+    for line in lines:
+        if not isinstance(line, Line):
+            problems.extend(known.of_header(line) if isinstance(line, Header) else [line])
             continue
-        if line.names not in known:
-            if len(known) > _MANY:
-                known.clear()
-            known[line.names] = _tried_columns(items, line, problems)
-        columns = known[line.names]
-        if columns is None or not _passes(columns, line):
+        if line.names is not names:
+            names, columns = line.names, known.of(line.names)
+        if not isinstance(columns, Columns):
+            _tell(columns, line, known, problems)
+            continue
+        row, of_row = cleaner.clean(line, columns) if cleaner else (line, columns)
+        if not _passes(of_row, row):
             continue
         try:
-            yield Row(job if items.kind == "one" else _id(columns, line), line, columns)
-        except ValueError as error:
-            problems.add(problem_at(line, str(error)))
+            yield Row(job if items.kind == "one" else _id(of_row, row), row, of_row)
+        except _IdError as error:
+            known.tell(row.problem(str(error), at=error.at), error.waits_for, problems)
 
 
-def _tried_columns(items: Items, line: Line, problems: Problems) -> Columns | None:
-    """The columns of a line; None when something is wrong with them that other rows need not share."""
-    try:
-        return _columns(items, line)
-    except JobError as error:
-        if items.kind in {"csv", "tsv"}:
-            raise
-        problems.extend(error.problems)
-        return None
+def _tell(wrongs: list[Wrong], line: Line, known: Known, problems: Problems) -> None:
+    """Note what is wrong with a row that names its own columns; of those in a header it was told there."""
+    if not isinstance(line.origin, Header):
+        for wrong in wrongs:
+            at = line.place() if wrong.at is None else line.name_place(wrong.at)
+            known.tell(at.problem(wrong.message, wrong.hint), wrong.waits_for, problems)
 
 
-def _columns(items: Items, line: Line) -> Columns:
-    """Look at the columns of a line; raises `JobError`."""
-    names = _renamed(items, line)
-    keys = folded(names)
-    _check_names(names, keys, line)
-    id_at = None if items.id_template or not names else _id_column(items, names, keys, line)
-    bound = None
-    if items.id_template:
-        bound = bind(items.id_template, keys, Scope({}, frozenset(OF_IMAGES if items.is_images else ())))
-    told = tuple(number for number in range(len(names)) if number != id_at)
-    return Columns(names, keys, id_at, bound, _tests(items, keys), told)
+class _Cleaner:
+    """Fills empty cells from the row above, and reads HTML as text. Knows one row at a time."""
 
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._first = ("", "")
+        self._above: dict[str, tuple[str, str]] = {}
+        """By column of `fill`: its name in the file, and the last value, in rows of the same first column."""
+        self._read: dict[int, tuple[str, str]] = {}
+        """The last cell of HTML of each column, and its text: what was filled in is not read again."""
 
-def _renamed(items: Items, line: Line) -> tuple[str, ...]:
-    if not items.rename:
-        return line.names
-    new = {fold(old): name for old, name in items.rename.items()}
-    if items.kind != "jsonl":
-        for old in items.rename:
-            if fold(old) not in folded(line.names):
-                message = f"rename: there is no column {quoted(old)}{meant(old, line.names)}"
-                raise JobError([items.place.problem(message, f"columns: {_some(line.names)}")])
-    return tuple(new.get(fold(name), name) for name in line.names)
+    def clean(self, line: Line, columns: Columns) -> tuple[Line, Columns]:
+        """A row with its cells filled and read. One that lacks a field that is filled gets it, and so other columns."""
+        if not line.cells:
+            return line, columns
+        cells = list(line.cells)
+        added = self._fill(line, columns, cells)
+        line = line._replace(names=(*line.names, *added), cells=cells)
+        of_row = self._known.of(line.names) if added else columns
+        assert isinstance(of_row, Columns)  # what was added is none of those that were there
+        for at in of_row.texts:
+            if self._read.get(at, ("", ""))[0] != cells[at]:
+                self._read[at] = cells[at], plain(cells[at])
+            cells[at] = self._read[at][1] if cells[at] else ""
+        return line, of_row
 
-
-def _some(names: Sequence[str]) -> str:
-    most = 12
-    return listed([*map(quoted, names[:most]), *(["…"] if len(names) > most else [])], last="and") if names else "none"
-
-
-def _check_names(names: Sequence[str], keys: Sequence[str], line: Line) -> None:
-    first: dict[str, str] = {}
-    for name, key in zip(names, keys, strict=True):
-        if key in first:
-            same = "" if name == first[key] else f" (names compare as {quoted(key)})"
-            raise JobError(
-                [_header_problem(line, f"columns {quoted(first[key])} and {quoted(name)} are the same{same}")]
-            )
-        first[key] = name
-        if name == "set" or name.startswith("set."):
-            raise JobError([_header_problem(line, f"column {quoted(name)} is not supported yet by this version")])
-
-
-def _header_problem(line: Line, message: str) -> Problem:
-    return problem_at(line, message, "rename one: items: {…, rename: {old: new}}" if "same" in message else "")
-
-
-def _id_column(items: Items, names: tuple[str, ...], keys: tuple[str, ...], line: Line) -> int:
-    if items.id is not None:
-        if fold(items.id) in keys:
-            return keys.index(fold(items.id))
-        message = f"id: there is no column {quoted(items.id)}{meant(items.id, names)}"
-        if items.kind in {"csv", "tsv"}:
-            raise JobError([items.place.problem(message, f"columns: {_some(names)}")])
-        raise JobError([problem_at(line, message)])
-    if items.kind == "list":
-        return keys.index("id") if "id" in keys else 0
-    return next((keys.index(name) for name in _ID_COLUMNS if name in keys), 0)
-
-
-def _tests(items: Items, keys: tuple[str, ...]) -> tuple[tuple[int | str, Condition], ...]:
-    tests: list[tuple[int | str, Condition]] = []
-    for condition in items.where:
-        if condition.name in keys:
-            tests.append((keys.index(condition.name), condition))
-        elif items.kind in {"csv", "tsv"}:
-            message = f"where: there is no column {quoted(condition.word)}{meant(condition.name, keys)}"
-            raise JobError([condition.place.problem(message)])
-        else:
-            tests.append((condition.name, condition))
-    return tuple(tests)
+    def _fill(self, line: Line, columns: Columns, cells: list[str]) -> list[str]:
+        """Fill in what is empty; the names of fields that were added behind the others."""
+        first = columns.folded[0], cells[0].strip()
+        if first != self._first or not first[1]:
+            self._first, self._above = first, {}
+        added = []
+        for key, at in columns.fills:
+            value = "" if at is None else cells[at]
+            if value and not value.isspace():
+                self._above[key] = line.names[at or 0], value
+            elif key in self._above:
+                name, above = self._above[key]
+                if at is None:
+                    added.append(name)
+                    cells.append(above)
+                else:
+                    cells[at] = above
+        return added
 
 
 def _passes(columns: Columns, line: Line) -> bool:
@@ -240,35 +220,44 @@ def _passes(columns: Columns, line: Line) -> bool:
     return True
 
 
+class _IdError(ValueError):
+    """A row has no id that can be used."""
+
+    def __init__(self, message: str, at: int | None, waits_for: str = "") -> None:
+        super().__init__(message)
+        self.at = at
+        self.waits_for = waits_for
+
+
 def _id(columns: Columns, line: Line) -> str:
-    """The id of a row; raises `ValueError` in words."""
+    """The id of a row; raises `_IdError` in words."""
     if columns.id_bound is not None:
-        try:
-            text = fill(columns.id_bound, line.cells, line.facts)
-        except EmptySlotError as error:
-            known = "is empty" if error.near is None else f"is unknown{error.near}"
-            raise ValueError(f"id: [{error.slot.word}] {known}") from None
+        text = _composed(columns, columns.id_bound, line)
     else:
         text = line.id if columns.id_at is None else line.cells[columns.id_at]
-    text = text.strip() if text.isascii() and text.isprintable() else _clean_id(text)
-    if not text:
+    if not (text.isascii() and text.isprintable()):
+        text = unicodedata.normalize("NFC", text)
+        if any(map(is_control, text.strip())):
+            raise _IdError(f"the id {quoted(text.strip())} holds a control character", columns.id_at)
+    if not (text := text.strip()):
         column = "" if columns.id_at is None else f" (column {quoted(columns.names[columns.id_at])})"
-        raise ValueError(f"the id{column} is empty")
+        raise _IdError(f"the id{column} is empty", columns.id_at)
     return text
 
 
-@lru_cache(maxsize=64)
-def _clean_id(text: str) -> str:
-    text = unicodedata.normalize("NFC", text).strip()
-    if any(map(is_control, text)):
-        raise ValueError(f"the id {quoted(text)} holds a control character")
-    return text
+def _composed(columns: Columns, bound: Bound, line: Line) -> str:
+    try:
+        return fill(bound, line.cells, line.facts)
+    except EmptySlotError as error:
+        word, name = error.slot.word, error.slot.name
+        at = columns.folded.index(name) if name in columns.folded else None
+        if error.near is None:
+            raise _IdError(f"id: [{word}] is empty", at) from None
+        raise _IdError(f"id: [{word}] is unknown{error.near}", None, name) from None
 
 
-def _unique(named: Iterator[Row], items: Items) -> Iterator[Row]:
-    if not items.unique:
-        yield from named
-        return
+def _unique(named: Iterator[Row]) -> Iterator[Row]:
+    """The first row of each id."""
     seen: set[int] = set()
     for row in named:
         number = mark(row.id)

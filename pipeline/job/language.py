@@ -125,6 +125,7 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
     written, problems = found.map, found.problems
     warnings: list[Problem] = []
     _note_settings(written.get("vars"), warnings)
+    _note_axes(written, warnings)
     return Job(
         name=written.get("job") or slug(path.stem)[:64].rstrip("-"),
         path=path,
@@ -160,6 +161,15 @@ def _note_settings(written: Map | None, warnings: list[Problem]) -> None:
             )
 
 
+def _note_axes(written: Map, warnings: list[Problem]) -> None:
+    """A setting at the top that the matrix of the same file gives to every cell."""
+    axes = written.get("matrix", Map(written.place))
+    for word in WORDS:
+        if word in written and word in axes and written.keys_at[word].source is axes.keys_at[word].source:
+            message = f"{quoted(word)} is set here for nothing: it is an axis of the matrix, too"
+            warnings.append(written.keys_at[word].problem(message, "delete the one or the other"))
+
+
 def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
     if "turns" not in written:
         return ()
@@ -175,6 +185,8 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
             turn = TurnSaid(number, name, keeps, settings.read(node.value, problems), node.place)
         if not {"prompt", "template"} & turn.layer.keys():
             problems.add(node.place.problem("this turn says nothing to draw", "add a key: prompt, or template"))
+        own = {word: said for word, said in turn.layer.items() if word not in manifest.ONE_OF}
+        settings.refuse_axes(own, written.get("matrix", {}), problems)
         if any(turn.name == other.name for other in turns):
             problems.add(node.place.problem(f"two turns have the name {quoted(turn.name)}"))
         turns.append(turn)

@@ -32,7 +32,7 @@ class Header(NamedTuple):
     text: str
     delimiter: str
 
-    def place(self, at: int) -> Place:
+    def name_place(self, at: int) -> Place:
         """Where the name of a column stands."""
         return place_in(self.file, 1, self.text, _nth(cell_starts(self.text, self.delimiter), at))
 
@@ -74,7 +74,7 @@ class Line(NamedTuple):
     def name_place(self, at: int) -> Place:
         """Where the name of a column stands: in the header, or in this very row when each row names its fields."""
         if isinstance(self.origin, Header):
-            return self.origin.place(at)
+            return self.origin.name_place(at)
         if isinstance(self.origin, Node):
             is_map = isinstance(self.origin.value, Map)
             return self.origin.value.keys_at[self.names[at]] if is_map else self.origin.place

@@ -76,15 +76,18 @@ class Problems:
         for problem in problems:
             self.add(problem)
 
-    def check(self) -> None:
-        """Raise one `JobError` that names everything found so far, if anything was."""
-        if not self._found:
-            return
+    def found(self) -> list[Problem]:
+        """Everything found so far, by file and line; the last entry counts what is not told."""
         found = sorted(self._found)
         if self._more:
             rest = f"{self._more} more problem{'s' if self._more > 1 else ''} like these; these are the first {MOST}"
             found.append(Problem(found[-1].file, 0, 0, rest))
-        raise JobError(found)
+        return found
+
+    def check(self) -> None:
+        """Raise one `JobError` that names everything found so far, if anything was."""
+        if self._found:
+            raise JobError(self.found())
 
 
 def excerpt(problem: Problem, *, kind: str = "error") -> str:

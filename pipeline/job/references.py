@@ -82,6 +82,8 @@ def matching(pattern: str, folder: Path) -> list[str]:
     try:
         # Not Path.glob, for which a name that a glob spells out in full need not exist.
         found = glob.glob(rest, root_dir=folder / top, recursive=True) if rest else [""]  # noqa: PTH207
+        if not rest and not (folder / top).exists():
+            found = []
         names = sorted(name for name in found if not (folder / top / name).is_dir())
     except (OSError, ValueError) as error:
         raise ImageError(f"{quoted(pattern)} is no glob: {error}") from None

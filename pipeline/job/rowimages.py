@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import JobError
 from pipeline.job import references, settings
 from pipeline.job.limits import check_references
-from pipeline.job.placeholders import EmptySlotError, value_of
+from pipeline.job.placeholders import EmptySlotError, Field, value_of
 from pipeline.job.references import ImageError, MissingImageError
 from pipeline.job.sources import fixed_part
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.job.limits import Model
     from pipeline.job.placeholders import Bound
     from pipeline.job.problems import Problems
-    from pipeline.job.settings import Reference
+    from pipeline.job.settings import Layer, Reference
 
 _MANY = 1000
 
@@ -39,6 +39,12 @@ class RowImages:
         self._root = job.root.resolve()
         self._same: dict[Reference, tuple[Image, ...] | None] = {}
         self._globs: dict[tuple[str, Path], list[str]] = {}
+
+    def check(self, layer: Layer) -> None:
+        """Look at the images of a layer that are the same for all rows, whether rows need them or not."""
+        for reference in layer["images"].value if "images" in layer else ():
+            if reference.template.literal is not None:
+                self._found((), reference, None, {})
 
     def of(self, fitted: TurnFitting, row: Row, moving: dict[str, str], model: Model | None) -> tuple[Image, ...]:
         """The images of one turn in the order they are sent; writes the words for their labels into `moving`.
@@ -70,8 +76,11 @@ class RowImages:
             return first.place.problem(message, hint)
         return row.problem(message, hint)
 
-    def _found(self, bound: Bound, reference: Reference, row: Row, moving: Mapping[str, str]) -> tuple[Image, ...]:
+    def _found(
+        self, bound: Bound, reference: Reference, row: Row | None, moving: Mapping[str, str]
+    ) -> tuple[Image, ...]:
         if reference.template.literal is None:
+            assert row is not None
             return self._of_row(bound, reference, row, moving)
         if reference not in self._same:
             try:
@@ -95,7 +104,8 @@ class RowImages:
         try:
             return self._images("".join(parts), reference)
         except ImageError as error:
-            raise JobError([row.problem(str(error), error.hint)]) from None
+            at = next((part.at for part in bound if isinstance(part, Field)), None)
+            raise JobError([row.problem(str(error), error.hint, at=at)]) from None
 
     def _images(self, text: str, reference: Reference) -> tuple[Image, ...]:
         folder = self._folder(reference)

@@ -117,7 +117,8 @@ def _typed(node: Any, rule: Mapping[str, Any] | None) -> Any:
     wants_text = "string" in _types(rule) or any(isinstance(word, str) for word in rule.get("enum", ()))
     if wants_text and node.value is not None and not _is_wanted_number(node.value, rule):
         return node.text
-    return node.value
+    is_count = "integer" in _types(rule) and "number" not in _types(rule)
+    return int(node.value) if is_count and type(node.value) is float and node.value.is_integer() else node.value
 
 
 def _is_wanted_number(value: Any, rule: Mapping[str, Any]) -> bool:

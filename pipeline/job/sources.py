@@ -8,42 +8,28 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import stat
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pipeline.errors import JobError, Problem
+from pipeline.job.lines import Header, Line, cell_starts, member_starts, place_in
 from pipeline.job.problems import Place, Source, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pipeline.job.yaml12 import Node
 
-MAX_LINE = 4_000_000
-"""Characters of one line of a catalog, and of one cell."""
+MAX_ROW = 4_000_000
+"""Characters of one row of a catalog."""
+MAX_COLUMNS = 10_000
 _MAGIC = frozenset("*?[")
-_SHOWN = 200
 _DELIMITERS = {";": '";"', "\t": '"\\t"', "|": '"|"'}
-
-
-class Line(NamedTuple):
-    """One row as it was read; `names` is the same object for rows with the same columns."""
-
-    file: str
-    number: int
-    names: tuple[str, ...]
-    cells: Sequence[str]
-    text: str = ""
-    """How the row starts, for the excerpt."""
-    facts: Mapping[str, str] = {}
-    """The built-ins of an image."""
-    id: str = ""
-    """Given by the source itself: the path of an image."""
-    set: Map | None = None
 
 
 @contextmanager
@@ -73,54 +59,73 @@ def _check_kind(path: Path, mode: int, place: Place) -> None:
 
 
 class _Lines:
-    """The lines of a stream, counted, bounded and free of NUL."""
+    """The lines of a stream, counted, bounded and free of NUL; keeps those of the row that is being read."""
 
     def __init__(self, stream: TextIO, file: str) -> None:
         self._stream = stream
         self.file = file
         self.number = 0
-        self.text = ""
+        self.row: list[str] = []
+        """Whoever reads rows puts a new list here after each."""
 
-    def __iter__(self) -> _Lines:
-        return self
+    def __iter__(self) -> Iterator[str]:
+        readline, size = self._stream.readline, 0
+        while line := readline(MAX_ROW):
+            self.number += 1
+            size = size + len(line) if self.row else len(line)
+            self.row.append(line)
+            if "\0" in line:
+                self.refuse("a NUL character", size - len(line) + line.index("\0"), "is it text? save it as UTF-8")
+            if size >= MAX_ROW:
+                self._refuse_row()
+            yield line
 
-    def __next__(self) -> str:
-        line = self._stream.readline(MAX_LINE)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self.text = line
-        if "\0" in line:
-            self.refuse("a NUL character", column=line.index("\0") + 1, hint="is it text? save it as UTF-8")
-        if len(line) == MAX_LINE and not line.endswith(("\n", "\r")):
-            self.refuse(f"a line of more than {MAX_LINE:,} characters")
-        return line
+    def _refuse_row(self) -> NoReturn:
+        if len(self.row) == 1:
+            self.refuse(f"a line of more than {MAX_ROW:,} characters")
+        self.refuse(f"a row of more than {MAX_ROW:,} characters; a quote opened in it may never be closed")
 
-    def problem(self, message: str, hint: str = "", *, number: int = 0, column: int = 1) -> Problem:
-        line = "" if number and number != self.number else self.text.rstrip("\r\n")[:_SHOWN]
-        return Problem(self.file, number or self.number, column, message, hint, line)
+    def place(self, index: int = 0) -> Place:
+        """The place of a character of the row that is being read."""
+        return place_in(self.file, self.number - len(self.row) + 1, "".join(self.row), index)
 
-    def refuse(self, message: str, *, number: int = 0, column: int = 1, hint: str = "") -> None:
-        raise JobError([self.problem(message, hint, number=number, column=column)])
+    def refuse(self, message: str, index: int = 0, hint: str = "") -> NoReturn:
+        raise JobError([self.place(index).problem(message, hint)])
 
 
-def table(path: Path, place: Place, *, delimiter: str, encoding: str) -> Iterator[Line | Problem]:
-    """The rows of a CSV or TSV file; what is wrong with a single row comes in its place."""
-    csv.field_size_limit(MAX_LINE)
+def table(path: Path, place: Place, *, delimiter: str, encoding: str) -> Iterator[Header | Line | Problem]:
+    """The header of a CSV or TSV file, then its rows; what is wrong with a single row comes in its place."""
+    csv.field_size_limit(MAX_ROW)
     with _reading(path, encoding, place) as lines:
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        start = 1
         try:
-            names = _header(next(rows, None), lines, delimiter)
-            start = lines.number + 1
-            for cells in rows:
-                if len(cells) == len(names):
-                    yield Line(lines.file, start, names, cells, lines.text)
-                elif cells:
-                    yield lines.problem(_ragged(len(cells), len(names)), number=start)
-                start = lines.number + 1
+            header = _header(next(rows, None), lines, delimiter)
+            yield header
+            yield from _rows(rows, header, lines)
         except csv.Error as error:
-            lines.refuse(*_csv_words(str(error)), number=start)
+            *_, last = cell_starts("".join(lines.row), delimiter)
+            lines.refuse(_csv_words(str(error)), last)
+
+
+def _rows(rows: Iterator[list[str]], header: Header, lines: _Lines) -> Iterator[Line | Problem]:
+    names, count, file = header.names, len(header.names), lines.file
+    lines.row = []
+    for cells in rows:
+        row, lines.row = lines.row, []
+        number = lines.number - len(row) + 1
+        line = Line(file, number, names, cells, row[0] if len(row) == 1 else "".join(row), header)
+        if len(cells) == count:
+            yield line
+        elif cells:
+            yield _ragged(line)
+
+
+def _ragged(line: Line) -> Problem:
+    cells, names = len(line.cells), len(line.names)
+    message = f"{cells} cell{'s' if cells > 1 else ''}, but the header names {names} column{'s' if names > 1 else ''}"
+    if cells < names:
+        return line.problem(message)
+    return line.problem(message, 'a cell with the delimiter in it needs quotes: "a, b"', at=names)
 
 
 @contextmanager
@@ -136,55 +141,48 @@ def _reading(path: Path, encoding: str, place: Place) -> Iterator[_Lines]:
 def _undecodable(path: Path, encoding: str, error: UnicodeError) -> Problem:
     """Where the bytes stop being text: looked for again, as the stream reads ahead."""
     whole = Place(Source(shown(path)))
-    hint = "save it as UTF-8, or name its encoding: items: {…, encoding: cp1252}"
+    hint = "save it as UTF-8, or name its encoding: {…, encoding: cp1252}"
     with path.open("rb") as stream:
         if stream.read(2) in {b"\xff\xfe", b"\xfe\xff"}:
             return whole.problem("is UTF-16", "save it as UTF-8, or say encoding: utf-16")
         if "\n".encode(encoding) != b"\n":
             return whole.problem(f"is not {encoding.upper()}: {error}", hint)
         stream.seek(0)
-        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b""), 1):
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_ROW), b""), 1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as bad:
-                column = len(line[: bad.start].decode(encoding, "replace")) + 1
+                before = line[: bad.start].decode(encoding, "replace")
+                text = before + line[bad.start : bad.start + 200].decode(encoding, "replace")
                 message = f"byte 0x{line[bad.start]:02x} is not {encoding.upper()}"
-                return Problem(whole.source.file, number, column, message, hint)
+                return place_in(whole.source.file, number, text, len(before)).problem(message, hint)
     return whole.problem(f"is not {encoding.upper()}: {error}", hint)
 
 
-def _header(cells: list[str] | None, lines: _Lines, delimiter: str) -> tuple[str, ...]:
+def _header(cells: list[str] | None, lines: _Lines, delimiter: str) -> Header:
     if not cells:
-        lines.refuse(
-            "is empty" if cells is None else "the first line is empty",
-            number=max(lines.number, 1),
-            hint="the first line names the columns",
-        )
-    names = tuple(name.strip() for name in cells or ())
-    if len(names) == 1:
-        for other, written in _DELIMITERS.items():
-            if other != delimiter and other in names[0]:
-                lines.refuse(
-                    f"one column {quoted(names[0])}", hint=f"is it separated otherwise? say delimiter: {written}"
-                )
-    for number, name in enumerate(names, 1):
-        if not name:
-            lines.refuse(f"column {number} has no name", hint="name it, or delete the column")
-    return names
+        place = Place(Source(lines.file), 1, 1)
+        message = "is empty" if cells is None else "the first line is empty"
+        raise JobError([place.problem(message, "the first line names the columns")])
+    names = tuple(name.strip() for name in cells)
+    header = Header(lines.file, names, "".join(lines.row), delimiter)
+    if len(names) > MAX_COLUMNS:
+        lines.refuse(f"{len(names):,} columns; at most {MAX_COLUMNS:,}")
+    for other, written in _DELIMITERS.items():
+        if len(names) == 1 and other != delimiter and other in names[0]:
+            lines.refuse(f"one column {quoted(names[0])}", hint=f"is it separated otherwise? say delimiter: {written}")
+    if unnamed := [at for at, name in enumerate(names) if not name]:
+        hint = "name it, or delete the column"
+        raise JobError([header.name_place(at).problem(f"column {at + 1} has no name", hint) for at in unnamed[:50]])
+    return header
 
 
-def _ragged(cells: int, names: int) -> str:
-    return f"{cells} cell{'s' if cells > 1 else ''}, but the header names {names} column{'s' if names > 1 else ''}"
-
-
-def _csv_words(error: str) -> tuple[str]:
+def _csv_words(error: str) -> str:
     if "end of data" in error:
-        return ("a quote is opened in this row and never closed",)
-    if "limit" in error:
-        return (f"a cell of more than {MAX_LINE:,} characters; a quote opened in this row may never be closed",)
+        return "a quote is opened in this row and never closed"
     if "expected after" in error:
-        return ("text after a closing quote; a quote inside a quoted cell is written twice",)
-    return (f"is not CSV: {error}",)
+        return "text after a closing quote; a quote inside a quoted cell is written twice"
+    return f"is not CSV: {error}"
 
 
 def json_lines(path: Path, place: Place, *, encoding: str) -> Iterator[Line | Problem]:
@@ -192,50 +190,68 @@ def json_lines(path: Path, place: Place, *, encoding: str) -> Iterator[Line | Pr
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     with _reading(path, encoding, place) as lines:
         for line in lines:
+            lines.row = []
             if line.isspace():
                 continue
             try:
                 names, cells = _flat(line)
             except (ValueError, RecursionError) as error:
-                yield lines.problem(_json_words(error))
+                yield _json_problem(error, lines, line)
                 continue
             if len(known) > 1000:  # noqa: PLR2004 - rows that all differ must not pile up
                 known.clear()
             yield Line(lines.file, lines.number, known.setdefault(names, names), cells, line)
 
 
+class _CellError(ValueError):
+    """One member of a row cannot be a cell."""
+
+    def __init__(self, message: str, at: int, hint: str = "") -> None:
+        super().__init__(message)
+        self.at = at
+        self.hint = hint
+
+
 def _flat(line: str) -> tuple[tuple[str, ...], list[str]]:
     row = _DECODER.decode(line)
     if type(row) is not tuple:
         raise ValueError("a row is an object: {...}")
-    names, cells = [], []
+    names: list[str] = []
+    cells: list[str] = []
     for name, value in row:
         if type(value) is not str:
-            value = _text(name, value)  # noqa: PLW2901 - the fast path is a text already
+            value = _text(name, value, len(cells))  # noqa: PLW2901 - the fast path is a text already
         names.append(name)
         cells.append(value)
+    if len(names) > MAX_COLUMNS:
+        raise ValueError(f"{len(names):,} fields; at most {MAX_COLUMNS:,}")
     if "\\u" in line:
-        _check_text(names + cells)
+        _check_texts(names)
+        _check_texts(cells)
     return tuple(names), cells
 
 
-def _text(name: str, value: Any) -> str:
+def _text(name: str, value: Any, at: int) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    kind = "a list" if isinstance(value, list) else "an object"
-    raise ValueError(f"{quoted(name)} is {kind}; a row holds texts, numbers, true and false")
+    message = f"{quoted(name)} is {'a list' if isinstance(value, list) else 'an object'}; a row holds "
+    if name != "set" or isinstance(value, list):
+        raise _CellError(f"{message}texts, numbers, true and false", at)
+    word, setting = next(((word, one) for word, one in value if type(one) is str), ("aspect", "16:9"))
+    hint = f'write a field for each setting: "set.{word[:40]}": {json.dumps(setting[:40], ensure_ascii=False)}'
+    raise _CellError(f"{message}texts", at, hint)
 
 
-def _check_text(texts: list[str]) -> None:
-    for text in texts:
+def _check_texts(texts: list[str]) -> None:
+    for at, text in enumerate(texts):
         if "\0" in text:
-            raise ValueError("a NUL character")
+            raise _CellError("a NUL character", at)
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError("half a surrogate pair (\\ud800 to \\udfff alone) is no character") from None
+            raise _CellError("half a surrogate pair (\\ud800 to \\udfff alone) is no character", at) from None
 
 
 def _refuse_constant(name: str) -> Any:
@@ -245,26 +261,32 @@ def _refuse_constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
 
 
-def _json_words(error: Exception) -> str:
+def _json_problem(error: Exception, lines: _Lines, line: str) -> Problem:
+    """What is wrong with a line of JSONL, where it is wrong."""
+    message, hint, index = str(error), "", 0
     if isinstance(error, RecursionError):
-        return "nested too deep; a row holds texts, numbers, true and false"
-    if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg} (character {error.colno})"
-    return str(error)
+        message = "nested too deep; a row holds texts, numbers, true and false"
+    elif isinstance(error, json.JSONDecodeError):
+        message, index = f"is not JSON: {error.msg}", error.pos
+    elif isinstance(error, _CellError):
+        hint = error.hint
+        index = next((value for at, (_name, value) in enumerate(member_starts(line)) if at == error.at), 0)
+    elif word := re.match(r"NaN|-?Infinity", message):
+        index = next((value for _name, value in member_starts(line) if line.startswith(word.group(), value)), 0)
+    return place_in(lines.file, lines.number, line, index).problem(message, hint)
 
 
 def written_rows(rows: List) -> Iterator[Line | Problem]:
-    """The rows of a list in the manifest: texts, or maps of texts."""
+    """The rows of a list in the manifest: texts, or maps of texts with the settings of the item as `set`."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     for node in rows.nodes:
-        where = node.place
+        names: tuple[str, ...] = ("item",)
+        nodes, settings = [node], None
         if isinstance(node.value, Map):
-            names = tuple(node.value)
-            cells = [text_of(node.value.nodes[name]) for name in names]
-        else:
-            names, cells = ("item",), [text_of(node)]
-        lines = where.source.lines
-        yield Line(where.source.file, where.line, known.setdefault(names, names), cells, lines[where.line - 1])
+            names = tuple(name for name in node.value if name != "set")
+            nodes, settings = [node.value.nodes[name] for name in names], node.value.get("set")
+        cells, where = list(map(text_of, nodes)), node.place
+        yield Line(where.source.file, where.line, known.setdefault(names, names), cells, "", node, settings)
 
 
 def text_of(node: Node) -> str:
@@ -272,8 +294,8 @@ def text_of(node: Node) -> str:
     return "" if node.value is None else node.text or ""
 
 
-def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]:
-    """The files a glob names, by relative path in code-point order."""
+def images(folder: Path, pattern: str, place: Place, *, above: Path) -> Iterator[Line | Problem]:
+    """The files a glob names, by relative path in code-point order; `file` is what leads to one from `above`."""
     top, rest = fixed_part(pattern)
     base = folder / top
     if not rest:
@@ -284,6 +306,8 @@ def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]
         raise JobError([place.problem(f"{quoted(pattern)} is no glob: {error}")]) from None
     if not found:
         raise JobError([place.problem(f"no file matches {quoted(pattern)}")])
+    if folder != above and not top.is_absolute():
+        top = PurePosixPath(os.path.relpath(base, above))
     for below in found:
         file = top / below
         try:
@@ -291,9 +315,9 @@ def images(folder: Path, pattern: str, place: Place) -> Iterator[Line | Problem]
         except UnicodeEncodeError:
             yield place.problem(f"the file name {quoted(below)} is not UTF-8", "rename it")
             continue
-        parent = file.parent.name or folder.name
+        parent = (base / below).parent.name
         facts = {"file": str(file), "stem": file.stem, "name": file.name, "folder": parent}
-        yield Line(shown(folder / file), 0, (), (), facts=facts, id=str(PurePosixPath(below).with_suffix("")))
+        yield Line(shown(base / below), 0, (), (), facts=facts, id=str(PurePosixPath(below).with_suffix("")))
 
 
 def fixed_part(pattern: str) -> tuple[PurePosixPath, str]:
