@@ -21,7 +21,8 @@ IMAGES = {"png": PNG, "jpeg": JPEG}
 
 def ask_of(written):
     images = tuple(Image(Path("any"), "any", sha256, "image/png", 1) for sha256 in written.get("images", ()))
-    return Ask(**{**written, "images": images})
+    earlier = tuple(map(ask_of, written.get("earlier", ())))
+    return Ask(**{**written, "images": images, "earlier": earlier})
 
 
 def test_there_are_some_thirty_of_them_all_dated():
@@ -44,6 +45,7 @@ def test_a_manifest_keeps_its_fingerprints_for_ever(tmp_path, entry):
 
 def test_asks_that_differ_have_different_fingerprints():
     same = {"settings written as they are by default", "the first of two samples", "a prompt in a file"}
+    same |= {"a column that sets what an item sets", "a value of a table"}
     same |= {"a value that looks like a placeholder", "an item that is an image, with the aspect auto written"}
     fingerprints = [entry["fingerprint"] for entry in PINNED if entry["what"] not in same]
     assert len(set(fingerprints)) == len(fingerprints)
