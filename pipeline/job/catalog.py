@@ -65,7 +65,8 @@ def _catalog(written: Map, problems: Problems) -> Items:
     kinds = [kind for kind in KINDS if kind in written]
     if len(kinds) != 1:
         found = f"not {listed(kinds, last='and')}" if kinds else "and here is none"
-        problems.add(written.place.problem(f"'items' needs one of {listed(KINDS)}, {found}"))
+        if kinds or not written.is_cut:
+            problems.add(written.place.problem(f"'items' needs one of {listed(KINDS)}, {found}"))
         return Items("none", written.place)
     kind = kinds[0]
     _check_options(kind, written, problems)

@@ -86,15 +86,19 @@ class Known:
         return known
 
     def of_header(self, header: Header) -> list[Problem]:
-        """What is wrong with the columns of a whole file."""
+        """What is wrong with the columns of a whole file; if anything is, its rows are not looked at."""
         columns = self.of(header.names)
         problems = self.unmet()
         if isinstance(columns, Columns):
+            problems += self._fills_first(columns)
             if not problems and columns.id_at is None and not columns.id_bound:
                 problems.append(header.name_place(0).problem("no column names the items", "add a column: id"))
-            return [*problems, *self._fills_first(columns)]
-        told = [wrong for wrong in columns[:MOST] if not wrong.waits_for]
-        return [*problems, *(header.name_place(wrong.at or 0).problem(wrong.message, wrong.hint) for wrong in told)]
+        else:
+            told = [wrong for wrong in columns[:MOST] if not wrong.waits_for]
+            problems += [header.name_place(wrong.at or 0).problem(wrong.message, wrong.hint) for wrong in told]
+        if problems:
+            self._of[header.names] = []
+        return problems
 
     def _fills_first(self, columns: Columns) -> Iterator[Problem]:
         for word in self._items.fill:
@@ -231,7 +235,9 @@ def _wrong_names(names: Sequence[str], keys: Sequence[str]) -> Iterator[Wrong]:
         if key in first:
             same = "" if name == first[key] else f" (names compare as {quoted(key)})"
             message = f"columns {quoted(first[key])} and {quoted(name)} are the same{same}"
-            yield Wrong(message, "rename one: items: {…, rename: {old: new}}", at)
+            is_same = name == first[key]
+            hint = "give one another name" if is_same else "rename one: items: {…, rename: {old: new}}"
+            yield Wrong(message, hint, at)
         first.setdefault(key, name)
         if name == "set" or (name.casefold().startswith("set.") and not setting_of(name)):
             message = f"column {quoted(name)} names no setting"

@@ -183,7 +183,8 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
             keeps = node.value.get("keep", False) or number == len(nodes)
             name = node.value.get("name", str(number))
             turn = TurnSaid(number, name, keeps, settings.read(node.value, problems), node.place)
-        if not {"prompt", "template"} & turn.layer.keys():
+        is_cut = isinstance(node.value, Map) and node.value.is_cut
+        if not {"prompt", "template"} & turn.layer.keys() and not is_cut:
             problems.add(node.place.problem("this turn says nothing to draw", "add a key: prompt, or template"))
         own = {word: said for word, said in turn.layer.items() if word not in manifest.ONE_OF}
         settings.refuse_axes(own, written.get("matrix", {}), problems)

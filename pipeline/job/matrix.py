@@ -82,7 +82,7 @@ def _values(written: Map, axis: str, problems: Problems) -> list[Value]:
             continue
         if value.text in values:
             problems.add(node.place.problem(f"{quoted(value.text)} is in axis {quoted(axis)} twice"))
-        elif not value.text.strip():
+        elif not value.text.strip() and not getattr(typed, "is_cut", False):
             problems.add(node.place.problem(f"axis {quoted(axis)} has an empty value"))
         values[value.text] = value
     return list(values.values())

@@ -179,6 +179,7 @@ def pruned(manifest: Map, found: Iterable[Violation]) -> frozenset[str]:
             inside = inside.nodes[part].value
         if path and _holds(inside, path[-1]):
             inside.drop(path[-1])
+            inside.is_cut = True
         gaps.add(path[0] if path and path[0] in top else "?")
     return frozenset(gaps)
 
@@ -227,14 +228,10 @@ def _nearest(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
             return
     path = tuple(error.absolute_path)
     at = _place(manifest, path)
-    kinds = listed(dict.fromkeys(_KINDS[kind] for way in ways for kind in _in_order(way)))
+    known = {kind for way in ways for kind in _types(way)} - {"null"}
+    kinds = listed(words for kind, words in _KINDS.items() if kind in known)
     hint = _quote_it(error.instance, at)
     yield Violation(path, at.problem(f"{_name(path)} is {kinds}, not {_kind(error.instance)}", hint))
-
-
-def _in_order(way: Mapping[str, Any]) -> Iterable[str]:
-    kinds = way.get("type", [])
-    return [kinds] if isinstance(kinds, str) else [kind for kind in kinds if kind != "null"]
 
 
 def _unknown_keys(error: Any, path: Path_, name: str) -> Iterator[Violation]:

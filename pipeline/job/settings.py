@@ -153,6 +153,8 @@ def _vars(written: Map) -> dict[str, Said]:
 def _references(written: List) -> Iterable[Reference]:
     labels: dict[str, str] = {}
     for value, node in zip(written, written.nodes, strict=True):
+        if isinstance(value, Map) and value.is_cut and not {"file", "glob"} & value.keys():
+            continue
         reference = _reference(value, node) if isinstance(value, Map) else _split_reference(value, node.place)
         if reference.label is not None and reference.label in labels:
             raise JobError([value.at("as").problem(f"images: the label {quoted(value['as'])} is there twice")])

@@ -267,7 +267,7 @@ def _json_problem(error: Exception, lines: _Lines, line: str) -> Problem:
     if isinstance(error, RecursionError):
         message = "nested too deep; a row holds texts, numbers, true and false"
     elif isinstance(error, json.JSONDecodeError):
-        message, index = f"is not JSON: {error.msg}", error.pos
+        message, index = f"is not JSON: {error.msg}", min(error.pos, len(line.rstrip("\r\n")))
     elif isinstance(error, _CellError):
         hint = error.hint
         index = next((value for at, (_name, value) in enumerate(member_starts(line)) if at == error.at), 0)

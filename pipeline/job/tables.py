@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 64_000_000
 MAX_ROWS = 1_000_000
 _SHOWN = 12
+_ENOUGH = 1000
+"""Rows that are wrong, after which no more are read."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _END = b"\0"
 """Between the cells of a row: no catalog holds it."""
@@ -79,13 +81,17 @@ def load(name: str, path: Path, on: tuple[str, ...], place: Place, *, delimiter:
     """
     table = Table(name, tuple(map(fold, on)))
     reading = _Reading(table)
+    is_read = True
     try:
         _check_size(path, place)
         for line in _lines(path, place, delimiter, encoding):
             reading.read(line)
+            if reading.wrong >= _ENOUGH:
+                break
     except JobError as error:
         reading.problems.extend(error.problems)
-    else:
+        is_read = bool(table.columns)
+    if is_read:
         reading.end(path, on, place)
     reading.problems.check()
     return table
@@ -145,13 +151,14 @@ class _Reading:
 
     def __init__(self, table: Table) -> None:
         self.problems = Problems()
+        self.wrong = 0
         self._table = table
         self._layout: _Layout | None = None
         self._lacking: list[Problem] = []
 
     def read(self, line: Header | Line | Problem) -> None:
         if isinstance(line, Problem):
-            self.problems.add(line)
+            self._tell(line)
             return
         if self._layout is None or self._layout.names is not line.names:
             self._layout = _Layout(line.names, self._table)
@@ -166,21 +173,25 @@ class _Reading:
                 message = f"this row has no {listed(map(quoted, self._layout.lacks), last='and')}"
                 self._lacking.append(line.problem(message, "the table is looked up by that"))
 
+    def _tell(self, problem: Problem) -> None:
+        self.problems.add(problem)
+        self.wrong += 1
+
     def _tell_twice(self, line: Header | Line, at: int) -> None:
         name = line.names[at]
         first = next(one for one in line.names if fold(one) == fold(name))
         message = f"columns {quoted(first)} and {quoted(name)} are the same"
-        self.problems.add(line.name_place(at).problem(message, "name one of them otherwise"))
+        self._tell(line.name_place(at).problem(message, "name one of them otherwise"))
 
     def _add(self, line: Line, layout: _Layout) -> None:
         key, at = layout.key(line.cells), layout.key_at[0]
         if (first := self._table.line_of(key)) is not None:
             message = f"the row for {', '.join(map(quoted, key))} is there already, in line {first}"
-            self.problems.add(line.problem(message, "delete one of them", at))
+            self._tell(line.problem(message, "delete one of them", at))
         elif not any(key):
             if any(cell and not cell.isspace() for cell in line.cells):  # rows of nothing end many a spreadsheet
                 names = listed(map(quoted, self._table.on), last="and")
-                self.problems.add(line.problem(f"nothing finds this row: {names} empty", "fill it in", at))
+                self._tell(line.problem(f"nothing finds this row: {names} empty", "fill it in", at))
         else:
             self._table.add(key, line.number, layout.placed(line.cells))
             self._check_bounds(line)

@@ -49,6 +49,8 @@ class Map(dict[str, Any]):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
+        self.is_cut = False
+        """Whether something was taken out that did not fit."""
         self.keys_at: dict[str, Place] = {}
         self.nodes: dict[str, Node] = {}
 
@@ -73,6 +75,7 @@ class List(list[Any]):
     def __init__(self, place: Place) -> None:
         super().__init__()
         self.place = place
+        self.is_cut = False
         self.nodes: list[Node] = []
 
     def put(self, node: Node) -> None:
