@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +34,9 @@ class FakeModel:
     best_languages: tuple[str, ...] = ("EN", "de-DE", "ja-JP")
     shutdown: date | None = None
     successor: str | None = None
+
+    def image_price(self, size, _day):
+        return {"1K": Decimal("0.02"), "2K": Decimal("0.03")}.get(size)
 
 
 class FakeModels:

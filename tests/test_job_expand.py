@@ -8,9 +8,10 @@ import os
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jobs import HEIC, JPEG, PNG, WEBP, complaints, expanded, requests_of, write
+from jobs import HEIC, JPEG, PNG, TODAY, WEBP, FakeModels, complaints, expanded, requests_of, write
 
 from pipeline.errors import JobError
+from pipeline.job.expand import examine
 from pipeline.job.language import load
 
 ITEMS = "items:\n- {id: a, product: mug}\n- {id: b, product: cup}\n"
@@ -471,3 +472,20 @@ def test_whatever_rows_hold_prompts_hold_it_and_paths_are_safe(tmp_path_factory,
     for one in requests:
         assert all(part.replace("-", "a").isalnum() and part.isascii() for part in one.path.split("/"))
         assert one.path.count("/") == 1
+
+
+def test_ids_twice_in_one_line_are_told_too(tmp_path):
+    [found] = complaints(tmp_path, "prompt: x [id]\nitems: [{id: a}, {id: b}, {id: a}]")
+    assert found.startswith("2:32: the id 'a' is there already, in ")
+
+
+def test_asks_that_are_bought_twice_are_told_with_their_price(tmp_path):
+    write(tmp_path, "a.csv", "id\n" + "".join(f"{number}\n" for number in range(30)))
+    problems = []
+    examine(
+        write(tmp_path, "j.yaml", "prompt: x\nsize: 2K\nitems: a.csv"),
+        root=tmp_path, models=FakeModels(), today=TODAY, warn=problems.append,
+    )  # fmt: skip
+    [problem] = problems
+    assert problem.message.startswith("29 requests ask for what another one asks for, such as '1' (")
+    assert problem.hint.startswith("buying again costs about $0.8700")

@@ -111,6 +111,11 @@ class Model:
         """Expected bytes of one image file, an estimate; as base64 in an answer it is a third more."""
         return self.bytes_table[size]
 
+    def image_price(self, size: str, day: date) -> Decimal | None:
+        """USD for one image of a size in a batch, without what is sent along; None where that is not known."""
+        price = self.price(day)
+        return price.batch_image * self.tokens(size) / 1_000_000 if price and size in self.sizes else None
+
     def price(self, day: date) -> Price | None:
         """The newest price that holds on `day`, or None where none is known."""
         return max((price for price in self.prices if price.since <= day), key=lambda price: price.since, default=None)

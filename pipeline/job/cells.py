@@ -15,6 +15,7 @@ from pipeline.job.settings import DEFAULTS, OF_THE_ASK, Said, over
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import date
+    from decimal import Decimal
     from pathlib import Path
 
     from pipeline.errors import Problem
@@ -45,6 +46,8 @@ class Turn:
     written: Mapping[str, Any]
     """Settings of the ask that somebody wrote."""
     images: tuple[Reference, ...]
+    price: Decimal | None
+    """USD for one image of it in a batch, without what is sent along."""
     fixed: Mapping[str, str | None]
     """What placeholders can be besides fields, by folded name; the strongest won."""
     provenance: Mapping[str, Place]
@@ -175,6 +178,7 @@ class Judge:
                 word: _asked(word, layer[word].value) for word in OF_THE_ASK if word in layer and word != "system"
             },
             images=self._images(layer, is_first=number <= 1),
+            price=known.image_price(size, self._today) if known is not None else None,
             fixed=self._fixed(axes, {"model": model, "aspect": aspect, "size": size, "turn": name}, layer, prompt),
             provenance=_provenance(layer, prompt),
         )

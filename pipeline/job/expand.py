@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from pipeline.errors import JobError, Problem
+from pipeline.errors import JobError
 from pipeline.job import items, language
 from pipeline.job.ask import Ask
 from pipeline.job.cells import Judge
@@ -14,13 +14,15 @@ from pipeline.job.paths import path_of, reserved
 from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
 from pipeline.job.rowimages import RowImages
-from pipeline.job.unique import Marks, mark
+from pipeline.job.twins import Paid, Twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date
+    from decimal import Decimal
     from pathlib import Path
 
+    from pipeline.errors import Problem
     from pipeline.job.cells import Cell
     from pipeline.job.fitting import Fitting, TurnFitting
     from pipeline.job.items import Row
@@ -54,6 +56,8 @@ class Request:
     vars: dict[str, str]
     where: str
     """The row it came from: `catalog.csv:12`."""
+    price: Decimal | None = None
+    """USD for the image alone, in a batch; None where it is not known."""
     keeps: bool = True
     """Whether its image is a result: false for a turn of a conversation that only leads to the next."""
     max_age_s: float | None = None
@@ -73,9 +77,7 @@ def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], N
     problems.check()
 
 
-def examine(
-    path: Path, *, root: Path, models: Models, today: date, warn: Callable[[Problem], None]
-) -> tuple[Job, int]:
+def examine(path: Path, *, root: Path, models: Models, today: date, warn: Callable[[Problem], None]) -> tuple[Job, int]:
     """A manifest read and gone through to its last row: the job, and how many requests it makes.
 
     Raises one `JobError` with all that is wrong, in the language and in the rows: what does not fit the schema is left
@@ -97,26 +99,30 @@ def _expanded(
     fitter = Fitter(judge, problems, warn)
     images = RowImages(job, problems, warn)
     images.check(job.settings)
-    ids, keys, paths, asks = Marks(), Marks(), Marks(), Marks()
-    count = 0
+    twins, count = Twins(job), 0
     for row in _rows(job, problems):
-        ids.add(row.id)
+        twins.note_row(row)
         for request in _of_row(row, fitter, images, problems):
             count += 1
-            keys.add(request.key)
-            asks.add(request.fingerprint)
-            if request.keeps:
-                paths.add(request.path)
+            twins.note(request)
             if not problems:
                 yield request
-    twice = _Twice(ids.twice(), keys.twice(), paths.twice(), asks.twice())
-    if any(twice):
-        silent = Problems()
-        again = Fitter(Judge(job, models, today, silent, _silent), silent, _silent)
-        _tell_twins(job, again, RowImages(job, silent, _silent), twice, problems, warn)
+    paid = Paid()
+    twins.tell(_again(job, models, today), problems, paid)
+    if paid.count:
+        warn(paid.problem(job))
     fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
+
+
+def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterator[Request]]]:
+    """All rows once more, each with its requests; what is wrong with them was told the first time."""
+    silent = Problems()
+    fitter = Fitter(Judge(job, models, today, silent, _silent), silent, _silent)
+    images = RowImages(job, silent, _silent)
+    for row in _rows(job, Problems()):
+        yield row, _of_row(row, fitter, images, Problems())
 
 
 def _rows(job: Job, problems: Problems) -> Iterator[Row]:
@@ -166,6 +172,7 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
                 template_sha256=turn.prompt.sha256,
                 vars=told,
                 where=row.where,
+                price=turn.price,
                 keeps=turn.keeps,
                 max_age_s=cell.max_age_s,
                 provenance=turn.provenance,
@@ -213,66 +220,6 @@ def _path(bound: Bound, row: Row, moving: Mapping[str, str], *, is_image: bool) 
         hint = 'say output: {path: "…"} to put it elsewhere'
         raise JobError([row.problem(f"the path {quoted(path)} of {quoted(row.id)} is reserved: {why}", hint)])
     return path
-
-
-class _Twice(NamedTuple):
-    """Marks that came more than once."""
-
-    ids: set[int]
-    keys: set[int]
-    paths: set[int]
-    asks: set[int]
-
-
-def _tell_twins(
-    job: Job, fitter: Fitter, images: RowImages, twice: _Twice, problems: Problems, warn: Callable[[Problem], None]
-) -> None:
-    """Go through the job once more to name both of what is there twice."""
-    ids: dict[str, Row] = {}
-    first: dict[tuple[str, str], Request] = {}
-    same: list[tuple[Request, Request]] = []
-    for row in _rows(job, Problems()):
-        known = ids.setdefault(row.id, row) if mark(row.id) in twice.ids else row
-        if known is not row:
-            problems.add(_same_id(row, known, job))
-            continue
-        for request in _of_row(row, fitter, images, Problems()):
-            for kind, text in _marked(request, twice):
-                other = first.setdefault((kind, text), request)
-                if other is not request and kind == "ask":
-                    same.append((other, request))
-                elif other is not request:
-                    problems.add(_clash(kind, text, other, request, row))
-    if same:
-        warn(_same_asks(job, same))
-
-
-def _marked(request: Request, twice: _Twice) -> Iterator[tuple[str, str]]:
-    """What of a request may be there twice."""
-    if mark(request.key) in twice.keys:
-        yield "key", request.key
-    if request.keeps and mark(request.path) in twice.paths:
-        yield "path", request.path
-    if mark(request.fingerprint) in twice.asks:
-        yield "ask", request.fingerprint
-
-
-def _same_id(row: Row, first: Row, job: Job) -> Problem:
-    hint = "" if job.items.kind == "list" else "to keep the first row of each id say unique: first"
-    return row.problem(f"the id {quoted(row.id)} is there already, in {first.where}", hint)
-
-
-def _clash(kind: str, text: str, first: Request, second: Request, row: Row) -> Problem:
-    both = f"{quoted(first.key)} ({first.where}) and {quoted(second.key)}"
-    hint = 'tell them apart: output: {path: "…"}' if kind == "path" else "rename one of the ids"
-    return row.problem(f"{both} have the same {kind} {quoted(text)}", hint)
-
-
-def _same_asks(job: Job, same: list[tuple[Request, Request]]) -> Problem:
-    first, second = same[0]
-    count = f"{len(same)} request{'s ask' if len(same) > 1 else ' asks'} for what another one asks for"
-    message = f"{count}, such as {quoted(second.key)} ({second.where}) and {quoted(first.key)} ({first.where})"
-    return job.place.problem(message, "each is paid; several images of one prompt are samples: n")
 
 
 def _silent(problem: Problem) -> None:

@@ -10,6 +10,7 @@ from pipeline.job.problems import listed, meant, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import date
+    from decimal import Decimal
 
     from pipeline.errors import Problem
     from pipeline.job.ask import Image
@@ -46,6 +47,9 @@ class Model(Protocol):
 
     @property
     def best_languages(self) -> tuple[str, ...]: ...
+    def image_price(self, size: str, day: date) -> Decimal | None:
+        """USD for one image in a batch; None where that is not known."""
+
     @property
     def shutdown(self) -> date | None: ...
     @property

@@ -1,0 +1,107 @@
+"""Rows and requests that must differ and do not: noticed in one pass in a few bytes each, named in a second one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from pipeline.job.problems import quoted
+from pipeline.job.unique import Marks, mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pipeline.errors import Problem
+    from pipeline.job.expand import Request
+    from pipeline.job.items import Row
+    from pipeline.job.language import Job
+    from pipeline.job.problems import Problems
+
+
+class First(NamedTuple):
+    """Who came first."""
+
+    name: str
+    where: str
+
+
+class Twins:
+    """Ids, keys and paths that are there twice, which are errors; and asks, which are paid twice."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._marks = {kind: Marks() for kind in ("id", "key", "path", "ask")}
+
+    def note_row(self, row: Row) -> None:
+        self._marks["id"].add(row.id)
+
+    def note(self, request: Request) -> None:
+        self._marks["key"].add(request.key)
+        self._marks["ask"].add(request.fingerprint)
+        if request.keeps:
+            self._marks["path"].add(request.path)
+
+    def tell(self, rows: Iterable[tuple[Row, Iterator[Request]]], problems: Problems, paid: Paid) -> None:
+        """Name both of what is there twice. `rows` are gone through only where something is."""
+        twice = {kind: marks.twice() for kind, marks in self._marks.items()}
+        if not any(twice.values()):
+            return
+        first: dict[tuple[str, str], First] = {}
+        for row, requests in rows:
+            own = First(row.id, row.where)
+            known = first.setdefault(("id", row.id), own) if mark(row.id) in twice["id"] else own
+            if known is not own:
+                problems.add(self._same_id(row, known))
+                continue
+            for request in requests:
+                self._compare(request, row, twice, first, problems, paid)
+
+    def _compare(
+        self, request: Request, row: Row, twice: dict[str, set[int]], first: dict[tuple[str, str], First],
+        problems: Problems, paid: Paid,
+    ) -> None:  # fmt: skip
+        own = First(request.key, request.where)
+        for kind, text in (("key", request.key), ("path", request.path), ("ask", request.fingerprint)):
+            if mark(text) not in twice[kind] or (kind == "path" and not request.keeps):
+                continue
+            known = first.setdefault((kind, text), own)
+            if known is own:
+                continue
+            if kind == "ask":
+                paid.add(known, own, request)
+            else:
+                problems.add(self._clash(kind, text, known, request, row))
+
+    def _same_id(self, row: Row, first: First) -> Problem:
+        hint = "" if self._job.items.kind == "list" else "to keep the first row of each id say unique: first"
+        message = f"the id {quoted(row.id)} is there already, in {first.where}"
+        return row.problem(message, hint, at=row.columns.id_at)
+
+    def _clash(self, kind: str, text: str, first: First, second: Request, row: Row) -> Problem:
+        both = f"{quoted(first.name)} ({first.where}) and {quoted(second.key)}"
+        hint = 'tell them apart: output: {path: "…"}' if kind == "path" else "rename one of the ids"
+        return row.problem(f"{both} have the same {kind} {quoted(text)}", hint)
+
+
+class Paid:
+    """Asks that are bought more than once: how many, the first of them, and what they cost."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pair: tuple[First, First] | None = None
+        self._cost: Decimal | None = Decimal(0)
+
+    def add(self, first: First, second: First, request: Request) -> None:
+        self.count += 1
+        self._pair = self._pair or (first, second)
+        self._cost = None if self._cost is None or request.price is None else self._cost + request.price
+
+    def problem(self, job: Job) -> Problem:
+        """The warning of all of them."""
+        assert self._pair is not None
+        first, second = self._pair
+        count = f"{self.count:,} request{'s ask' if self.count > 1 else ' asks'} for what another one asks for"
+        message = f"{count}, such as {quoted(second.name)} ({second.where}) and {quoted(first.name)} ({first.where})"
+        cost = "an unknown price" if self._cost is None else f"about ${self._cost:.4f}"
+        hint = f"buying again costs {cost}; several images of one prompt are samples: n"
+        return job.place.problem(message, hint)
