@@ -222,7 +222,7 @@ class Fitter:
             why = f": {error.why}" if error.why else ""
             self._problems.add(row.problem(f"{word} is empty in this row{why}", hint, at=error.at))
             return
-        if self.job.gaps & _DEFINING:  # what is wrong there may define it
+        if self.job.gaps & _DEFINING or self._is_of_a_broken_table(error.slot):  # what is wrong there may define it
             return
         variables = getattr(needed_by, "variables", {})
         if error.slot.name in variables:
@@ -242,6 +242,11 @@ class Fitter:
         found = self._unknown.setdefault((at, error.slot, message), [])
         if len(found) <= MOST:
             found.append(problem)
+
+    def _is_of_a_broken_table(self, slot: Slot) -> bool:
+        name, dot, _column = slot.word.partition(".")
+        declared = {fold(table.name) for table in self.job.tables}
+        return bool(dot) and fold(name) in declared - self._judge.tables.keys()
 
 
 _DEFINING = frozenset({"vars", "items", "matrix", "tables", "extends", "template", "prompt", "turns", "images", "?"})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.job.problems import Place, listed, meant, quoted
+from pipeline.job.vocabulary import CALLED, INSTEAD
 from pipeline.job.yaml12 import List, Map, scalar
 
 if TYPE_CHECKING:
@@ -244,16 +245,20 @@ def _unknown_keys(error: Any, path: Path_, name: str) -> Iterator[Violation]:
             problem = at.problem(f"{quoted(key)} is not supported yet by this version")
         else:
             message = f"unknown key {quoted(key)} in {_container(path, name)}"
-            problem = at.problem(f"{message}{_suggestion(key, known, path)}")
+            problem = at.problem(f"{message}{_suggestion(key, known, path)}", INSTEAD.get(key.casefold(), ""))
         yield Violation((*path, key), problem)
 
 
 def _suggestion(key: str, known: Iterable[str], path: Path_) -> str:
     here = tuple(part for part in path if isinstance(part, str))
+    called = CALLED.get(key.casefold().replace("-", "_"), "")
+    if called in known:
+        return f"; here it is called {quoted(called)}"
     near = meant(key, known) or (meant(key, _LATER[()]) if not path else "")
-    homes = [home for home in _homes().get(key, ()) if home != here] if not near else []
-    if homes:
-        return f"; it is a key of {listed([_container(home) for home in homes[:3]])}"
+    for word in (key, called) if not near else ():
+        if homes := [home for home in _homes().get(word, ()) if home != here]:
+            what = "it is" if word == key else f"here it is called {quoted(word)},"
+            return f"; {what} a key of {listed([_container(home) for home in homes[:3]])}"
     return near or _elsewhere(key)
 
 
