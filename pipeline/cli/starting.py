@@ -28,22 +28,33 @@ def init_command(options: Options, folder: str, wants_make: bool) -> int:
     if wants_make:
         raise UsageError("`init --make` is not there yet in this version", hint="`pipeline run` in a recipe does it")
     top = Folder(Path(folder)).make()
-    scaffold = resources.files("pipeline.cli").joinpath("scaffold")
-    for name, target in (
-        ("first.yaml", "jobs/first.yaml"),
-        ("products.csv", "jobs/products.csv"),
-        ("packshot.md", "templates/packshot.md"),
-        ("outputs.gitignore", "outputs/.gitignore"),
-    ):
+    for target, content in _first_files().items():
         if top.status(target) is not None:
             click.echo(f"{target} is there already; it stays as it is", err=True)
             continue
         with top.replacing(target) as stream:
-            stream.write(scaffold.joinpath(name).read_bytes())
+            stream.write(content)
         click.echo(str(Path(folder) / target))
     if not options.quiet:
         click.echo("next: pipeline --service local run jobs/first.yaml   (no key needed)", err=True)
     return 0
+
+
+def _first_files() -> dict[str, bytes]:
+    """What a new project starts with; the schema is for editors, which find it by the first line of the job."""
+    from pipeline.job.schema import schema
+
+    scaffold = resources.files("pipeline.cli").joinpath("scaffold")
+    files = {
+        target: scaffold.joinpath(name).read_bytes()
+        for name, target in (
+            ("first.yaml", "jobs/first.yaml"),
+            ("products.csv", "jobs/products.csv"),
+            ("packshot.md", "templates/packshot.md"),
+            ("outputs.gitignore", "outputs/.gitignore"),
+        )
+    }
+    return {**files, "jobs/job.schema.json": json.dumps(schema("job"), ensure_ascii=False, indent=1).encode() + b"\n"}
 
 
 @click.command("schema")

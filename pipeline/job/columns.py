@@ -86,7 +86,7 @@ class Known:
         return known
 
     def of_header(self, header: Header) -> list[Problem]:
-        """What is wrong with the columns of a whole file; if anything is, its rows are not looked at."""
+        """What is wrong with the columns of a whole file; if anything is, nothing is to be told of its rows."""
         columns = self.of(header.names)
         problems = self.unmet()
         if isinstance(columns, Columns):
@@ -97,7 +97,7 @@ class Known:
             told = [wrong for wrong in columns[:MOST] if not wrong.waits_for]
             problems += [header.name_place(wrong.at or 0).problem(wrong.message, wrong.hint) for wrong in told]
         if problems:
-            self._of[header.names] = []
+            self._of[header.names] = list[Wrong]()
         return problems
 
     def _fills_first(self, columns: Columns) -> Iterator[Problem]:

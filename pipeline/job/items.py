@@ -159,11 +159,10 @@ def _named(
 
 
 def _tell(wrongs: list[Wrong], line: Line, known: Known, problems: Problems) -> None:
-    """Note what is wrong with a row that names its own columns; of those in a header it was told there."""
-    if not isinstance(line.origin, Header):
-        for wrong in wrongs:
-            at = line.place() if wrong.at is None else line.name_place(wrong.at)
-            known.tell(at.problem(wrong.message, wrong.hint), wrong.waits_for, problems)
+    """Note what is wrong with the columns of a row that names its own."""
+    for wrong in wrongs:
+        at = line.place() if wrong.at is None else line.name_place(wrong.at)
+        known.tell(at.problem(wrong.message, wrong.hint), wrong.waits_for, problems)
 
 
 class _Cleaner:

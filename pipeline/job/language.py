@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.job import catalog, manifest, matrix, operation, overrides, settings
 from pipeline.job.operation import Batch, Checks, Retry
-from pipeline.job.placeholders import BracketError, Template, fold, split
+from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, BracketError, Template, fold, split
 from pipeline.job.problems import Place, Problems, quoted, shown
 from pipeline.job.settings import WORDS, Layer, Said
 from pipeline.job.slugs import slug
@@ -162,12 +162,16 @@ def _note_settings(written: Map | None, warnings: list[Problem]) -> None:
 
 
 def _note_axes(written: Map, warnings: list[Problem]) -> None:
-    """A setting at the top that the matrix of the same file gives to every cell."""
+    """A setting at the top that the matrix of the same file gives to every cell; axes that hide a built-in."""
     axes = written.get("matrix", Map(written.place))
     for word in WORDS:
         if word in written and word in axes and written.keys_at[word].source is axes.keys_at[word].source:
             message = f"{quoted(word)} is set here for nothing: it is an axis of the matrix, too"
             warnings.append(written.keys_at[word].problem(message, "delete the one or the other"))
+    for axis in axes:
+        if axis not in WORDS and fold(axis) in {*BUILT_INS, *OF_IMAGES}:
+            message = f"axis {quoted(axis)} hides the built-in [{fold(axis)}]"
+            warnings.append(axes.keys_at[axis].problem(message, "give it another name if the built-in is meant"))
 
 
 def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:

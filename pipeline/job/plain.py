@@ -120,7 +120,6 @@ class _Tags:
 
     def __init__(self, html: str) -> None:
         self._html = html
-        self._last = html.rfind(">")
         self._allowance = len(html)
 
     def read(self, start: int) -> tuple[int, str]:
@@ -145,8 +144,6 @@ class _Tags:
 
     def _end(self, start: int) -> int:
         """Where the tag that starts here ends; -1 when it is no tag, but text."""
-        if start > self._last:
-            return -1
         if self._allowance > 0:
             found = _QUOTED.match(self._html, start + 1)
             end = found.end() if found else start + 1

@@ -16,8 +16,9 @@ CALLED: Mapping[str, str] = {
     "name": "job", "id": "job", "base": "extends", "inherit": "extends", "include": "extends", "import": "extends",
     "axes": "matrix", "combinations": "matrix", "lookup": "tables", "rules": "overrides", "instructions": "system",
     "system_prompt": "system", "grounding": "search", "web_search": "search", "reasoning": "thinking",
-    "modalities": "response", "format": "response", "max_tokens": "max_output_tokens", "safety_settings": "safety",
-    "ttl": "max_age", "cost": "budget", "limits": "batch", "price": "budget", "max_cost": "budget", "conversation": "turns",
+    "modalities": "response", "max_tokens": "max_output_tokens", "safety_settings": "safety",
+    "ttl": "max_age", "cost": "budget", "limits": "batch", "price": "budget", "max_cost": "budget",
+    "conversation": "turns",
     "steps": "turns", "retries": "retry", "path": "output", "folder": "output", "file": "prompt", "text": "prompt",
 }  # fmt: skip
 """Their word, and ours."""
