@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import complaints, expanded, loaded, requests_of, write
+from jobs import PNG, complaints, expanded, loaded, requests_of, write
 
 from pipeline.errors import JobError
+from pipeline.job.items import Items
+from pipeline.job.items import rows as rows_of
+from pipeline.job.problems import Place, Problems, Source
 from pipeline.job.unique import Marks, mark
 
 APPAREL = Path(__file__).parent / "data" / "apparel.csv"
@@ -120,20 +125,26 @@ def test_data_stays_literal(tmp_path, text):
     [
         pytest.param("", "c.csv:1:1: is empty", id="empty"),
         pytest.param("\n\nid\na", "c.csv:1:1: the first line is empty", id="no header"),
-        pytest.param("id,,x\na,b,c", "c.csv:1:1: column 2 has no name", id="empty column name"),
+        pytest.param("id,,x\na,b,c", "c.csv:1:4: column 2 has no name", id="empty column name"),
         pytest.param(
-            "id,a,A \n1,2,3", "c.csv:2:1: columns 'a' and 'A' are the same (names compare as 'a')", id="twice"
+            "id,a,A \n1,2,3", "c.csv:1:6: columns 'a' and 'A' are the same (names compare as 'a')", id="twice"
         ),
-        pytest.param("id,set.size\na,2K", "column 'set.size' is not supported yet by this version", id="set"),
+        pytest.param("id,a,a", "c.csv:1:6: columns 'a' and 'a' are the same (give one another", id="no row"),
+        pytest.param("id,set\na,2K", "c.csv:1:4: column 'set' names no setting (write one column for each", id="set"),
+        pytest.param("id,set.\na,2K", "c.csv:1:4: column 'set.' names no setting (write one column for", id="set."),
+        pytest.param("id,set.size,Set.Size\na,,", "c.csv:1:13: columns 'set.size' and 'Set.Size' are the s", id="sets"),
+        pytest.param("set.size\n2K", "c.csv:1:1: no column names the items (add a column: id)", id="only settings"),
         pytest.param("id;name\na;b", "one column 'id;name' (is it separated otherwise? say delimiter: \";\")", id=";"),
         pytest.param("id\tname\na\tb", 'say delimiter: "\\t")', id="tab"),
         pytest.param("id,name\na", "c.csv:2:1: 1 cell, but the header names 2 columns", id="short row"),
-        pytest.param("id,name\na,b\nc,d,e", "c.csv:3:1: 3 cells, but the header names 2 columns", id="long row"),
-        pytest.param('id,name\na,b\nc,"d\n', "c.csv:3:1: a quote is opened in this row and never closed", id="quote"),
-        pytest.param('id,name\na,"b"c\n', "c.csv:2:1: text after a closing quote", id="text after quote"),
+        pytest.param("id,name\na,b\nc,d,e", "c.csv:3:5: 3 cells, but the header names 2 columns", id="long row"),
+        pytest.param('id,name\na,b\nc,"d\n', "c.csv:3:3: a quote is opened in this row and never closed", id="quote"),
+        pytest.param('id,name\na,"b"c\n', "c.csv:2:3: text after a closing quote", id="text after quote"),
         pytest.param("id\na\0b", "c.csv:2:2: a NUL character", id="NUL"),
         pytest.param(b"id\na\nb\xe9\n", "c.csv:3:2: byte 0xe9 is not UTF-8", id="latin-1"),
         pytest.param("id\na\n".encode("utf-16"), "c.csv:0:0: is UTF-16", id="utf-16"),
+        pytest.param('name,id\n"a, b",', "c.csv:2:8: the id (column 'id') is empty", id="empty id behind a quote"),
+        pytest.param('name,id\n"a\nb, c",', "c.csv:3:7: the id (column 'id') is empty", id="in the second line"),
         pytest.param("id,name\n,b", "c.csv:2:1: the id (column 'id') is empty", id="empty id"),
         pytest.param("id,name\n  ,b", "c.csv:2:1: the id (column 'id') is empty", id="blank id"),
         pytest.param("id\na\x1b[31m", "c.csv:2:1: the id 'a\\x1b[31m' holds a control character", id="ESC in id"),
@@ -154,27 +165,37 @@ def test_what_is_wrong_in_a_csv_is_said_with_its_place(tmp_path, catalog, compla
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "column", "complaint"),
     [
-        pytest.param("[1]", "a row is an object", id="list"),
-        pytest.param("7", "a row is an object", id="number"),
-        pytest.param('{"id": "b"', "is not JSON: Expecting ',' delimiter", id="cut"),
-        pytest.param('{"id": NaN}', "NaN is not JSON", id="NaN"),
-        pytest.param('{"id": -Infinity}', "-Infinity is not JSON", id="infinity"),
-        pytest.param('{"id": "b", "x": {"y": 1}}', "'x' is an object; a row holds texts", id="nested"),
-        pytest.param('{"id": "b", "x": [1]}', "'x' is a list; a row holds texts", id="list in row"),
-        pytest.param('{"id": "b", "id": "c"}', "columns 'id' and 'id' are the same", id="twice"),
-        pytest.param('{"id": "b\\ud800"}', "half a surrogate pair", id="surrogate"),
-        pytest.param('{"id": "b\\u0000"}', "a NUL character", id="NUL"),
-        pytest.param('{"x": ' + "[" * 200_000, "nested too deep", id="deep"),
-        pytest.param("{}", "the id is empty", id="nothing"),
+        pytest.param("[1]", 1, "a row is an object", id="list"),
+        pytest.param("7", 1, "a row is an object", id="number"),
+        pytest.param('{"id": "b"', 11, "is not JSON: Expecting ',' delimiter", id="cut"),
+        pytest.param('{"id": b}', 8, "is not JSON: Expecting value", id="no quotes"),
+        pytest.param('{"id": NaN}', 8, "NaN is not JSON", id="NaN"),
+        pytest.param('{"id": "NaN", "x": -Infinity}', 20, "-Infinity is not JSON", id="infinity"),
+        pytest.param('{"id": "b", "x": {"y": 1}}', 18, "'x' is an object; a row holds texts", id="nested"),
+        pytest.param('{"id": "b", "x": [1]}', 18, "'x' is a list; a row holds texts", id="list in row"),
+        pytest.param(
+            '{"id": "b", "set": {"size": "2K"}}',
+            20,
+            '\'set\' is an object; a row holds texts (write a field for each setting: "set.size": "2K")',
+            id="set as an object",
+        ),
+        pytest.param('{"id": "b", "set": "2K"}', 13, "column 'set' names no setting", id="set as a text"),
+        pytest.param('{"id": "b", "id": "c"}', 13, "columns 'id' and 'id' are the same", id="twice"),
+        pytest.param('{"id": "b\\ud800"}', 8, "half a surrogate pair", id="surrogate"),
+        pytest.param('{"id": "b", "x": "\\u0000"}', 18, "a NUL character", id="NUL"),
+        pytest.param('{"x": ' + "[" * 200_000, 1, "nested too deep", id="deep"),
+        pytest.param("{}", 1, "the id is empty", id="nothing"),
+        pytest.param('{"x": "y", "id": " "}', 18, "the id (column 'id') is empty", id="empty id"),
     ],
 )
-def test_what_is_wrong_in_jsonl_is_said_and_the_rest_read(tmp_path, line, complaint):
+def test_what_is_wrong_in_jsonl_is_said_and_the_rest_read(tmp_path, line, column, complaint):
     found = wrong(tmp_path, "c.jsonl", f'{{"id": "a"}}\n{line}\n{{"id": "a"}}\n', name="c.jsonl")
     assert complaint in found[0]
-    assert found[0].startswith("c.jsonl:2:1: ")
-    assert found[1].startswith("c.jsonl:3:1: the id 'a' is there already")
+    assert found[0].startswith(f"c.jsonl:2:{column}: ")
+    assert found[1].startswith("c.jsonl:3:")
+    assert "the id 'a' is there already" in found[1]
 
 
 @pytest.mark.parametrize(
@@ -306,3 +327,223 @@ def test_marks_agree_with_counting(texts):
     for text in texts:
         marks.add(text)
     assert marks.twice() == {mark(text) for text in texts if texts.count(text) > 1}
+
+
+SHIRTS = """\
+Handle,Title,Body (HTML),Option1 Value,Image Src
+shirt,Blue shirt,"<p>Soft &amp; <b>blue</b></p><ul><li>cotton</li></ul>",S,a.jpg
+shirt,,,M,
+shirt , ,,L,b.jpg
+cap,,<p></p>,one,
+cap,Red cap,,two,
+shirt,,,XL,
+"""
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_an_empty_cell_takes_the_value_above_in_rows_of_the_same_first_column(tmp_path, kind):
+    rows = list(csv.reader(SHIRTS.splitlines()))
+    if kind == "jsonl":
+        lines = [json.dumps(dict(zip(rows[0], row, strict=True))) for row in rows[1:]]
+    else:
+        lines = ["\t".join(row) for row in rows] if kind == "tsv" else SHIRTS.splitlines()
+    write(tmp_path, f"c.{kind}", "\n".join(lines))
+    items = f'{{{kind}: c.{kind}, id: "[Handle]-[Option1 Value]", fill: [title, Body (HTML)], text: [Body (HTML)]}}'
+    requests = expanded(tmp_path, f"prompt: '[Title|none] [Body (HTML)|-]'\nitems: {items}\n")
+    assert [(request.id, request.ask.prompt) for request in requests] == [
+        ("shirt-S", "Blue shirt Soft & blue\ncotton"),
+        ("shirt-M", "Blue shirt Soft & blue\ncotton"),
+        ("shirt -L", "Blue shirt Soft & blue\ncotton"),
+        ("cap-one", "none -"),
+        ("cap-two", "Red cap -"),
+        ("shirt-XL", "none -"),
+    ]
+
+
+def test_what_is_filled_in_is_there_for_where_id_and_settings(tmp_path):
+    write(tmp_path, "c.csv", "group,sort,SKU,set.size\n1,mug,a,2K\n1,,b,\n2,,c,\n2,cup,d,\n")
+    items = '{csv: c.csv, rename: {sort: kind}, fill: [kind, set.size], where: {kind: mug}, id: "[kind]-[sku]"}'
+    requests = expanded(tmp_path, f"prompt: x\nitems: {items}\n")
+    assert [(request.id, request.ask.size) for request in requests] == [("mug-a", "2K"), ("mug-b", "2K")]
+    assert requests[1].vars == {"group": "1", "kind": "mug", "SKU": "b"}
+
+
+def test_rows_without_a_first_column_do_not_belong_together(tmp_path):
+    write(tmp_path, "c.csv", "group,id,name\n,a,x\n ,b,\n")
+    requests = expanded(tmp_path, "prompt: '[name|none]'\nitems: {csv: c.csv, fill: [name]}\n")
+    assert [request.ask.prompt for request in requests] == ["x", "none"]
+
+
+def test_a_row_of_jsonl_that_lacks_a_field_gets_what_is_filled_in(tmp_path):
+    lines = ['{"id": "a", "name": "x"}', '{"id": "a", "n": "1"}', '{"n": "2"}', '{"id": "a", "n": "3", "name": null}']
+    write(tmp_path, "c.jsonl", "\n".join(lines))
+    items = '{jsonl: c.jsonl, id: "[id|b]-[n|0]", rename: {name: title}, fill: [title, Title]}'
+    requests = expanded(tmp_path, f"prompt: '[title|none]'\nitems: {items}\n")
+    assert [(request.id, request.ask.prompt) for request in requests] == [
+        ("a-0", "x"), ("a-1", "x"), ("b-2", "none"), ("a-3", "none"),
+    ]  # fmt: skip
+    assert requests[1].vars == {"id": "a", "n": "1", "title": "x"}
+
+
+def test_a_real_export_of_a_shop_fills_its_variants(tmp_path):
+    items = f'{{csv: {APPAREL}, fill: [Title, Body (HTML)], text: [Body (HTML)], id: "[Handle]-[Option1 Value]"}}'
+    requests = expanded(tmp_path, f"prompt: '[Title], [Option1 Value]'\nitems: {items}\n")
+    assert [request.ask.prompt for request in requests[1:4]] == [
+        "Classic Varsity Top, Small", "Classic Varsity Top, Medium", "Classic Varsity Top, Large",
+    ]  # fmt: skip
+    assert len({request.vars["Body (HTML)"] for request in requests[1:4]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "complaint"),
+    [
+        ("{csv: c.csv, fill: [Titel]}", "2:27: fill: there is no column 'Titel'; did you mean 'Title'? (columns: 'id'"),
+        ("{csv: c.csv, text: [Titel]}", "2:27: text: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, id: Titel}", "2:25: id: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, where: {Titel: x}}", "2:29: where: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, where: {set.sise: x}}", "2:29: where: there is no column 'set.sise'; did you mean 'set.size'?"),
+        ("{csv: c.csv, rename: {Titel: x}}", "rename: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, rename: {Titel: x}, fill: [x]}", "rename: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, rename: {Title: x}, fill: [Title]}", "fill: there is no column 'Title' (columns: 'id', 'x' and"),
+        ("{csv: c.csv, fill: [ID]}", "fill: 'ID' is the first column, which says what rows belong together"),
+        ("{jsonl: c.jsonl, fill: [Titel]}", "2:31: fill: no row has a field 'Titel'; did you mean 'Title'? (fields: '"),
+        ("{jsonl: c.jsonl, text: [Titel]}", "2:31: text: no row has a field 'Titel'; did you mean 'Title'?"),
+        ("{jsonl: c.jsonl, id: Titel}", "2:29: id: no row has a field 'Titel'; did you mean 'Title'?"),
+        ('{jsonl: c.jsonl, id: "[Titel]"}', "2:29: id: [Titel] is unknown; did you mean 'title'?"),
+        ("{jsonl: c.jsonl, where: {Titel: {not: x}}}", "2:33: where: no row has a field 'Titel'; did you mean 'Title"),
+        ("{jsonl: c.jsonl, where: {Titel: {not: x}}, limit: 1}", "where: no row has a field 'Titel'; did you mean"),
+        ("{jsonl: c.jsonl, rename: {Titel: x}}", "rename: no row has a field 'Titel'; did you mean 'Title'?"),
+        ("{glob: 'p/*.png', where: {stam: x}}", "2:34: where: an image has no 'stam'; did you mean 'stem'? ("),
+        ("{glob: 'p/*.png', id: stam}", "id: an image has no 'stam'; did you mean 'stem'?"),
+        ('{glob: \'p/*.png\', id: "[stam]"}', "id: [stam] is unknown; did you mean 'stem'?"),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_row_has_is_told_once_where_it_is_written(tmp_path, items, complaint):
+    write(tmp_path, "c.csv", "id,Title,set.size\na,,\nb,,\n")
+    write(tmp_path, "c.jsonl", '{"id": "a"}\n{"id": "b", "Title": "x"}\n{"id": "c"}\n')
+    write(tmp_path, "p/a.png", PNG)
+    [found] = complaints(tmp_path, f"prompt: x\nitems: {items}\n")
+    assert complaint in found
+
+
+@pytest.mark.parametrize("rows", ["", "1,2\n1,3\n"])
+def test_every_name_that_is_wrong_is_told_at_once(tmp_path, rows):
+    items = "{csv: c.csv, rename: {a: b}, fill: [b, c], text: [zoo], where: {e: x}, id: f}"
+    found = wrong(tmp_path, items, f"id,x\n{rows}1,2,3\n")
+    assert sorted(line.partition(": ")[2].split(" (")[0] for line in found) == [
+        "3 cells, but the header names 2 columns",
+        "fill: there is no column 'c'",
+        "id: there is no column 'f'",
+        "rename: there is no column 'a'",
+        "text: there is no column 'zoo'",
+        "where: there is no column 'e'",
+    ]
+
+
+def test_a_row_of_jsonl_without_the_id_is_told_when_others_have_it(tmp_path):
+    rows = '{"x": 1}\n{"sku": "a"}\n{"x": 2, "sku": ""}\n'
+    assert wrong(tmp_path, "{jsonl: c.jsonl, id: sku}", rows, "c.jsonl") == [
+        "c.jsonl:1:1: id: there is no 'sku' here",
+        "c.jsonl:3:17: the id (column 'sku') is empty",
+    ]
+    assert wrong(tmp_path, '{jsonl: c.jsonl, id: "[sku]"}', rows, "c.jsonl") == [
+        "c.jsonl:1:1: id: [sku] is unknown",
+        "c.jsonl:3:17: id: [sku] is empty",
+    ]
+
+
+def test_what_is_wrong_behind_the_limit_does_not_matter(tmp_path):
+    assert ids(tmp_path, "{csv: c.csv, limit: 2}", "id\na\nb\n \n") == ["a", "b"]
+    write(tmp_path, "c.jsonl", '{"id": "a"}\n{"id": ""}\n{"id": "b", "x": "y"}\n{')
+    assert ids(tmp_path, "{jsonl: c.jsonl, limit: 1, where: {x: {not: y}}}") == ["a"]
+
+
+@pytest.mark.parametrize(("id_", "found"), [("stem", ["a", "b"]), ('"[folder]-[name]"', ["p-a.png", "p-b.png"])])
+def test_an_image_is_named_by_what_it_has(tmp_path, id_, found):
+    for name in ("a", "b"):
+        write(tmp_path, f"p/{name}.png", PNG)
+    assert ids(tmp_path, f"{{glob: 'p/*.png', id: {id_}}}") == found
+
+
+@pytest.mark.parametrize(
+    ("base", "pattern", "file"),
+    [
+        (".", "photos/*.png", "photos/a.png"),
+        ("..", "photos/*.png", "../photos/a.png"),
+        ("../shared/jobs", "../photos/*.png", "../shared/photos/a.png"),
+        (".", "{top}/photos/*.png", "{top}/photos/a.png"),
+        ("..", "{top}/photos/*.png", "{top}/photos/a.png"),
+    ],
+)
+def test_the_file_of_an_image_leads_there_from_the_job(tmp_path, base, pattern, file):
+    """Wherever the base manifest lies that says the glob."""
+    folder, pattern, file = tmp_path / "jobs", pattern.format(top=tmp_path), file.format(top=tmp_path)
+    write(tmp_path, "shared/jobs/_base.yaml", "x")
+    write(folder, "job.yaml", "x")
+    found = Path(file) if file.startswith("/") else folder / file
+    write(found.parent, found.name, PNG)
+    items = Items("glob", Place(Source("job.yaml")), pattern, folder=Path(os.path.normpath(folder / base)))
+    problems = Problems()
+    [row] = rows_of(items, job="job", folder=folder, problems=problems)
+    assert not problems
+    assert row.line.facts == {"file": file, "stem": "a", "name": "a.png", "folder": "photos"}
+    assert row.id == "a"
+
+
+PLACES = [
+    pytest.param("c.csv", b'id,"a, b",c\nx,"1\n2",3\n', 2, (3, 4, '2",3'), (1, 11), id="csv"),
+    pytest.param("c.csv", '\ufeffid,é,"c"\r\nx,"ü""",3\r\n'.encode(), 2, (2, 9, 'x,"ü""",3'), (1, 6), id="marks"),
+    pytest.param("c.csv", b'id\tb\tc\nx\t"1"\t3', 1, (2, 3, 'x\t"1"\t3'), (1, 4), id="tabs"),
+    pytest.param("c.jsonl", b'{"a, b": "x" ,"c":\t [}', 0, None, None, id="no row"),
+    pytest.param("c.jsonl", b'\n {"a,\\"b": "x\\",", "c" : 12345 }', 1, (2, 26, None), (2, 20), id="jsonl"),
+    pytest.param("c.jsonl", b'{"n": ' + b"9" * 5000 + b', "c": ""}', 1, (1, 5014, None), (1, 5009), id="a long number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "at", "cell", "header"), PLACES)
+def test_a_problem_of_a_cell_stands_where_the_cell_starts(tmp_path, name, data, at, cell, header):
+    write(tmp_path, name, data)
+    kind, delimiter = name.rpartition(".")[2], "\t" if b"\t" in data else ","
+    items = Items(kind, Place(Source("job.yaml")), name, delimiter=delimiter)
+    rows = list(rows_of(items, job="job", folder=tmp_path, problems=Problems()))
+    if cell is None:
+        assert rows == []
+        return
+    problem, place = rows[0].problem("wrong", "hint", at=at), rows[0].header_place(at)
+    assert (problem.line, problem.column) == cell[:2]
+    assert cell[2] is None or problem.source == cell[2]
+    assert (place.line, place.column) == header
+    assert str(place) == f"{problem.file}:{header[0]}"
+
+
+def test_a_problem_of_an_item_in_the_manifest_stands_at_its_value(tmp_path):
+    job = loaded(tmp_path, "prompt: x\nitems:\n  - {id: a, set: {size: 2K}, b: c}\n  - word\n")
+    first, second = rows_of(job.items, job="job", folder=tmp_path, problems=Problems())
+    assert (first.line.names, first.line.cells, first.line.set) == (("id", "b"), ["a", "c"], {"size": "2K"})
+    assert [first.problem("x", at=at).column for at in (0, 1, None)] == [10, 33, 5]
+    assert first.problem("x", at=1).source == "  - {id: a, set: {size: 2K}, b: c}"
+    assert str(first.header_place(1).problem("x")).endswith("job.yaml:3:30: x")
+    assert (second.id, str(second.problem("x", at=0))[-7:]) == ("word", ":4:5: x")
+
+
+def test_the_excerpt_of_a_very_long_row_is_short(tmp_path):
+    write(tmp_path, "c.csv", f"id,a,b,c\n1,{'x' * 50_000},2,{'y' * 50_000}\n1,{'x' * 500_000},2,3\n")
+    items = Items("csv", Place(Source("job.yaml")), "c.csv")
+    near, far = rows_of(items, job="job", folder=tmp_path, problems=Problems())
+    problem = near.problem("wrong", at=2)
+    assert len(problem.source) < 51_000
+    assert problem.source[problem.column - 1] == "2"
+    assert (far.problem("wrong", at=2).column, far.problem("wrong", at=2).source) == (500_004, "")
+
+
+def test_a_row_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    write(tmp_path, "c.csv", "id,x\na," + '"' + '","\n' * 1_500_000)
+    [found] = complaints(tmp_path, "prompt: x\nitems: c.csv\n")
+    assert found == "c.csv:2:1: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
+
+
+def test_columns_without_end_are_refused(tmp_path):
+    write(tmp_path, "c.csv", "id," + ",".join(map(str, range(20_000))) + "\n")
+    write(tmp_path, "c.jsonl", json.dumps(dict.fromkeys(map(str, range(20_000)), 1)))
+    assert complaints(tmp_path, "prompt: x\nitems: c.csv\n") == ["c.csv:1:1: 20,001 columns; at most 10,000"]
+    assert complaints(tmp_path, "prompt: x\nitems: c.jsonl\n") == ["c.jsonl:1:1: 20,000 fields; at most 10,000"]

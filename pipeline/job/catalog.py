@@ -89,8 +89,19 @@ def _catalog(written: Map, problems: Problems) -> Items:
         delimiter=written.get("delimiter", _DELIMITERS.get(kind, ",")),
         encoding=encoding(written, problems),
         folder=written.at(kind).source.folder,
-        said={word: written.at(word) for word in written},
+        said=_places(written),
     )
+
+
+def _places(written: Map) -> dict[str, Place]:
+    """Where each option stands, and each column it names: `fill`, `fill.Title`, `rename.Body (HTML)`."""
+    places = {word: written.at(word) for word in written}
+    for word in ("fill", "text"):
+        if word in written:
+            places |= {f"{word}.{text_of(node)}": node.place for node in written[word].nodes}
+    if "rename" in written:
+        places |= {f"rename.{old}": at for old, at in written["rename"].keys_at.items()}
+    return places
 
 
 def _check_options(kind: str, written: Map, problems: Problems) -> None:

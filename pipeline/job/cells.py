@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.job.tables import Table
     from pipeline.job.templates import Prompt
 
+MAX_TABLE_BYTES = 128_000_000
 _ITSELF = Template((settings.ITSELF,))
 _MOST_SEED = 2**31 - 1
 
@@ -269,8 +270,14 @@ class Judge:
         return settings.folder_of(place, self.job.folder)
 
     def _tables(self) -> dict[str, Table]:
-        found = {}
+        found: dict[str, Table] = {}
+        room = MAX_TABLE_BYTES
         for said in self.job.tables:
+            room -= said.path.stat().st_size if said.path.is_file() else 0
+            if room < 0:
+                message = f"the tables of this job have more than {MAX_TABLE_BYTES // 1_000_000} MB together"
+                self._problems.add(said.place.problem(message, "make columns of theirs fields of the items"))
+                break
             try:
                 found[fold(said.name)] = tables.load(
                     said.name, said.path, tuple(map(fold, said.on)), said.place,

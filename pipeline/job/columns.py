@@ -148,7 +148,7 @@ class Known:
     def _look(self, before: tuple[str, ...]) -> Columns | list[Wrong]:
         self.see(OF_IMAGES if self._items.is_images else before)
         names, items = self._renamed(before), self._items
-        keys = tuple(map(key_of, names))
+        keys, fills = tuple(map(key_of, names)), dict.fromkeys(map(key_of, items.fill))
         if wrong := list(_wrong_names(names, keys)):
             return wrong
         sets = tuple((word, at) for at, name in enumerate(names) if (word := setting_of(name)))
@@ -165,7 +165,7 @@ class Known:
             tests=tuple((keys.index(key) if (key := key_of(one.word)) in keys else key, one) for one in items.where),
             told=tuple(at for at in fields if at != id_at),
             sets=sets,
-            fills=tuple((key, keys.index(key) if key in keys else None) for key in map(key_of, items.fill)),
+            fills=tuple((key, keys.index(key) if key in keys else None) for key in fills),
             texts=tuple(keys.index(key) for key in map(key_of, items.text) if key in keys),
         )
 

@@ -42,7 +42,7 @@ class Items:
     """Where the items of a job come from, and which of them are wanted."""
 
     kind: str
-    """`one`, `list` or one of `KINDS`."""
+    """`one`, `list` or one of `KINDS`; `none` for what can be none of them, which has no rows to read."""
     place: Place
     path: str = ""
     rows: List | None = None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
 MOST = 50
 """Problems reported of one job; the rest is counted."""
@@ -111,24 +110,6 @@ def _window(line: str, column: int) -> tuple[str, str]:
     end = start + _LINE
     before = ("…" if start else "") + escaped(line[start:column])
     return before, escaped(line[column:end]).rstrip() + ("…" if len(line) > end else "")
-
-
-class _OneLine(Sequence[str]):
-    """The lines of a file of which only one was kept."""
-
-    def __init__(self, number: int, line: str) -> None:
-        self._number, self._line = number, line
-
-    def __len__(self) -> int:
-        return self._number
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._line if index == self._number - 1 else ""
-
-
-def place_of(problem: Problem) -> Place:
-    """Where a problem is, as a place of its own; for a catalog, of which no other line is kept."""
-    return Place(Source(problem.file, _OneLine(problem.line, problem.source)), problem.line, problem.column)
 
 
 def located(place: Place, word: str) -> Place:

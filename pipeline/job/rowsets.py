@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.job import settings
 from pipeline.job.placeholders import fold
-from pipeline.job.problems import meant, place_of, quoted
+from pipeline.job.problems import meant, quoted
 from pipeline.job.settings import WORDS, Said
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class RowSettings:
             text = row.line.cells[at].strip()
             if not text:
                 continue
-            place = place_of(row.problem("", at=at))
+            place = row.place(at)
             try:
                 value = text if word == "vars" else settings.of_cell(word, text, place, name)
             except ValueError as error:
