@@ -397,8 +397,8 @@ def test_a_real_export_of_a_shop_fills_its_variants(tmp_path):
 @pytest.mark.parametrize(
     ("items", "complaint"),
     [
-        ("{csv: c.csv, fill: [Titel]}", "2:27: fill: there is no column 'Titel'; did you mean 'Title'? (columns: 'id'"),
-        ("{csv: c.csv, text: [Titel]}", "2:27: text: there is no column 'Titel'; did you mean 'Title'?"),
+        ("{csv: c.csv, fill: [Titel]}", "2:28: fill: there is no column 'Titel'; did you mean 'Title'? (columns: 'id'"),
+        ("{csv: c.csv, text: [Titel]}", "2:28: text: there is no column 'Titel'; did you mean 'Title'?"),
         ("{csv: c.csv, id: Titel}", "2:25: id: there is no column 'Titel'; did you mean 'Title'?"),
         ("{csv: c.csv, where: {Titel: x}}", "2:29: where: there is no column 'Titel'; did you mean 'Title'?"),
         ("{csv: c.csv, where: {set.sise: x}}", "2:29: where: there is no column 'set.sise'; did you mean 'set.size'?"),
@@ -406,8 +406,8 @@ def test_a_real_export_of_a_shop_fills_its_variants(tmp_path):
         ("{csv: c.csv, rename: {Titel: x}, fill: [x]}", "rename: there is no column 'Titel'; did you mean 'Title'?"),
         ("{csv: c.csv, rename: {Title: x}, fill: [Title]}", "fill: there is no column 'Title' (columns: 'id', 'x' and"),
         ("{csv: c.csv, fill: [ID]}", "fill: 'ID' is the first column, which says what rows belong together"),
-        ("{jsonl: c.jsonl, fill: [Titel]}", "2:31: fill: no row has a field 'Titel'; did you mean 'Title'? (fields: '"),
-        ("{jsonl: c.jsonl, text: [Titel]}", "2:31: text: no row has a field 'Titel'; did you mean 'Title'?"),
+        ("{jsonl: c.jsonl, fill: [Titel]}", "2:32: fill: no row has a field 'Titel'; did you mean 'Title'? (fields: '"),
+        ("{jsonl: c.jsonl, text: [Titel]}", "2:32: text: no row has a field 'Titel'; did you mean 'Title'?"),
         ("{jsonl: c.jsonl, id: Titel}", "2:29: id: no row has a field 'Titel'; did you mean 'Title'?"),
         ('{jsonl: c.jsonl, id: "[Titel]"}', "2:29: id: [Titel] is unknown; did you mean 'title'?"),
         ("{jsonl: c.jsonl, where: {Titel: {not: x}}}", "2:33: where: no row has a field 'Titel'; did you mean 'Title"),
