@@ -256,7 +256,7 @@ def test_problems_are_found_in_all_rows_and_told_up_to_fifty(tmp_path):
     rows = "\n".join(f"{number}," for number in range(120))
     found = wrong(tmp_path, "c.csv", f"id,name\n{rows}\n", prompt="'[name]'")
     assert len(found) == 51
-    assert sum("[name] is empty in this row" in line for line in found) == 50
+    assert sum("[name] is empty in the row" in line for line in found) == 50
     assert sum("70 more problems like these" in line for line in found) == 1
 
 

@@ -152,7 +152,7 @@ def test_a_matrix_excludes_and_includes(tmp_path, rest, cells):
         ("{a: [x, x]}", "'x' is in axis 'a' twice"),
         ("{a: [x], A: [y]}", "axes 'a' and 'A' have one name"),
         ("{Aspect: [1:1]}", "axis 'Aspect'; did you mean 'aspect'?"),
-        ("{images: [a.png]}", "'matrix.images[1]' is a list, not a text (write a list: [a.png])"),
+        ("{images: [a.png]}", "'matrix.images[1]' is a list, not a text: 'a.png' (write a list: [a.png])"),
         ("{a: [x], exclude: [{b: x}]}", "'b' is no axis of the matrix"),
         ("{a: [x], exclude: [{a: x}]}", "the matrix leaves no cell"),
         ("{a: [x], b: [y], include: [{a: z}]}", "include: the cell says nothing of 'b'"),
@@ -205,8 +205,8 @@ def test_an_unknown_placeholder_is_told_for_each_row_that_lacks_it(tmp_path):
 def test_an_empty_field_is_told_with_its_row(tmp_path):
     found = complaints(tmp_path, "prompt: a [product]\nitems:\n- {id: a, product: ''}\n- {id: b, product: }\n")
     assert [line.partition(" (")[0] for line in found] == [
-        "3:20: [product] is empty in this row",
-        "4:20: [product] is empty in this row",
+        "3:20: [product] is empty in the row 'a'",
+        "4:20: [product] is empty in the row 'b'",
     ]
 
 

@@ -71,7 +71,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param("# nothing\n", "0:0: is empty", id="comment"),
         pytest.param("- a", "1:1: a manifest is a map, not a list", id="list"),
         pytest.param("a red fox", "1:1: a manifest is a map, not a text", id="text"),
-        pytest.param("job: x", "0:0: the job says nothing to draw", id="no prompt"),
+        pytest.param("job: x", "1:1: the job says nothing to draw", id="no prompt"),
         pytest.param("promt: x", "1:1: unknown key 'promt' in a job; did you mean 'prompt'?", id="typo"),
         pytest.param("aspect_ratio: 1:1\nprompt: x", "1:1: unknown key 'aspect_ratio' in a job", id="other name"),
         pytest.param("prompt: x\ncsv: a", "2:1: unknown key 'csv' in a job; it is a key of 'items'", id="misplaced"),
@@ -92,7 +92,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param("prompt: x\nsize: 4k", "2:7: 'size' is 512, 1K, 2K or 4K, not '4k'; did you mean '4K'?", id="4k"),
         pytest.param("prompt: x\nsamples: 0", "2:10: 'samples' is at least 1, not '0'", id="zero"),
         pytest.param("prompt: x\nsamples: 1.5", "2:10: 'samples' is a whole number, not a number", id="fraction"),
-        pytest.param("prompt: x\nsamples: '3'", "not a text (take the quotes away)", id="quoted number"),
+        pytest.param("prompt: x\nsamples: '3'", "not a text: '3' (take the quotes away)", id="quoted number"),
         pytest.param(f"prompt: x\nsamples: {2**200}", "2:10: 'samples' is at most 100", id="huge number"),
         pytest.param(f"prompt: x\nsamples: {'9' * 5000}", "2:10: 'samples' is a whole number, not a text", id="digits"),
         pytest.param("prompt: x\nbudget: .inf", "2:9: 'budget' is a number or a map, not a text", id="infinity"),
@@ -129,7 +129,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param(
             "prompt: x\nmatrix: {a: [1, 2], exclude: [{a: 9}]}", "2:35: exclude: '9' is no value of axis 'a'", id="exclude"
         ),
-        pytest.param("prompt: a [b", "1:9: a '[' that is never closed", id="bracket"),
+        pytest.param("prompt: a [b", "1:11: a '[' that is never closed", id="bracket"),
         pytest.param("prompt: a [@b]", "1:11: unknown placeholder [@b]; an image gets a label", id="label"),
     ],
 )

@@ -71,11 +71,11 @@ def test_the_first_turn_of_a_conversation_is_no_plain_request(tmp_path):
     assert alone.fingerprint != expanded(tmp_path, "turns: [a, b]")[0].fingerprint
 
 
-def test_reference_images_go_along_once(tmp_path):
+def test_a_turn_takes_the_images_of_the_job_or_its_own(tmp_path):
     write(tmp_path, "a.jpg", JPEG)
     write(tmp_path, "b.jpg", JPEG + b"b")
-    requests = expanded(tmp_path, "images: [a.jpg]\nturns: [a, b, {prompt: c, images: [b.jpg]}]")
-    assert [[image.shown for image in r.ask.images] for r in requests] == [["a.jpg"], [], ["b.jpg"]]
+    requests = expanded(tmp_path, "images: [a.jpg]\nturns: [a, b, {prompt: c, images: [b.jpg]}, {prompt: d, images: []}]")
+    assert [[image.shown for image in r.ask.images] for r in requests] == [["a.jpg"], ["a.jpg"], ["b.jpg"], []]
 
 
 def test_photos_start_a_conversation(tmp_path):
@@ -101,7 +101,7 @@ def test_a_job_says_whether_it_is_a_conversation(tmp_path):
     ("text", "complaint"),
     [
         ("turns: [a]", "1:8: 'turns' has at least 2 entries"),
-        ("turns: a", "1:8: 'turns' is a list, not a text (write a list: [a])"),
+        ("turns: a", "1:8: 'turns' is a list, not a text: 'a' (write a list: [a])"),
         ("turns: [a, {size: 2K}]", "1:12: this turn says nothing to draw (add a key: prompt, or template)"),
         ("turns: [a, {prompt: b, model: pro}]", "1:24: unknown key 'model' in 'turns'; it is a key of a job"),
         ("turns: [a, {prompt: b, samples: 2}]", "1:24: unknown key 'samples' in 'turns'; it is a key of a job"),

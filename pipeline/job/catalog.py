@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.job import conditions, settings
 from pipeline.job.items import KINDS, Items
+from pipeline.job.manifest import ONE_OF
 from pipeline.job.placeholders import BracketError, Template, fold, split
 from pipeline.job.problems import Place, Problems, listed, quoted
 from pipeline.job.sources import is_glob, text_of
@@ -25,7 +26,8 @@ def read(manifest: Map, problems: Problems, warnings: list[Problem]) -> Items:
     """What a manifest that fits the schema says of its items; what is wrong goes to the problems."""
     node = manifest.nodes.get("items")
     if node is None:
-        return Items("one", Place(manifest.place.source, 1, 1))
+        places = [manifest.keys_at[word] for word in ONE_OF if word in manifest]
+        return Items("one", places[0] if places else Place(manifest.place.source, 1, 1))
     if isinstance(node.value, List):
         return _list(node.value, problems, warnings)
     if isinstance(node.value, Map):
@@ -34,6 +36,8 @@ def read(manifest: Map, problems: Problems, warnings: list[Problem]) -> Items:
 
 
 def _list(rows: List, problems: Problems, warnings: list[Problem]) -> Items:
+    if not rows and rows.is_cut:
+        return Items("none", rows.place)
     if not rows:
         problems.add(rows.place.problem("'items' is an empty list", "leave it out for a job of one item"))
     if len(rows) > MANY_ITEMS:
@@ -42,6 +46,9 @@ def _list(rows: List, problems: Problems, warnings: list[Problem]) -> Items:
         )
     for row in rows:
         for field_ in row if isinstance(row, Map) else ():
+            if fold(field_) == "skip":
+                hint = "to leave items out write overrides: [{when: …, set: {skip: true}}], or items.where"
+                warnings.append(row.keys_at[field_].problem("'skip' in an item is a placeholder", hint))
             if fold(field_) in settings.WORDS:
                 hint = f"to set it for this item write set: {{{field_}: …}}; for all items, at the top"
                 warnings.append(

@@ -148,8 +148,7 @@ class Judge:
             return [made] if made else []
         turns = []
         for said in self.job.turns:
-            base = whole if said.number == 1 else {word: v for word, v in whole.items() if word != "images"}
-            layer = over(base, said.layer)
+            layer = over(whole, said.layer)
             prompt = self._prompt(layer, None)
             if prompt is not None:
                 layer = over({word: v for word, v in prompt.layer.items() if word not in {"model", "samples"}}, layer)
@@ -242,7 +241,8 @@ class Judge:
         if not is_data and (template := self._split("template", Said(name, place))) is not None:
             name = template.literal or ""
         folders = list(dict.fromkeys([job.folder, self._folder(place)]))
-        path = templates.find(name, folders=folders, root=job.root, place=place)
+        suggest = not self._problems.is_full
+        path = templates.find(name, folders=folders, root=job.root, place=place, suggest=suggest)
         if is_data and not templates.is_shipped(path) and not path.resolve().is_relative_to(job.root.resolve()):
             raise JobError([place.problem(f"template {quoted(name)} leads out of the project")])
         return templates.load(path, name, place)

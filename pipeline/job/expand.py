@@ -15,6 +15,7 @@ from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
 from pipeline.job.rowimages import RowImages
 from pipeline.job.twins import Paid, Twins
+from pipeline.job.yaml12 import refuse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -207,6 +208,11 @@ def _ask(
 
 
 def _checked(prompt: str, row: Row) -> str:
+    """A prompt as it is sent; raises `JobError` for one that cannot be."""
+    if "\r" in prompt:
+        prompt = prompt.replace("\r\n", "\n")  # what git does to the line ends of a catalog buys nothing
+    if "AIza" in prompt:
+        refuse_keys(prompt, row.where)
     if len(prompt) > MAX_PROMPT:
         raise JobError([row.problem(f"the prompt of this row has {len(prompt):,} characters; at most {MAX_PROMPT:,}")])
     if not prompt or prompt.isspace():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.job import paths
 from pipeline.job.overrides import Choices
-from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, EmptySlotError, Scope, bind, fill, fold
-from pipeline.job.problems import MOST, located, quoted
+from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, EmptySlotError, Missing, Scope, bind, fill, fold
+from pipeline.job.problems import MOST, located, meant, quoted
 from pipeline.job.rowsets import RowSettings
+from pipeline.job.settings import WORDS
 from pipeline.job.yaml12 import Map
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIXED_COLUMNS = frozenset({"csv", "tsv", "glob", "one"})
 _MANY = 10_000
+_BRACES = re.compile(r"\{([A-Za-z][\w -]*)\}")
 _PLAIN_WORDS = frozenset(
     {"aspect", "size", "model", "samples", "seed", "temperature", "thinking", "search", "response"}
 )
@@ -72,6 +75,7 @@ class Fitter:
         rows = self.job.items.rows
         self._names = None if rows is None else {fold(name) for row in rows if isinstance(row, Map) for name in row}
         self._unknown: dict[tuple[Place, Slot, str], list[Problem]] = {}
+        self._named: set[str] = set()
         self.columns: list[Columns] = []
         """Some of the columns that rows had."""
 
@@ -135,6 +139,8 @@ class Fitter:
         for turn in cell.turns:
             for template in (turn.prompt.template, cell.path):
                 self._note_hidden(template, row)
+            self._note_braces(turn, columns)
+            self._named |= _names(turn) | cell.path.names
         return Fitting(
             cell=cell,
             turns=tuple(self._turn(turn, cell, row) for turn in cell.turns),
@@ -143,7 +149,7 @@ class Fitter:
         )
 
     def _turn(self, turn: Turn, cell: Cell, row: Row) -> TurnFitting:
-        columns, tables = row.columns.folded, self._judge.tables
+        columns, tables = _own_id(row.columns), self._judge.tables
         names = {"id", "=id", "item", "sample", "=sample", *(OF_IMAGES if self.job.items.is_images else ())}
         labels = {f"@{reference.label}" for reference in turn.images if reference.label}
         scope = Scope(turn.fixed, frozenset(names), tables, cell.strong)
@@ -160,6 +166,10 @@ class Fitter:
     def finish(self) -> None:
         """Tell what can be told once all rows were seen: names that only some rows know, or none."""
         self._choices.check(self.columns)
+        for override in self._choices.unused() if self.columns and not self._problems else ():
+            hint = "compare the texts of its when with those of the items"
+            self._warn(override.place.problem("this override holds for no item", hint))
+        self._note_unused_axes()
         known = {name for columns in self.columns for name in columns.folded}
         for (place, slot, message), rows in self._unknown.items():
             if slot.name in known:
@@ -168,6 +178,16 @@ class Fitter:
                 self._problems.add(place.problem(message))
 
     # ----------------------------------------------------------------------------- what is odd
+
+    def _note_unused_axes(self) -> None:
+        """Axes that are no settings and that no text uses: their cells ask for the same, and are paid each."""
+        if not self.columns or self._problems:
+            return
+        named = self._named | self._used() | {fold(word) for table in self.job.tables for word in table.on}
+        for axis, place in self.job.matrix.axes.items():
+            if axis not in WORDS and fold(axis) not in named:
+                message = f"no text uses the axis {quoted(axis)}{meant(axis, WORDS)}"
+                self._warn(place.problem(message, f"write [{axis}] where it belongs; each of its values is paid"))
 
     def _check_axes(self, cell: Cell, columns: Columns) -> None:
         for axis in cell.axes:
@@ -181,8 +201,14 @@ class Fitter:
         """Columns that are called like a setting, and that nothing uses."""
         if self.job.items.kind == "list":  # told when the manifest was read
             return
+        sets = {at for _word, at in columns.sets}
         for at, name in enumerate(columns.names):
             word = name.strip().casefold()
+            of_set = fold(name).removeprefix("set_")
+            if at not in sets and fold(name).startswith("set_") and of_set in WORDS and name not in self._warned:
+                self._warned.add(name)
+                message = f"the column {quoted(name)} is a placeholder, not a setting"
+                self._warn(row.header_place(at).problem(message, f"to set it for each row call it set.{of_set}"))
             if word in _PLAIN_WORDS and word not in self._used() and word not in self._warned:
                 self._warned.add(word)
                 message = f"the column {quoted(name)} is a placeholder that nothing uses, not a setting"
@@ -200,9 +226,24 @@ class Fitter:
                 message = f"[{name}] is the field of that name here, not the built-in value"
                 self._warn(row.problem(message, "rename the field if the built-in is meant"))
 
+    def _note_braces(self, turn: Turn, columns: Columns) -> None:
+        """`{title}` where a field, an axis or a var is called title: other tools write placeholders so."""
+        for part in turn.prompt.template.parts:
+            for word in _BRACES.findall(part) if isinstance(part, str) and "{" in part else ():
+                if fold(word) in {*columns.folded, *turn.fixed} and word not in self._warned:
+                    self._warned.add(word)
+                    at = located(turn.prompt.place, f"{{{word}}}")
+                    self._warn(at.problem(f"{{{word}}} is no placeholder", f"write [{word}]"))
+
     def note_empty(self, error: EmptySlotError, fitting: TurnFitting, row: Row) -> None:
         """Note a placeholder that has no value: at the row when its field is empty, else where it was written."""
         self._note(error, self._place_of(error, fitting), row, needed_by=fitting.turn.prompt)
+        if error.near is not None:  # the others that nothing fills, all at once
+            for bound in (fitting.text, fitting.system or (), fitting.path):
+                for part in bound:
+                    if isinstance(part, Missing) and part.near is not None and part.slot != error.slot:
+                        other = EmptySlotError(part.slot, part.near)
+                        self._note(other, self._place_of(other, fitting), row, needed_by=fitting.turn.prompt)
 
     def _place_of(self, error: EmptySlotError, fitting: TurnFitting) -> Place:
         turn = fitting.turn
@@ -218,9 +259,13 @@ class Fitter:
     def _note(self, error: EmptySlotError, place: Place, row: Row, needed_by: object = None) -> None:
         word = f"[{error.slot.word}]"
         if error.near is None:
-            hint = f"fill it in, or allow for it: [{error.slot.word}|…]"
+            allow = f"allow for it: [{error.slot.word}|…]"
+            if error.slot.name.startswith("@"):
+                self._problems.add(row.problem(f"no image has the label {word} in the row {quoted(row.id)}", allow))
+                return
             why = f": {error.why}" if error.why else ""
-            self._problems.add(row.problem(f"{word} is empty in this row{why}", hint, at=error.at))
+            message = f"{word} is empty in the row {quoted(row.id)}{why}"
+            self._problems.add(row.problem(message, f"fill it in, or {allow}", at=error.at))
             return
         if self.job.gaps & _DEFINING or self._is_of_a_broken_table(error.slot):  # what is wrong there may define it
             return
@@ -247,6 +292,24 @@ class Fitter:
         name, dot, _column = slot.word.partition(".")
         declared = {fold(table.name) for table in self.job.tables}
         return bool(dot) and fold(name) in declared - self._judge.tables.keys()
+
+
+def _names(turn: Turn) -> set[str]:
+    """The placeholders of the texts of a turn."""
+    texts = [
+        turn.prompt.template,
+        *(one.template for one in turn.images),
+        *([turn.system.template] if turn.system else ()),
+    ]
+    return set().union(*(text.names for text in texts))
+
+
+def _own_id(columns: Columns) -> tuple[str, ...]:
+    """The names of columns for placeholders: `[id]` is the id of the row, whatever white space is in its cell."""
+    at = columns.id_at
+    if at is None or columns.folded[at] != "id":
+        return columns.folded
+    return (*columns.folded[:at], "", *columns.folded[at + 1 :])
 
 
 _DEFINING = frozenset({"vars", "items", "matrix", "tables", "extends", "template", "prompt", "turns", "images", "?"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.job import catalog, manifest, matrix, operation, overrides, settings
 from pipeline.job.operation import Batch, Checks, Retry
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, BracketError, Template, fold, split
-from pipeline.job.problems import Place, Problems, quoted, shown
+from pipeline.job.problems import Place, Problems, located, quoted, shown
 from pipeline.job.settings import WORDS, Layer, Said
 from pipeline.job.slugs import slug
 from pipeline.job.yaml12 import Map
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Checks", "Job", "Reading", "Retry", "load", "read"]
 
-_EXTENSION = re.compile(r"\.(jpe?g|png|webp|gif|heic)$", re.IGNORECASE)
+_SLOT = re.compile(r"(?<!\[)\[[A-Za-z][\w .-]*\](?!\])")
+_EXTENSION = re.compile(r"\.(jpe?g|png|webp|gif|hei[cf]|tiff?|bmp|avif|svg|pdf)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ def read(path: Path, *, root: Path) -> Reading:
 def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
     written, problems = found.map, found.problems
     warnings: list[Problem] = []
+    layer = settings.read(written, problems)
+    found.gaps |= {word for word in WORDS if word in written and word not in layer}
     _note_settings(written.get("vars"), warnings)
     _note_axes(written, warnings)
     return Job(
@@ -140,7 +143,7 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
         batch=operation.batch(written.get("batch", {})),
         checks=operation.checks(written.get("checks", {})),
         place=Place(written.place.source, 1, 1),
-        settings=settings.read(written, problems),
+        settings=layer,
         turns=_turns(written, problems),
         items=catalog.read(written, problems, warnings),
         matrix=_matrix(written, problems),
@@ -153,7 +156,11 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
 
 
 def _note_settings(written: Map | None, warnings: list[Problem]) -> None:
+    """Vars that are called like a setting, and placeholders in them, which are not filled in."""
     for name in written or ():
+        if written is not None and (found := _SLOT.search(written.nodes[name].text or "")):
+            message = f"{found[0]} in vars is no placeholder: what stands there is put in as it is"
+            warnings.append(written.at(name).problem(message))
         if written is not None and fold(name) in WORDS:
             hint = "to set it, write it at the top of the job"
             warnings.append(
@@ -193,7 +200,9 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
         own = {word: said for word, said in turn.layer.items() if word not in manifest.ONE_OF}
         settings.refuse_axes(own, written.get("matrix", {}), problems)
         if any(turn.name == other.name for other in turns):
-            problems.add(node.place.problem(f"two turns have the name {quoted(turn.name)}"))
+            at = node.value.at("name") if isinstance(node.value, Map) and "name" in node.value else node.place
+            problems.add(at.problem(f"two turns have the name {quoted(turn.name)}"))
+            turn = replace(turn, name=f"{turn.name}-{number}")
         turns.append(turn)
     return tuple(turns)
 
@@ -214,6 +223,8 @@ def _tables(written: Map, folder: Path, problems: Problems) -> tuple[TableFile, 
     tables = []
     for name, node in written["tables"].nodes.items() if "tables" in written else ():
         told = node.value if isinstance(node.value, Map) else None
+        if told is not None and told.is_cut:
+            continue
         at = told.at("file") if told else node.place
         text = told["file"] if told else node.text
         path = settings.folder_of(at, folder) / text
@@ -244,6 +255,9 @@ def _output(written: Map, problems: Problems) -> tuple[Template, Place] | None:
         problems.add(place.problem(f"output.path: {error}", error.hint))
         return None
     parts = "".join(part if isinstance(part, str) else "[]" for part in template.parts).split("/")
+    if label := next((slot for slot in template.slots if slot.name.startswith("@")), None):
+        at = located(place, f"[{label.word}")
+        problems.add(at.problem(f"output.path: [{label.word}] names images, not a place", "labels stand in prompts"))
     if wrong := _wrong_path(parts):
         problems.add(place.problem(f"output.path: {wrong[0]}", wrong[1]))
     return template, place

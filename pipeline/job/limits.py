@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.job.placeholders import fold
@@ -72,7 +73,8 @@ def check_model(
     """The model a job names; None when the registry does not know it."""
     model = models.find(said.value)
     if model is None:
-        near = meant(said.value, models.words())
+        alive = [word for word in models.words() if not _is_gone(models.find(word), today)]
+        near = meant(said.value, alive)
         warn(
             said.place.problem(
                 f"unknown model {quoted(said.value)}{near}",
@@ -80,11 +82,15 @@ def check_model(
             )
         )
         return None
-    if model.shutdown is not None and model.shutdown <= today:
+    if _is_gone(model, today):
         successor = f"use {quoted(model.successor)}" if model.successor else ""
         problems.add(said.place.problem(f"model {quoted(said.value)} was shut down on {model.shutdown}", successor))
         return None
     return model
+
+
+def _is_gone(model: Model | None, today: date) -> bool:
+    return model is not None and model.shutdown is not None and model.shutdown <= today
 
 
 def check_offer(model: Model, said: Layer, problems: Problems) -> None:
@@ -92,7 +98,7 @@ def check_offer(model: Model, said: Layer, problems: Problems) -> None:
     for word, offered in (("aspect", model.aspects), ("size", model.sizes)):
         value = said[word].value if word in said else None
         if value is not None and offered and value not in {*offered, "auto"}:
-            message = f"{model.id} has no {word} {quoted(value)}{meant(value, offered)}"
+            message = f"{model.id} has no {word} {quoted(value)}{_same_ratio(value, offered) or meant(value, offered)}"
             problems.add(said[word].place.problem(message, f"it offers {listed(offered, last='and')}"))
     if "thinking" in said and said["thinking"].value not in model.thinking:
         message = f"{model.id} has no level of thinking {quoted(said['thinking'].value)}"
@@ -107,6 +113,16 @@ def check_offer(model: Model, said: Layer, problems: Problems) -> None:
             what = "search the web" if kind == "web" else "search for images"
             hint = f"it can search: {listed(model.search, last='and')}" if model.search else "it cannot search at all"
             problems.add(said["search"].place.problem(f"{model.id} cannot {what}", hint))
+
+
+def _same_ratio(value: str, offered: Sequence[str]) -> str:
+    """An aspect that is offered in its shortest form: 4:6 is 2:3."""
+    width, colon, height = value.partition(":")
+    if not colon:
+        return ""
+    ratio = Fraction(int(width), int(height))
+    same = f"{ratio.numerator}:{ratio.denominator}"
+    return f"; write {quoted(same)}, which is the same" if same in offered else ""
 
 
 _LANGUAGES = frozenset({"locale", "lang", "language"})

@@ -53,13 +53,16 @@ class _Reader:
         self._count += 1
         own = _parsed(path)
         schema.read_by_type(own)
-        deleted = _nulls(own) if "extends" in own else frozenset()
+        deleted = _nulls(own) if own.get("extends") else frozenset()
+        _refuse_turns_in_matrix(own, self._found.problems)
         violations = list(schema.violations(own))
-        self._found.problems.extend(one.problem for one in violations)
+        first = {one.path: one.problem for one in reversed(violations)}  # one for each value
+        self._found.problems.extend(sorted(first.values()))
         self._found.gaps |= schema.pruned(own, violations)
         merged = Map(own.place)
         for text, place in _bases(own):
             if base := self._base(path.parent / text, place, (*chain, path)):
+                _make_room(base, merged)
                 _merge(base, merged, deleted=frozenset())
         if "extends" in own:
             _make_room(own, merged)
@@ -114,15 +117,24 @@ def _parsed(path: Path) -> Map:
 
 
 def _nulls(own: Map) -> frozenset[tuple[str, ...]]:
-    """Take out the keys that say null, and return them: they take an inherited value away."""
-    found: list[tuple[str, ...]] = [(key,) for key in own if own[key] is None and not key.startswith("x-")]
-    found += [
-        (key, inner) for key in own if key in _MERGED and isinstance(own[key], Map)
-        for inner in own[key] if own[key][inner] is None
-    ]  # fmt: skip
+    """Take out the keys that say null, and return them: they take an inherited value away.
+
+    A key nobody knows stays, to be told. A map of which nothing is left goes as well.
+    """
+    known = schema.schema("job")["properties"].keys() - {"extends"}
+    found: list[tuple[str, ...]] = [(key,) for key in own if own[key] is None and key in known]
+    for key in own.keys() & _MERGED:
+        inner = own[key]
+        names = schema.keys_of(key)
+        for name in list(inner) if isinstance(inner, Map) else ():
+            if inner[name] is None and (names is None or name in names):
+                found.append((key, name))
+                inner.drop(name)
+        if found and isinstance(inner, Map) and not inner:
+            own.drop(key)
     for path in found:
-        inside: Map = own if len(path) == 1 else own[path[0]]
-        inside.drop(path[-1])
+        if len(path) == 1:
+            own.drop(path[0])
     return frozenset(found)
 
 
@@ -166,6 +178,16 @@ def _joined(weaker: Map, stronger: Map) -> Map:
     return whole
 
 
+def _refuse_turns_in_matrix(own: Map, problems: Problems) -> None:
+    axes = own.get("matrix")
+    if isinstance(axes, Map) and "turns" in axes:
+        problems.add(axes.keys_at["turns"].problem("'turns' stands at the top of a job, not in matrix"))
+        axes.drop("turns")
+        axes.is_cut = True
+        if not axes:
+            own.drop("matrix")
+
+
 def one_prompt(found: Manifest) -> None:
     """Exactly one of prompt, template and turns must say what to draw; none is told only where no key is wrong."""
     manifest, axes = found.map, found.map.get("matrix")
@@ -173,7 +195,7 @@ def one_prompt(found: Manifest) -> None:
     if isinstance(axes, Map):
         places |= {word: axes.keys_at[word] for word in ONE_OF if word in axes}
     if not places and not found.problems:
-        whole = Place(manifest.place.source)
+        whole = Place(manifest.place.source, 1, 1)
         hint = "add a key: prompt, template, or turns"
         found.problems.add(whole.problem("the job says nothing to draw", hint))
     if len(places) > 1:
@@ -181,8 +203,7 @@ def one_prompt(found: Manifest) -> None:
         message = f"a job has one of {listed(ONE_OF, last='and')}, and here are {listed(places, last='and')}"
         others = listed([f"{word} is in {at}" for word, at in places.items() if at != last], last="and")
         found.problems.add(last.problem(message, f"keep one of them; {others}"))
-    if isinstance(axes, Map) and "turns" in axes:
-        found.problems.add(axes.keys_at["turns"].problem("'turns' stands at the top of a job, not in matrix"))
+        found.gaps.add("prompt")
     _check_pairs(manifest, found.problems)
 
 

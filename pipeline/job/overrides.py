@@ -72,6 +72,7 @@ class Choices:
         self._known: dict[Columns, list[list[tuple[int, Tests]]]] = {}
         self._fixed = [self._values(combination) for combination in job.matrix.cells]
         self._seen: set[str] = set()
+        self._used: set[int] = set()
 
     def of(self, row: Row) -> Sequence[Choice]:
         """The cells of a row, without those that are skipped."""
@@ -85,6 +86,7 @@ class Choices:
         chosen = []
         for number, of_cell in enumerate(tests):
             held = tuple(n for n, left in of_cell if not left or self._holds(left, row, number))
+            self._used.update(held)
             if not self._is_skipped(held):
                 chosen.append(Choice(number, held))
         return chosen
@@ -131,6 +133,15 @@ class Choices:
             else:
                 found.append((number, tuple(left)))
         return found
+
+    def unused(self) -> list[Override]:
+        """Overrides of the job's own manifest that held for no row, once all were seen."""
+        own = self._job.place.source
+        return [
+            override
+            for number, override in enumerate(self._job.overrides)
+            if number not in self._used and override.place.source is own
+        ]
 
     def check(self, columns: Sequence[Columns]) -> None:
         """Tell of names in `when` that nothing has: called once the rows were seen, with some of their columns."""

@@ -250,7 +250,9 @@ def _looked(part: Looked, cells: Sequence[str], moving: Mapping[str, str]) -> st
         return value
     if part.slot.fallback is None:
         asked = ", ".join(f"{name} {quoted(text)}" for name, text in zip(part.table.on, key, strict=True))
-        raise EmptySlotError(part.slot, None, f"table {quoted(part.table.name)} has nothing for {asked}")
+        column = quoted(part.table.columns[part.at])
+        why = f"has no {column}" if part.table.has(key) else "has no row"
+        raise EmptySlotError(part.slot, None, f"table {quoted(part.table.name)} {why} for {asked}")
     return part.slot.fallback
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,11 @@ class Problems:
 
     def __bool__(self) -> bool:
         return bool(self._found)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further problems are only counted; what makes them readable is not worth its time then."""
+        return len(self._found) >= MOST
 
     def add(self, problem: Problem, *, once: Hashable = None) -> None:
         """Note a problem, unless it (or another one of the same `once`) has been noted before."""
@@ -163,5 +169,5 @@ def listed(words: Iterable[object], *, last: str = "or") -> str:
 def shown(path: Path) -> str:
     """A path as the user would type it: relative to the current folder where it lies below."""
     here = Path.cwd()
-    absolute = path if path.is_absolute() else here / path
+    absolute = Path(os.path.normpath(path if path.is_absolute() else here / path))
     return absolute.relative_to(here).as_posix() if absolute.is_relative_to(here) else absolute.as_posix()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import JobError
 from pipeline.job import references, settings
 from pipeline.job.limits import check_references
-from pipeline.job.placeholders import EmptySlotError, Field, value_of
+from pipeline.job.placeholders import EmptySlotError, Field, Moving, value_of
 from pipeline.job.references import ImageError, MissingImageError
 from pipeline.job.sources import fixed_part
 
@@ -105,6 +105,10 @@ class RowImages:
             return self._images("".join(parts), reference)
         except ImageError as error:
             at = next((part.at for part in bound if isinstance(part, Field)), None)
+            if at is None and any(isinstance(part, Moving) and part.slot.name == "id" for part in bound):
+                at = row.columns.id_at
+            if self._job.items.kind == "one":
+                raise JobError([reference.place.problem(f"images: {error}", error.hint)]) from None
             raise JobError([row.problem(str(error), error.hint, at=at)]) from None
 
     def _images(self, text: str, reference: Reference) -> tuple[Image, ...]:

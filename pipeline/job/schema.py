@@ -6,6 +6,7 @@ limits. What this version does not know yet is named here, so that it is refused
 
 from __future__ import annotations
 
+import difflib
 import json
 from functools import cache
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.job.problems import Place, listed, meant, quoted
 from pipeline.job.vocabulary import CALLED, INSTEAD
+from pipeline.job.wording import KINDS, in_words, is_kind, name_of, of_type
 from pipeline.job.yaml12 import List, Map, scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pipeline.errors import Problem
 
@@ -24,25 +26,6 @@ Path_ = tuple[Any, ...]
 """Keys and numbers from the top of a manifest to a value."""
 
 _LATER: Mapping[Path_, frozenset[str]] = {(): frozenset({"metadata", "post"})}
-_LATER_WORDS = {("batch", "on_stuck"): {"cancel", "interactive"}}
-_KINDS = {
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "a map",
-    "null": "nothing",
-}
-_PYTHON = {
-    "string": str,
-    "integer": int,
-    "number": (int, float),
-    "boolean": bool,
-    "array": list,
-    "object": dict,
-    "null": type(None),
-}
 
 
 class Violation(NamedTuple):
@@ -66,6 +49,12 @@ def definition(name: str) -> Mapping[str, Any]:
     """A part of the job schema by its name."""
     found: Mapping[str, Any] = schema("job")["definitions"][name]
     return found
+
+
+def keys_of(word: str) -> frozenset[str] | None:
+    """The keys that the map of a top-level key may have; None where they are free."""
+    rule = _resolved(schema("job")["properties"][word])
+    return None if rule.get("additionalProperties") is not False else frozenset(rule["properties"])
 
 
 @cache
@@ -100,7 +89,7 @@ def read_text(word: str, text: str) -> Any:
         return [part.strip() for part in text.replace(";", ",").replace("+", ",").split(",") if part.strip()]
     value = scalar(text.strip())
     wants_text = "string" in _types(rule) or any(isinstance(one, str) for one in rule.get("enum", ()))
-    return text.strip() if wants_text and not _is_wanted_number(value, rule) else value
+    return text.strip() if wants_text and not _is_wanted_number(value, rule) else _counted(value, rule)
 
 
 def typed(word: str, node: Any) -> Any:
@@ -118,14 +107,19 @@ def _typed(node: Any, rule: Mapping[str, Any] | None) -> Any:
     wants_text = "string" in _types(rule) or any(isinstance(word, str) for word in rule.get("enum", ()))
     if wants_text and node.value is not None and not _is_wanted_number(node.value, rule):
         return node.text
+    return _counted(node.value, rule)
+
+
+def _counted(value: Any, rule: Mapping[str, Any]) -> Any:
+    """A whole number as one, also where it was written `2.0`."""
     is_count = "integer" in _types(rule) and "number" not in _types(rule)
-    return int(node.value) if is_count and type(node.value) is float and node.value.is_integer() else node.value
+    return int(value) if is_count and type(value) is float and value.is_integer() else value
 
 
 def _is_wanted_number(value: Any, rule: Mapping[str, Any]) -> bool:
     """Whether one of several types a key may have is the number (or truth) that was written."""
     types = _types(rule) if "anyOf" in rule else set()
-    return type(value) is not str and any(_is(value, kind) for kind in types - {"string"})
+    return type(value) is not str and any(is_kind(value, kind) for kind in types - {"string"})
 
 
 def _rule_of(key: str, rule: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -142,7 +136,7 @@ def _resolved(rule: Mapping[str, Any]) -> Mapping[str, Any]:
 def _branch(value: Any, rule: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of several rules, the one for values of this kind."""
     ways = map(_resolved, rule.get("anyOf", ()))
-    return next((way for way in ways if any(_is(value, kind) for kind in _types(way))), rule)
+    return next((way for way in ways if any(is_kind(value, kind) for kind in _types(way))), rule)
 
 
 def _types(rule: Mapping[str, Any]) -> set[str]:
@@ -150,12 +144,6 @@ def _types(rule: Mapping[str, Any]) -> set[str]:
     kinds = rule.get("type", [])
     own = {kinds} if isinstance(kinds, str) else set(kinds)
     return own.union(*(_types(way) for way in rule.get("anyOf", ())))
-
-
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, _PYTHON[kind])  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------- violations
@@ -167,22 +155,32 @@ def violations(manifest: Map, name: str = "") -> Iterator[Violation]:
         yield from _explained(error, manifest, name)
 
 
-def pruned(manifest: Map, found: Iterable[Violation]) -> frozenset[str]:
+def pruned(manifest: Map, found: Sequence[Violation], name: str = "") -> frozenset[str]:
     """Take what violates the schema out of a manifest, in place, so that the rest can be looked at.
 
-    Returns the top-level keys that lost something; a key nobody knows counts as `?`.
+    What is left fits: a map that lost a key it needs goes as well. Returns the top-level keys that lost something; a
+    key nobody knows counts as what it is near to, else as `?`.
     """
-    top = schema("job")["properties"]
-    gaps = set()
-    for path in sorted({one.path for one in found}, key=_from_the_end, reverse=True):
-        inside: Any = manifest
-        for part in path[:-1]:
-            inside = inside.nodes[part].value
-        if path and _holds(inside, path[-1]):
-            inside.drop(path[-1])
-            inside.is_cut = True
-        gaps.add(path[0] if path and path[0] in top else "?")
+    gaps: set[str] = set()
+    while found:
+        for path in sorted({one.path for one in found}, key=_from_the_end, reverse=True):
+            inside: Any = manifest
+            for part in path[:-1]:
+                inside = inside.nodes[part].value
+            if path and _holds(inside, path[-1]):
+                inside.drop(path[-1])
+                inside.is_cut = True
+            gaps.add(_gap(path))
+        found = list(violations(manifest, name)) if any(one.path for one in found) else []
     return frozenset(gaps)
+
+
+def _gap(path: Path_) -> str:
+    top = schema("job")["properties"]
+    if not path or path[0] in top:
+        return str(path[0]) if path else "?"
+    called = CALLED.get(path[0].casefold())
+    return called or next(iter(difflib.get_close_matches(path[0], top, n=1)), "?")
 
 
 def _from_the_end(path: Path_) -> tuple[Any, ...]:
@@ -200,7 +198,7 @@ def wrong_value(word: str, value: Any, name: str) -> tuple[str, str] | None:
         first = error
         while first.validator == "anyOf":
             first = next((inner for inner in first.context if inner.validator != "type"), first.context[0])
-        message, hint = _words(first, (word, *first.absolute_path), None)
+        message, hint = in_words(first, (word, *first.absolute_path), None)
         return message.replace(f"'{word}", f"'{name}", 1), hint
     return None
 
@@ -214,7 +212,7 @@ def _explained(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
         yield from _unknown_keys(error, path, name)
         return
     at = _place(manifest, path)
-    message, hint = _words(error, path, at)
+    message, hint = in_words(error, path, at)
     yield Violation(path, at.problem(message, hint))
 
 
@@ -222,7 +220,7 @@ def _nearest(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
     """Of the ways a key may be written, the one that was tried; else what they all are."""
     ways = [_resolved(way) for way in error.validator_value]
     for number, way in enumerate(ways):
-        if any(_is(error.instance, kind) for kind in _types(way)):
+        if any(is_kind(error.instance, kind) for kind in _types(way)):
             for inner in error.context:
                 if inner.relative_schema_path[0] == number:
                     yield from _explained(inner, manifest, name)
@@ -230,14 +228,13 @@ def _nearest(error: Any, manifest: Map, name: str) -> Iterator[Violation]:
     path = tuple(error.absolute_path)
     at = _place(manifest, path)
     known = {kind for way in ways for kind in _types(way)} - {"null"}
-    kinds = listed(words for kind, words in _KINDS.items() if kind in known)
-    hint = _quote_it(error.instance, at)
-    yield Violation(path, at.problem(f"{_name(path)} is {kinds}, not {_kind(error.instance)}", hint))
+    message, hint = of_type(name_of(path), error.instance, [kind for kind in KINDS if kind in known], at)
+    yield Violation(path, at.problem(message, hint))
 
 
 def _unknown_keys(error: Any, path: Path_, name: str) -> Iterator[Violation]:
     known = error.schema.get("properties", {})
-    for key in error.instance:
+    for number, key in enumerate(error.instance):
         if key in known or (not path and not name and key.startswith("x-")):
             continue
         at = error.instance.keys_at[key]
@@ -245,27 +242,32 @@ def _unknown_keys(error: Any, path: Path_, name: str) -> Iterator[Violation]:
             problem = at.problem(f"{quoted(key)} is not supported yet by this version")
         else:
             message = f"unknown key {quoted(key)} in {_container(path, name)}"
-            problem = at.problem(f"{message}{_suggestion(key, known, path)}", INSTEAD.get(key.casefold(), ""))
+            # Nobody reads the suggestions of a thousand keys, and they take their time.
+            near, hint = _suggestion(key, known, path, name) if number < _MANY else ("", "")
+            problem = at.problem(f"{message}{near}", hint)
         yield Violation((*path, key), problem)
 
 
-def _suggestion(key: str, known: Iterable[str], path: Path_) -> str:
+def _suggestion(key: str, known: Iterable[str], path: Path_, name: str) -> tuple[str, str]:
+    """What was meant by a key that is not known here: the end of the message, and the hint."""
     here = tuple(part for part in path if isinstance(part, str))
-    called = CALLED.get(key.casefold().replace("-", "_"), "")
+    plain = key.casefold().replace("-", "_").removeprefix("harm_category_")
+    called = CALLED.get(plain, plain)
+    hint = INSTEAD.get(plain, "") or (_BELOW if name == "front_matter" and plain in {"prompt", "promt", "text"} else "")
+    if hint:
+        return "", hint
     if called in known:
-        return f"; here it is called {quoted(called)}"
-    near = meant(key, known) or (meant(key, _LATER[()]) if not path else "")
-    for word in (key, called) if not near else ():
+        return f"; here it is called {quoted(called)}", ""
+    for word in (key, called):
         if homes := [home for home in _homes().get(word, ()) if home != here]:
             what = "it is" if word == key else f"here it is called {quoted(word)},"
-            return f"; {what} a key of {listed([_container(home) for home in homes[:3]])}"
-    return near or _elsewhere(key)
+            return f"; {what} a key of {listed([_container(home) for home in homes[:3]])}", ""
+    return meant(key, known) or (meant(key, _LATER[()]) if not path else ""), _AN_ITEM if here == ("items",) else ""
 
 
-def _elsewhere(key: str) -> str:
-    """A word that is near one of the top level, where nothing near is known in its own place."""
-    near = meant(key, schema("job")["properties"])
-    return near.replace("did you mean", "at the top there is").rstrip("?") if near else ""
+_MANY = 200
+_BELOW = "the prompt is the text below the front matter"
+_AN_ITEM = "for items of your own write a list: items: [{id: …}]"
 
 
 @cache
@@ -283,8 +285,8 @@ def _homes() -> Mapping[str, list[tuple[str, ...]]]:
 def _containers(rule: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
     rule = _resolved(rule)
     inner = rule.get("properties", {})
-    if inner and path[:1] != ("matrix",):
-        yield path, inner
+    if inner:
+        yield path, inner if path[:1] != ("matrix",) else {"exclude": {}, "include": {}}
     for way in rule.get("anyOf", ()):
         yield from _containers(way, path)
     if isinstance(rule.get("items"), dict):
@@ -307,81 +309,3 @@ def _place(manifest: Map, path: Path_) -> Place:
         node = inside.nodes[part]
         place, inside = node.place, node.value
     return place
-
-
-def _name(path: Path_) -> str:
-    name = ""
-    for part in path:
-        name += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if name else part
-    return f"'{name}'" if name else "the job"
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "empty"
-    return next(words for kind, words in _KINDS.items() if _is(value, kind))
-
-
-def _quote_it(value: Any, at: Place) -> str:
-    """`[title]` and `{title}` are YAML lists and maps: say how to write the text."""
-    if not isinstance(value, list) or not value or not all(isinstance(one, str | int | float) for one in value):
-        return ""
-    lines = at.source.lines
-    written = lines[at.line - 1][at.column - 1 :].strip() if 0 < at.line <= len(lines) else ""
-    if not written.startswith("["):
-        return ""
-    return f'quote it: "{written[: written.find("]") + 1]}"'
-
-
-def _words(error: Any, path: Path_, at: Place | None) -> tuple[str, str]:
-    """A violation in words: message and hint."""
-    name, value, wanted = _name(path), error.instance, error.validator_value
-    match error.validator:
-        case "type":
-            kinds = listed(_KINDS[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted) if kind != "null")
-            return f"{name} is {kinds}, not {_kind(value)}", _other_form(value, wanted, at)
-        case "enum":
-            return _enum(name, value, wanted, path)
-        case "pattern":
-            return f"{name} {error.schema.get('patternErrorMessage', 'has another form')}, not {quoted(value)}", ""
-        case "required":
-            missing = next(key for key in wanted if key not in value)
-            return f"{name} needs the key {quoted(missing)}", ""
-        case "uniqueItems":
-            return f"{name} names something twice", ""
-        case _:
-            return f"{name} {_bounds(error.validator, value, wanted)}", ""
-
-
-def _other_form(value: Any, wanted: Any, at: Place | None) -> str:
-    """How to write a value of the wrong type."""
-    if hint := (at is not None and _quote_it(value, at)):
-        return hint
-    if wanted == "array" and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return f"write a list: [{value}]"
-    if wanted in ("integer", "number") and isinstance(value, str) and value.replace(".", "", 1).isdecimal():
-        return "take the quotes away"
-    if wanted == "boolean" and isinstance(value, str) and value.lower() in {"yes", "on", "no", "off"}:
-        return f"write {'true' if value.lower() in {'yes', 'on'} else 'false'}"
-    return ""
-
-
-def _enum(name: str, value: Any, words: list[Any], path: Path_) -> tuple[str, str]:
-    if isinstance(value, str) and value in _LATER_WORDS.get(path[:2], ()):
-        return f"{name}: {quoted(value)} is not supported yet by this version", ""
-    texts = list(dict.fromkeys(map(str, words)))
-    kind = quoted(value) if isinstance(value, str | int | float) else _kind(value)
-    near = meant(value, texts) if isinstance(value, str) else ""
-    return f"{name} is {listed(texts)}, not {kind}{near}", ""
-
-
-def _bounds(validator: str, value: Any, wanted: Any) -> str:
-    words = {
-        "minimum": f"is at least {wanted}, not {quoted(value)}",
-        "maximum": f"is at most {wanted}, not {quoted(value)}",
-        "minLength": "is empty",
-        "maxLength": f"has at most {wanted} characters: {quoted(value)}",
-        "minItems": "is an empty list" if value == [] else f"has at least {wanted} entries",
-        "minProperties": "is an empty map",
-    }
-    return words.get(validator, f"does not fit: {quoted(value)}")

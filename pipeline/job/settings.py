@@ -34,6 +34,8 @@ OF_THE_ASK = (
 """Those that are part of what is asked; `prompt` and `images` are so in their own way."""
 ITSELF = Slot("file", "file", None)
 """The image that an item is."""
+LISTS = frozenset({"response", "search", "images"})
+"""Settings whose value is a list."""
 DEFAULTS: Mapping[str, str] = {"model": "flash", "aspect": "1:1", "size": "1K"}
 _WHAT_TO_DRAW = frozenset({"prompt", "template", "turns"})
 _MERGED = frozenset({"vars", "safety"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import JobError
 from pipeline.job import schema, settings, yaml12
 from pipeline.job.placeholders import BracketError, Template, fold, split
-from pipeline.job.problems import Place, Problems, Source, meant, quoted, shown
+from pipeline.job.problems import Place, Problems, Source, located, meant, quoted, shown
 from pipeline.job.sources import text_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ENDINGS = ("", ".md", ".txt")
 _FENCE = "---"
+_LONG = 60
 _LIBRARY = Path(__file__).parent.parent / "templates"
 """The templates that come with the product."""
 
@@ -51,13 +52,13 @@ def prompt(text: str, place: Place) -> Prompt:
 def from_file(path: Path, place: Place) -> Prompt:
     """`prompt: {file: …}`: a text without front matter."""
     text = _read(path, place)
-    return prompt(text, Place(Source(shown(path), text.splitlines(), path.parent), 1, 1))
+    return prompt(text, Place(Source(shown(path), text.split("\n"), path.parent), 1, 1))
 
 
 # ------------------------------------------------------------------------------------------- look-up
 
 
-def find(name: str, *, folders: Sequence[Path], root: Path, place: Place) -> Path:
+def find(name: str, *, folders: Sequence[Path], root: Path, place: Place, suggest: bool = True) -> Path:
     """The file of a template.
 
     Looked for in `templates/` of each folder and of its parents up to `root`, then as a path relative to the last
@@ -67,10 +68,11 @@ def find(name: str, *, folders: Sequence[Path], root: Path, place: Place) -> Pat
     for candidate in _candidates(name, parents, folders[-1]):
         if _is_file(candidate):
             return candidate
-    known = sorted({path.stem for parent in [*parents, None] for path in _files(parent)})
+    known = sorted({path.stem for parent in [*parents, None] for path in _files(parent)}) if suggest else ()
     looked = ", ".join(shown(parent / "templates") for parent in parents)
     message = f"there is no template {quoted(name)}{meant(name, known)}"
-    hint = f"looked for {name}.md and {name}.txt in {looked}; `pipeline ls templates` lists those that come along"
+    short = name if len(name) < _LONG else f"{name[:_LONG]}…"
+    hint = f"looked for {short}.md and {short}.txt in {looked}; `pipeline ls templates` lists those that come along"
     raise JobError([place.problem(message, hint)])
 
 
@@ -135,7 +137,7 @@ def _shipped(text: str, path: Path, name: str) -> Prompt:
 
 
 def _parsed(text: str, path: Path, name: str) -> Prompt:
-    lines = text.splitlines()
+    lines = text.split("\n")
     source = Source(f"template:{path.stem}" if is_shipped(path) else shown(path), lines, path.parent)
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     if not lines or lines[0].rstrip() != _FENCE:
@@ -194,7 +196,8 @@ def _read(path: Path, place: Place) -> str:
         raise JobError([place.problem(f"{quoted(str(path))} cannot be a path: {error}")]) from None
     if "\0" in text:
         raise JobError([place.problem(f"{quoted(shown(path))} is no text: it holds a NUL character")])
-    return text
+    yaml12.refuse_keys(text, shown(path))
+    return text.replace("\r\n", "\n")  # what git does to line ends buys nothing
 
 
 def _split(text: str, place: Place) -> Template:
@@ -211,7 +214,7 @@ def _within(text: str, place: Place, index: int) -> Place:
     """Where a character of a file's text stands; texts inside a manifest keep the place of their start."""
     lines = place.source.lines
     inside = text[: len(text) - len(text.lstrip()) + index]
-    if text.splitlines() != list(lines[place.line - 1 :]):
-        return place
+    if text.split("\n") != list(lines[place.line - 1 :]):
+        return located(place, text[index:].partition("\n")[0][:20]) if index < len(text) else place
     last = inside.rpartition("\n")[2]
     return Place(place.source, place.line + inside.count("\n"), len(last) + 1)

@@ -119,10 +119,15 @@ def parse(text: str, file: str, folder: Path | None = None) -> Node:
         raise JobError([Place(source).problem(f"is not YAML: {quoted(error)}")]) from None
 
 
-def _check_characters(text: str, source: Source) -> None:
+def refuse_keys(text: str, file: str) -> None:
+    """Raise `JobError` where a text holds an API key, which would be sent along and recorded."""
     if key := _KEY.search(text):
-        place = _place_of(key.start(), text, Source(source.file))  # no source: the excerpt must not show it
+        place = _place_of(key.start(), text, Source(file))  # no source: the excerpt must not show it
         raise JobError([place.problem("holds an API key", "revoke it, and set GEMINI_API_KEY instead")])
+
+
+def _check_characters(text: str, source: Source) -> None:
+    refuse_keys(text, source.file)
     if bad := _UNPRINTABLE.search(text):
         place = _place_of(bad.start(), text, source)
         raise JobError([place.problem(f"control character {quoted(bad.group())} in the file", "delete it")])
@@ -255,6 +260,8 @@ def scalar(text: str) -> Any:
 def _explained(error: yaml.MarkedYAMLError, source: Source) -> Any:
     """A syntax error in words, with what people mostly meant."""
     mark = error.problem_mark or error.context_mark
+    if error.context_mark and any(words in str(error.problem) for words in _AFTER):
+        mark = error.context_mark  # the end of the file, or the next line, is where it was noticed
     place = Place(source, mark.line + 1, mark.column + 1) if mark else Place(source)
     line = source.lines[place.line - 1] if 0 < place.line <= len(source.lines) else ""
     bracket = _BRACKET.match(line)
@@ -268,16 +275,21 @@ def _explained(error: yaml.MarkedYAMLError, source: Source) -> Any:
     )
 
 
+_ADVICE = {
+    "mapping values": "a text with ': ' in it needs quotes, or a block: key: |",
+    "expected ':'": "a key and its value are written key: value, with a space after the colon",
+    "end of stream": "a quote or bracket is not closed",
+    "block mapping": "are the keys below one another indented alike?",
+}
+_AFTER = ("unexpected end of stream", "could not find expected ':'")
+
+
 def _advice(problem: str, line: str, column: int) -> str:
     char = line[column - 1 : column]
     if char == "\t" or "\t" in line[: len(line) - len(line.lstrip())]:
         return "indent with spaces, not with tabs"
     if char in {"@", "`", "%", "*", "&"}:
         return "a text that starts so needs quotes"
-    if "mapping values" in problem:
-        return "a text with ': ' in it needs quotes, or a block: key: |"
     if "alphabetic" in problem:
         return f'if this is text, quote it: "{line[column - 2 :].strip()[:80]}"'
-    if "end of stream" in problem:
-        return "a quote or bracket is not closed"
-    return ""
+    return next((advice for words, advice in _ADVICE.items() if words in problem), "")
