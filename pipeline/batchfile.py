@@ -13,7 +13,7 @@ from pipeline.gemini import wire
 from pipeline.job import references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import IO
 
     from pipeline.durable import Folder
@@ -36,15 +36,22 @@ class BatchFile:
 
 
 def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None) -> bytes:
-    """The line that asks for what a record describes. Raises `UnfinishedError` when a reference image changed."""
-    settings = told["settings"]
-    several = model is None or len(model.sizes) > 1
+    """The line that asks for what a record describes.
+
+    Raises `UnfinishedError` when a reference image changed, and for a later turn of a conversation: what it goes on
+    from is made of answers, and nothing is bought without it.
+    """
+    if told["turn"] > 1:
+        raise UnfinishedError(
+            f"{told['key']}: turn {told['turn']} of a conversation goes on from answers that are not here yet",
+            hint="run again once they are",
+        )
     return wire.request_line(
         wire_key,
         told["prompt"],
         images=(_image(job, entry) for entry in told["inputs"]),
-        aspect=None if settings["aspect"] == "auto" else settings["aspect"],
-        size=settings["size"] if several else None,
+        settings=told["settings"],
+        names_size=model is None or len(model.sizes) > 1,
     )
 
 
@@ -106,14 +113,29 @@ def write(
     return made, taken
 
 
-def compile_all(folder: Folder, job: Job, requests: Iterable[WantedRequest], models: Models) -> list[BatchFile]:
-    """Write everything a job asks for: requests-00000.jsonl, …, each for one model. Returns them in order."""
+def compile_all(
+    folder: Folder,
+    job: Job,
+    requests: Iterable[WantedRequest],
+    models: Models,
+    *,
+    left_out: Callable[[str], None] | None = None,
+) -> list[BatchFile]:
+    """Write everything a job asks for: requests-00000.jsonl, …, each for one model. Returns them in order.
+
+    Later turns of conversations are not among them, because their lines are made of answers; `left_out` is called with
+    the key of each.
+    """
     made: list[BatchFile] = []
     with contextlib.ExitStack() as open_files:
         writers: dict[str, _Writer] = {}
         for request in requests:
-            model_id = request.model_id
-            text = line(job, json.loads(request.line), request.wire_key, models.find(model_id))
+            model_id, told = request.model_id, json.loads(request.line)
+            if told["turn"] > 1:
+                if left_out:
+                    left_out(request.key)
+                continue
+            text = line(job, told, request.wire_key, models.find(model_id))
             writer = writers.get(model_id)
             if writer is None or not writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text)):
                 if writer:

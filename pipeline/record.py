@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pipeline.job.expand import Request
 
@@ -46,7 +46,7 @@ def draft(request: Request, *, model_id: str, service: str) -> dict[str, Any]:
         "prompt": ask.prompt,
         "template": request.template,
         "inputs": [{"path": image.shown, "sha256": image.sha256} for image in ask.images],
-        "settings": {"aspect": ask.aspect, "size": ask.size},
+        "settings": ask.settings(),
         "vars": request.vars,
         "metadata": None,
         "lane": "batch",
@@ -92,15 +92,17 @@ def timestamp(seconds: float) -> str:
     return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_UNSAID = {"response": ["image"], "search": [], "thoughts": False}
+_LONG = frozenset({"system"})
+_LONGEST_SHOWN = 60
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Why an ask changed, in the words of the job language; both records' settings are compared."""
     said = []
     if old["model"] != new["model"]:
         said.append(f"model {old['model']} → {new['model']}")
-    for name in sorted({*(old["settings"] or {}), *new["settings"]}):
-        before, after = (side["settings"].get(name) for side in (old, new))
-        if before != after:
-            said.append(f"{name} {before} → {after}")
+    said += _changed_settings(old["settings"] or {}, new["settings"])
     if old["prompt"] != new["prompt"]:
         where = f" (template {new['template']})" if new["template"] else ""
         said.append(f"prompt{where}")
@@ -110,4 +112,27 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         said.append(f"reference image{f' {changed[0]}' if len(changed) == 1 else 's'}")
     if old["sample"] != new["sample"]:
         said.append(f"sample {old['sample']} → {new['sample']}")
-    return ", ".join(said) or "the ask"
+    return ", ".join(said) or ("an earlier turn" if new["turn"] > 1 else "the ask")
+
+
+def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted({*old, *new}):
+        before, after = (side.get(name, _UNSAID.get(name)) for side in (old, new))
+        if before == after:
+            continue
+        if isinstance(before, dict) or isinstance(after, dict):  # safety: only the filters that changed
+            filters = (side if isinstance(side, dict) else {} for side in (before, after))
+            yield from (f"{name} {change}" for change in _changed_settings(*filters))
+        elif name in _LONG:
+            yield name
+        else:
+            yield f"{name} {_shown(before)} → {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    """A value of a setting for people: what nobody wrote is the model's own."""
+    if isinstance(value, list):
+        return "+".join(map(_shown, value)) or "none"
+    if value is None:
+        return "default"
+    return (str(value).lower() if isinstance(value, bool) else str(value))[:_LONGEST_SHOWN]

@@ -6,6 +6,9 @@ import json
 
 import pytest
 from api_names import ENUMS, MESSAGES, problems
+from conftest import ROOT
+
+from pipeline.gemini.wire import request_line
 
 PIXEL = base64.b64encode(b"\xff\xfe\xfd\xfb").decode()
 SMALL = {"contents": [{"parts": [{"text": "a red fox"}]}]}
@@ -196,3 +199,108 @@ def test_the_table_is_whole():
         used |= {rule.get("of") or rule.get("enum") for rule in fields.values()}
     assert MESSAGES.keys() | ENUMS.keys() | {"string", None} == used | {None}
     assert not [name for name in json.dumps(MESSAGES).split('"') if "_" in name]
+
+
+# ----------------------------------------------------------------------------- the lines that we write ourselves
+
+
+def written(settings, *, images=(), names_size=True):
+    """A line of ours for these settings, held against the table and the SDK."""
+    frame = {"aspect": "4:5", "size": "2K"}
+    told = request_line(
+        "owl~0123456789ab", "an \u2028 owl", images=images, settings=frame | settings, names_size=names_size
+    )
+    line = json.loads(told)
+    assert problems(line) == []
+    assert told.isascii()
+    assert told.count(b"\n") == 1
+    return line["request"]
+
+
+BARE = {
+    "contents": [{"role": "user", "parts": [{"text": "an \u2028 owl"}]}],
+    "generationConfig": {
+        "responseModalities": ["IMAGE"],
+        "imageConfig": {"aspectRatio": "4:5", "imageSize": "2K"},
+    },
+}
+THINKING = "thinkingConfig"
+
+
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        pytest.param({}, {}, id="nothing written, nothing sent"),
+        pytest.param({"aspect": "auto"}, {"imageConfig": {"imageSize": "2K"}}, id="auto"),
+        pytest.param({"response": ["text", "image"]}, {"responseModalities": ["TEXT", "IMAGE"]}, id="text and image"),
+        pytest.param({"thinking": "high"}, {THINKING: {"thinkingLevel": "HIGH"}}, id="thinking"),
+        pytest.param({"thoughts": True}, {THINKING: {"includeThoughts": True}}, id="thoughts"),
+        pytest.param(
+            {"thinking": "minimal", "thoughts": True},
+            {THINKING: {"thinkingLevel": "MINIMAL", "includeThoughts": True}},
+            id="both",
+        ),
+        pytest.param({"temperature": 0}, {"temperature": 0}, id="temperature"),
+        pytest.param({"top_p": 0.5}, {"topP": 0.5}, id="top_p"),
+        pytest.param({"seed": -7}, {"seed": -7}, id="seed"),
+        pytest.param({"max_output_tokens": 4000}, {"maxOutputTokens": 4000}, id="max_output_tokens"),
+    ],
+)
+def test_each_setting_is_one_field_of_the_configuration(settings, added):
+    assert written(settings) == {**BARE, "generationConfig": BARE["generationConfig"] | added}
+
+
+@pytest.mark.parametrize(
+    ("settings", "added"),
+    [
+        pytest.param(
+            {"system": "Be [calm]\n"}, {"systemInstruction": {"parts": [{"text": "Be [calm]\n"}]}}, id="system"
+        ),
+        pytest.param({"search": ["web"]}, {"tools": [{"googleSearch": {}}]}, id="web"),
+        pytest.param(
+            {"search": ["web", "image"]},
+            {"tools": [{"googleSearch": {"searchTypes": {"webSearch": {}, "imageSearch": {}}}}]},
+            id="web and images",
+        ),
+        pytest.param(
+            {"search": ["image"]}, {"tools": [{"googleSearch": {"searchTypes": {"imageSearch": {}}}}]}, id="images"
+        ),
+        pytest.param(
+            {"safety": {"dangerous_content": "block_only_high", "hate_speech": "off"}},
+            {
+                "safetySettings": [
+                    {"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "threshold": "BLOCK_ONLY_HIGH"},
+                    {"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "OFF"},
+                ]
+            },
+            id="safety",
+        ),
+    ],
+)
+def test_what_is_no_configuration_stands_beside_it(settings, added):
+    assert written(settings) == BARE | added
+
+
+def test_every_safety_word_of_the_language_is_one_of_the_api():
+    schema = json.loads((ROOT / "schemas/job.schema.json").read_text(encoding="utf-8"))["definitions"]
+    for category in schema["safety"]["properties"]:
+        for threshold in schema["threshold"]["enum"]:
+            written({"safety": {category: threshold}})
+    for level in schema["thinking"]["enum"]:
+        written({"thinking": level})
+
+
+def test_text_alone_has_no_frame():
+    assert written({"response": ["text"]})["generationConfig"] == {"responseModalities": ["TEXT"]}
+
+
+def test_a_model_of_one_size_is_told_none():
+    config = written({"response": ["text", "image"]}, names_size=False)["generationConfig"]
+    assert config["imageConfig"] == {"aspectRatio": "4:5"}
+    assert "imageConfig" not in written({"aspect": "auto"}, names_size=False)["generationConfig"]
+
+
+def test_images_follow_the_text():
+    parts = written({}, images=[("image/png", b"\xff\xfe"), ("image/webp", b"b")])["contents"][0]["parts"]
+    assert [part["inlineData"]["mimeType"] for part in parts[1:]] == ["image/png", "image/webp"]
+    assert base64.b64decode(parts[1]["inlineData"]["data"]) == b"\xff\xfe"

@@ -21,7 +21,7 @@ LAYERS = [
     {"crash"},
     {"durable"},
     {"job", "gemini"},
-    {"record", "pixels"},
+    {"record", "pixels", "selection"},
     {"journal", "images"},
     {"batchfile"},
     {"outputs"},

@@ -140,6 +140,7 @@ def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, pr
         pytest.param(lambda _r: {"error": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="error"),
         pytest.param(lambda _r: {"status": {"code": 3, "message": "no"}}, "failed", "code 3: no", id="status"),
         pytest.param(lambda _r: {"error": {"code": 1}}, "cancelled", "code 1", id="cancelled"),
+        pytest.param(lambda _r: {"error": {"code": [3], "message": "no"}}, "failed", "code [3]: no", id="odd code"),
         pytest.param(blocked, "blocked", "SAFETY", id="block"),
         pytest.param(refused, "blocked", "RECITATION: known", id="refusal"),
         pytest.param(cut_short, "no_image", "MAX_TOKENS", id="no image"),

@@ -9,6 +9,8 @@ import pytest
 from conftest import PRODUCTS, SHOP
 from PIL import Image
 
+from pipeline.record import differences
+
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
 
 
@@ -347,3 +349,40 @@ def test_two_manifests_of_one_name_are_refused(done):
     assert ended.code == 2
     assert "shop" in ended.err
     assert "shop.yaml" in ended.err
+
+
+OLD = {
+    "model": "flash", "settings": {"aspect": "1:1", "size": "1K"}, "prompt": "a mug", "template": None, "inputs": [],
+    "sample": 1, "turn": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        pytest.param({}, {"size": "2K"}, "size 1K → 2K", id="size"),
+        pytest.param({}, {"system": "x" * 999}, "system", id="system"),
+        pytest.param({"system": "be calm"}, {"system": "be wild"}, "system", id="another system"),
+        pytest.param({}, {"response": ["text", "image"]}, "response image → text+image", id="response"),
+        pytest.param({"response": ["text"]}, {}, "response text → image", id="response again"),
+        pytest.param({}, {"search": ["web", "image"]}, "search none → web+image", id="search"),
+        pytest.param({"thoughts": True}, {}, "thoughts true → false", id="thoughts"),
+        pytest.param({}, {"seed": 7, "temperature": 0.5}, "seed default → 7, temperature default → 0.5", id="two"),
+        pytest.param(
+            {"safety": {"harassment": "off", "hate_speech": "off"}},
+            {"safety": {"harassment": "block_none", "hate_speech": "off"}},
+            "safety harassment off → block_none",
+            id="safety",
+        ),
+        pytest.param({"thinking": "low"}, {"thinking": "high"}, "thinking low → high", id="thinking"),
+        pytest.param({"x": {"y": [["z" * 999]]}}, {}, "x y " + "z" * 60 + " → default", id="what a stranger wrote"),
+    ],
+)
+def test_why_an_ask_changed_is_told_in_the_words_of_the_language(before, after, why):
+    old, new = ({**OLD, "settings": OLD["settings"] | settings} for settings in (before, after))
+    assert differences(old, new) == why
+
+
+def test_a_turn_that_did_not_change_itself_names_the_ones_before_it():
+    assert differences(OLD, OLD) == "the ask"
+    assert differences(OLD, {**OLD, "turn": 2}) == "an earlier turn"

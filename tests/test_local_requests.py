@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 
 import pytest
 from local_wire import MODEL, PRO, Wire, ask, inline, photo, picture_of
+from PIL import Image
 
 from pipeline.local import serving
 
@@ -43,7 +45,9 @@ def wire(tmp_path):
         pytest.param(ask(candidateCount=2), "Multiple candidates", id="candidates"),
         pytest.param(ask(responseModalities=["SOUND"]), "'generation_config.response_modalities[0]'", id="bad enum"),
         pytest.param(ask(responseModalities=["AUDIO"]), "combination of response modalities (AUDIO)", id="audio"),
-        pytest.param(ask(responseModalities=["TEXT"]), "combination of response modalities", id="text only"),
+        pytest.param(ask(maxOutputTokens=0), "max_output_tokens must be in the range", id="no tokens"),
+        pytest.param(ask(maxOutputTokens=32_769), "max_output_tokens must be in the range", id="too many tokens"),
+        pytest.param(ask(topP=1.5), "topP must be in the range", id="top p"),
         pytest.param(ask(responseMimeType="application/json"), "JSON mode", id="json mode"),
         pytest.param(ask(thinkingConfig={"thinkingLevel": "high"}), "'generation_config.thinking_config", id="level"),
         pytest.param(ask(thinkingConfig={"thinkingLevel": "LOW"}), "LOW is not supported", id="level not offered"),
@@ -105,7 +109,7 @@ def test_both_spellings_and_both_alphabets_are_taken(wire):
         ],
         "generation_config": {"image_config": {"aspect_ratio": "4:5", "imageSize": "1K"}, "top_k": 3, "seed": "7"},
     }
-    newer = ask("an owl", inline(data), seed=7)
+    newer = ask("an owl", inline(data), seed=7, topK=3)
     newer["generationConfig"]["responseFormat"] = {
         "image": {"aspectRatio": "ASPECT_RATIO_FOUR_BY_FIVE", "imageSize": "IMAGE_SIZE_ONE_K"}
     }
@@ -188,7 +192,7 @@ def test_an_answer_tells_what_it_used(wire):
         imageConfig={"imageSize": "4K"}, responseModalities=["IMAGE"], thinkingConfig={"includeThoughts": True}
     )
     response = wire.ok("POST", f"/v1beta/models/{PRO}:generateContent", request)
-    thought, image = response["candidates"][0]["content"]["parts"]
+    thought, _sketch, image = response["candidates"][0]["content"]["parts"]
     assert thought["thought"] is True
     assert set(image) == {"inlineData", "thoughtSignature"}
     usage = response["usageMetadata"]
@@ -200,9 +204,108 @@ def test_an_answer_tells_what_it_used(wire):
     assert response["responseId"]
 
 
+GENERATE = f"/v1beta/models/{MODEL}:generateContent"
+SEARCH = [{"google_search": {"search_types": {"web_search": {}, "imageSearch": {}}}}]
+
+
+def parts_of(response):
+    return response["candidates"][0]["content"]["parts"]
+
+
 def test_a_search_leaves_its_sources(wire):
-    request = {**ask(), "tools": [{"google_search": {"search_types": {"web_search": {}, "imageSearch": {}}}}]}
-    (candidate,) = wire.ok("POST", f"/v1beta/models/{MODEL}:generateContent", request)["candidates"]
-    found = candidate["groundingMetadata"]
-    assert [set(chunk) for chunk in found["groundingChunks"]] == [{"web"}, {"image"}]
+    response = wire.ok("POST", GENERATE, {**ask(), "tools": SEARCH})
+    found = response["candidates"][0]["groundingMetadata"]
+    assert [set(chunk) for chunk in found["groundingChunks"]] == [{"web"}, {"web"}, {"image"}]
+    assert set(found["groundingChunks"][2]["image"]) == {"sourceUri", "imageUri", "title", "domain"}
+    assert (found["webSearchQueries"], found["imageSearchQueries"]) == (["a barn owl"], ["a barn owl"])
     assert "barn owl" in found["searchEntryPoint"]["renderedContent"]
+    text = parts_of(response)[0]["text"].encode()
+    for support in found["groundingSupports"]:
+        segment, (number,) = support["segment"], support["groundingChunkIndices"]
+        words = text[segment["startIndex"] : segment["endIndex"]].decode()
+        (chunk,) = found["groundingChunks"][number].values()
+        assert words == segment["text"] == chunk["title"]
+
+
+def test_a_search_for_pictures_alone_finds_pictures_alone(wire):
+    tools = [{"googleSearch": {"searchTypes": {"imageSearch": {}}}}]
+    found = wire.ok("POST", GENERATE, {**ask(), "tools": tools})["candidates"][0]["groundingMetadata"]
+    assert [set(chunk) for chunk in found["groundingChunks"]] == [{"image"}, {"image"}]
+    assert "webSearchQueries" not in found
+    assert wire.refused("POST", f"/v1beta/models/{PRO}:generateContent", {**ask(), "tools": tools})[0] == 400
+
+
+def test_words_alone_come_without_a_picture(wire):
+    response = wire.ok("POST", GENERATE, ask('say "hello"', responseModalities=["TEXT"], seed=4))
+    (part,) = parts_of(response)
+    assert 'You asked: say "hello"' in part["text"]
+    assert "seed 4" in part["text"]
+    assert "candidatesTokensDetails" not in response["usageMetadata"]
+    other = wire.ok("POST", GENERATE, ask('say "hello"', responseModalities=["TEXT"], seed=5))
+    assert parts_of(other) != [part]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "modalities", "kinds"),
+    [
+        pytest.param("an owl in steps", ["TEXT", "IMAGE"], ["text", "image", "text", "image"], id="steps"),
+        pytest.param("Several owls", ["IMAGE", "TEXT"], ["text", "image", "text", "image"], id="several"),
+        pytest.param("an owl on the steppe", ["TEXT", "IMAGE"], ["text", "image"], id="another word"),
+        pytest.param("an owl in steps", ["IMAGE"], ["image"], id="no words"),
+    ],
+)
+def test_a_series_is_words_and_pictures_in_turn(wire, prompt, modalities, kinds):
+    response = wire.ok("POST", GENERATE, ask(prompt, responseModalities=modalities))
+    parts = parts_of(response)
+    assert ["text" if "text" in part else "image" for part in parts] == kinds
+    pictures = [part["inlineData"]["data"] for part in parts if "inlineData" in part]
+    assert len(set(pictures)) == len(pictures)
+    assert response["usageMetadata"]["candidatesTokensDetails"][0]["tokenCount"] == 1120 * len(pictures)
+
+
+def test_thoughts_are_words_and_a_sketch_before_the_rest(wire):
+    request = ask("an owl", responseModalities=["TEXT", "IMAGE"], thinkingConfig={"includeThoughts": True})
+    words, sketch, *rest = parts_of(wire.ok("POST", GENERATE, request))
+    assert words["thought"] is sketch["thought"] is True
+    data = base64.b64decode(sketch["inlineData"]["data"])
+    with Image.open(io.BytesIO(data)) as image:
+        assert all(red == green == blue for red, green, blue in zip(*[iter(image.tobytes())] * 3, strict=True))
+    assert rest == parts_of(wire.ok("POST", GENERATE, ask("an owl", responseModalities=["TEXT", "IMAGE"])))
+
+
+@pytest.mark.parametrize(
+    ("most", "kinds"),
+    [
+        pytest.param(1129, ["text", "image"], id="enough"),
+        pytest.param(1128, ["text"], id="a token too few for the picture"),
+        pytest.param(2, ["text"], id="not even the words"),
+    ],
+)
+def test_an_answer_ends_where_its_tokens_end(wire, most, kinds):
+    response = wire.ok("POST", GENERATE, ask(responseModalities=["TEXT", "IMAGE"], maxOutputTokens=most))
+    (candidate,) = response["candidates"]
+    assert ["text" if "text" in part else "image" for part in candidate["content"]["parts"]] == kinds
+    assert candidate["finishReason"] == ("STOP" if len(kinds) == 2 else "MAX_TOKENS")
+    assert response["usageMetadata"]["candidatesTokenCount"] <= most
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(ask(seed=1), id="seed"),
+        pytest.param(ask(temperature=0.4), id="temperature"),
+        pytest.param(ask(topP=0.4), id="top p"),
+        pytest.param(ask(maxOutputTokens=9000), id="tokens"),
+        pytest.param(ask(thinkingConfig={"thinkingLevel": "HIGH"}), id="thinking"),
+        pytest.param({**ask(), "systemInstruction": {"parts": [{"text": "Be brief."}]}}, id="system"),
+        pytest.param({**ask(), "tools": [{"googleSearch": {}}]}, id="search"),
+        pytest.param(
+            {**ask(), "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}]}, id="safety"
+        ),
+    ],
+)
+def test_every_setting_makes_another_picture_and_the_same_one_again(wire, request_):
+    plain = parts_of(wire.ok("POST", GENERATE, ask()))[-1]
+    once = parts_of(wire.ok("POST", GENERATE, request_))[-1]
+    assert once != plain
+    assert parts_of(wire.ok("POST", GENERATE, request_))[-1] == once

@@ -1,6 +1,7 @@
 """The registry says what the published tables say, a user's file can change it, and money comes out exact."""
 
 import contextlib
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.gemini import models
-from pipeline.gemini.prices import Estimate, Usage, actual, estimate, weight
+from pipeline.gemini.prices import Estimate, Order, Usage, actual, estimate, weight
 
 DAY = date(2026, 11, 22)
 TEN = ["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"]
@@ -225,14 +226,34 @@ def test_an_answer_costs_its_input_thoughts_words_and_image():
 
 def test_an_estimate_counts_prompt_references_image_and_thoughts():
     # (50 + 2 x 1120) x 0.75 + 250 x 3.75 + 1120 x 15, and with 200 tokens of text and 1000 of thoughts
-    assert estimate(model("flash"), DAY, size="1K", prompt_chars=200, references=2) == Estimate(
+    assert estimate(model("flash"), DAY, Order(prompt_chars=200, references=2)) == Estimate(
         Decimal("0.019455"), Decimal("0.022380")
     )
 
 
 def test_an_upper_bound_is_rounded_up():
     # 1 x 0.125 + 1000 x 0.75 + 1120 x 15 = 17550.125, for a million
-    assert estimate(model("lite"), DAY, size="1K", prompt_chars=1, references=0).upper_bound == Decimal("0.017551")
+    assert estimate(model("lite"), DAY, Order(prompt_chars=1)).upper_bound == Decimal("0.017551")
+
+
+def test_an_estimate_counts_words_and_searches_where_they_are_asked_for():
+    # Guesses of the registry: 600 tokens of words, at most 8192; one query, at most three, of $0.014 each.
+    picture = estimate(model("flash"), DAY, Order(prompt_chars=200))
+    both = estimate(model("flash"), DAY, Order(prompt_chars=200, has_text=True, searches=True))
+    assert both.amount - picture.amount == Decimal("0.01625")
+    assert both.upper_bound - picture.upper_bound == Decimal("0.07272")
+    words = estimate(model("flash"), DAY, Order(prompt_chars=200, size=None, has_text=True, most_tokens=2000))
+    assert words == Estimate(Decimal("0.003225"), Decimal("0.0114"))
+
+
+def test_a_turn_pays_for_the_words_that_go_back():
+    alone = estimate(model("flash"), DAY, Order(prompt_chars=200, references=1))
+    again = estimate(model("flash"), DAY, Order(prompt_chars=200, references=1, earlier_texts=1))
+    assert again.amount - alone.amount == Decimal("0.00045")
+
+
+def test_a_search_without_a_price_makes_the_estimate_unknown():
+    assert estimate(model("lite"), DAY, Order(prompt_chars=1, searches=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -244,18 +265,24 @@ def test_an_upper_bound_is_rounded_up():
     ],
 )
 def test_an_unknown_cost_is_none_and_never_zero(word, day, size):
-    assert estimate(model(word), day, size=size, prompt_chars=1, references=0) is None
+    assert estimate(model(word), day, Order(prompt_chars=1, size=size)) is None
 
 
 @given(
     st.sampled_from([one for one in models.load() if one.prices]),
-    st.integers(0, 10**6),
-    st.integers(0, 14),
+    st.builds(
+        Order,
+        prompt_chars=st.integers(0, 10**6),
+        references=st.integers(0, 14),
+        has_text=st.booleans(),
+        most_tokens=st.none() | st.integers(1, 10**6),
+        earlier_texts=st.integers(0, 3),
+    ),
     st.sampled_from(["batch", "interactive"]),
 )
-def test_an_estimate_stays_below_its_bound_and_is_exact_to_a_millionth(one, chars, references, lane):
-    for size in one.sizes:
-        found = estimate(one, DAY, size=size, prompt_chars=chars, references=references, lane=lane)
+def test_an_estimate_stays_below_its_bound_and_is_exact_to_a_millionth(one, order, lane):
+    for size in (*one.sizes, None):
+        found = estimate(one, DAY, replace(order, size=size), lane)
         assert 0 < found.amount <= found.upper_bound
         assert found.amount.as_tuple().exponent == found.upper_bound.as_tuple().exponent == -6
 

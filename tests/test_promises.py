@@ -7,6 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,14 @@ items: products.csv
 matrix:
   aspect: [1:1, 4:5]
 batch: {max_requests: 4}
+"""
+# Every kind of file, and a record beside each result.
+RICH = """\
+prompt: A [product] in two steps
+items: [{id: mug, product: blue mug}, {id: bowl, product: sand bowl}]
+response: [text, image]
+thoughts: true
+output: {sidecar: true}
 """
 ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 
@@ -58,9 +67,9 @@ def run(folder, url, at="", log=""):
     return process.exitcode
 
 
-def start(folder: Path) -> Path:
+def start(folder: Path, job: str = JOB) -> Path:
     (folder / "jobs").mkdir(parents=True)
-    (folder / "jobs/shop.yaml").write_text(JOB)
+    (folder / "jobs/shop.yaml").write_text(job)
     (folder / "jobs/products.csv").write_text(PRODUCTS)
     return folder
 
@@ -68,7 +77,7 @@ def start(folder: Path) -> Path:
 def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     """What a run leaves behind, apart from times and names the service gave."""
     top = folder / "outputs/shop"
-    pictures = {path.name: path.read_bytes() for path in top.rglob("*") if path.suffix == ".jpg"}
+    pictures = {path.name: path.read_bytes() for path in top.rglob("*") if path.suffix in {".jpg", ".md"}}
     records = [json.loads(line) for line in (top / "manifest.jsonl").read_text().splitlines()]
     assert [record["key"] for record in records] == sorted({record["key"] for record in records})
     for record in records:
@@ -132,6 +141,47 @@ def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean,
             before = {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")}
             assert run(folder, url) == 0
             assert {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")} == before, point
+
+
+def history(top: Path, point: str = "") -> list[tuple[dict[str, bytes], dict[str, str]]]:
+    """Bought, cloned and renamed, bought anew, and the first ask again: what each leaves, killed at a point of each."""
+    folder = start(top / "project", RICH)
+    renamed, anew = RICH.replace("id: mug", "id: cup"), RICH.replace("in two", "in several")
+    seen = []
+    with local.serving(top / "service", latency_s=0.0, pictures="plain") as url:
+        for job in (RICH, renamed, anew, RICH):
+            (folder / "jobs/shop.yaml").write_text(job)
+            if job == renamed:
+                shutil.rmtree(folder / "outputs/.pipeline")
+            codes = [run(folder, url, at=point)] if point else [4]
+            while codes[-1] in {-9, 4} and len(codes) < 6:
+                codes.append(run(folder, url))
+            assert codes[-1] == 0, codes
+            files = folder / "outputs/shop"
+            lines = (files / "manifest.jsonl").read_text().splitlines(keepends=True)
+            beside = {json.loads(line)["files"][0]["path"].replace(".jpg", ".json"): line for line in lines}
+            assert {path.name: path.read_text() for path in files.glob("*.json")} == beside
+            seen.append(outcome(folder))
+        assert len(Service(url).ledger()) == 2
+    return seen
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return history(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [
+        *("publish:renamed:4", "publish:after:1", "publish:renamed:12"),
+        *("move:after:2", "move:after:6", "move:after:8", "replace:after:1"),
+    ],
+)
+def test_killed_between_the_files_of_an_answer_and_run_again_all_of_them_are_there(undisturbed, tmp_path, point):
+    assert [len(files) for files, _statuses in undisturbed] == [10, 10, 15, 10], "a name that is gone keeps its files"
+    assert history(tmp_path, point) == undisturbed
 
 
 @pytest.mark.slow

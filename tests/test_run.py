@@ -6,10 +6,17 @@ import csv
 import hashlib
 import io
 import json
+from datetime import date
 
 import pytest
 from conftest import KEY, PRODUCTS, SHOP
 from PIL import Image
+
+from pipeline import batchfile, plan
+from pipeline.durable import Folder
+from pipeline.errors import UnfinishedError
+from pipeline.gemini import models
+from pipeline.job import expand, language
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
 
@@ -262,3 +269,18 @@ def test_a_mistake_is_shown_as_a_compiler_does_and_nothing_is_sent(shop, service
     assert ended.code == 2
     assert "jobs/shop.yaml:1:1: error: unknown key 'promt' in a job; did you mean 'prompt'?" in ended.err
     assert service.ledger() == []
+
+
+def test_compile_leaves_out_the_turns_that_are_made_of_answers(shop):
+    text = 'turns: ["A [product]", {prompt: at night, keep: true}]\nitems: products.csv\n'
+    path, today = shop.write("jobs/shop.yaml", text), date(2026, 11, 22)
+    job, registry = language.load(path, root=shop.folder), models.load()
+    requests = expand.expand(job, models=registry, today=today, warn=print)
+    wanted = [*plan.wanted(requests, registry, service="gemini", today=today)]
+    left_out = []
+    (made,) = batchfile.compile_all(Folder(shop.folder / "out"), job, wanted, registry, left_out=left_out.append)
+    assert made.requests == 3
+    assert left_out == ["mug/t2", "bowl/t2", "vase/t2"]
+    assert shop("compile", "jobs/shop.yaml", "-o", "out").out.split("\t")[2] == "3"
+    with pytest.raises(UnfinishedError, match="mug/t2: turn 2"):
+        batchfile.line(job, json.loads(wanted[1].line), "mug", None)

@@ -39,6 +39,7 @@ _MORE = {
     "schema": ("starting", "Print the JSON Schema of jobs or records."),
     "serve": ("starting", "Serve the local Gemini-compatible service."),
 }
+_SELECTING = ("plan", "run", "submit", "retry", "status", "ls", "compile")
 _LATER = ("proof", "cost", "clean", "doctor", "gallery", "accept", "reject", "export", "fetch")
 
 
@@ -77,6 +78,14 @@ class _Commands(click.Group):
 @click.option("--state", metavar="DIR", help="Where the journal lives (<outputs>/.pipeline).")
 @click.option("--service", type=click.Choice(["gemini", "local"]), help="Whom to ask (gemini when a key is set).")
 @click.option("--models", metavar="FILE", help="Models that add to or override the shipped registry.")
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="TERMS",
+    help="Only these: id:mug,aspect:4:5 state:new. A space is or, a comma and; key: id: tag: template: model: aspect:"
+    " state: status: with * and ?",
+)
+@click.option("--exclude", multiple=True, metavar="TERMS", help="Not these.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on success.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How progress is written (text).")
@@ -90,6 +99,11 @@ def group(ctx: click.Context, /, **given: Any) -> None:
     `pipeline init`, or try everything without a key: `pipeline --service local run JOB`.
     """
     ctx.obj = Options.of(given, os.environ)
+    if ctx.obj.selection and ctx.invoked_subcommand not in _SELECTING:
+        raise UsageError(
+            f"`pipeline {ctx.invoked_subcommand}` takes no --select or --exclude: it is about all that it is given",
+            hint=f"these take one: {', '.join(_SELECTING)}",
+        )
     if given["folder"]:
         try:
             os.chdir(given["folder"])
@@ -99,11 +113,14 @@ def group(ctx: click.Context, /, **given: Any) -> None:
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A bug keeps its traceback, nothing else shows one."""
+    words = _hoisted(sys.argv[1:] if args is None else args)
     try:
         with listening():
-            return _run(args)
+            return _run(words)
     except Interrupted as interrupted:
-        _complain(str(interrupted), "remote batches keep running: run the same command again to go on")
+        # What asks for images again would ask once more.
+        again = "`pipeline run` goes on" if {"--force", "retry"} & set(words) else "run the same command again to go on"
+        _complain(str(interrupted), f"remote batches keep running: {again}")
         return 128 + interrupted.number
     except BrokenPipeError:
         # The reader has left: what was decided stands, nobody is there to be told.
@@ -115,8 +132,7 @@ def run(args: Sequence[str] | None = None) -> int:
         return 7
 
 
-def _run(args: Sequence[str] | None) -> int:
-    words = _hoisted(sys.argv[1:] if args is None else args)
+def _run(words: list[str]) -> int:
     try:
         code = group.main(args=words, prog_name="pipeline", standalone_mode=False)
         sys.stdout.flush()

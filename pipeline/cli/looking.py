@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,17 @@ import click
 from pipeline.cli import opening
 from pipeline.cli.screen import plural
 from pipeline.cli.tables import amount, plan_table, print_json
-from pipeline.errors import JobError, Problem
+from pipeline.errors import JobError, Problem, UsageError
+from pipeline.selection import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from pipeline.batchfile import BatchFile
     from pipeline.cli.options import Options
     from pipeline.gemini.models import Models
-    from pipeline.journal import Journal
+    from pipeline.job.language import Job
+    from pipeline.journal import Journal, WantedRequest
     from pipeline.plan import Plan
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -112,7 +116,7 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
                 documents.append(_plan_document(one.plan, one.journal, models, options, everything=key is not None))
             else:
                 click.echo(plan_table(one.plan, models, options.today, service))
-                _explain(one.journal, key)
+                _explain(one.plan, one.journal, key, tells_gone=bool(options.selection or key))
     if as_json:
         print_json({"jobs": documents})
     return 10 if detailed_exitcode and work else 0
@@ -121,10 +125,11 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
 _MANY = 20
 
 
-def _explain(journal: Journal, key: str | None) -> None:
+def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
     """Why things change, for as many as one can read; a first run needs no reasons."""
     shown = hidden = 0
-    for name, state, why, path, _model, _cost in journal.wanted.not_done():
+    gone = _gone(plan, journal) if tells_gone else ()
+    for name, state, why, path, _model, _cost in itertools.chain(journal.wanted.not_done(), gone):
         if key is not None:
             if name == key:
                 click.echo(f"  {state}  {name} → {path}{f': {why}' if why else ''}")
@@ -148,7 +153,7 @@ def _plan_document(
         "counts": plan.counts,
         "requests": plan.requests,
         "batches": plan.batches,
-        "waves": 1 if plan.requests else 0,
+        "waves": plan.waves,
         "input_bytes": plan.input_bytes,
         "cost": {
             "amount": None if plan.unpriced else amount(plan.cost),
@@ -157,9 +162,24 @@ def _plan_document(
             "prices": max(since, default=models.prices_as_of.isoformat()),
         },
         "items": [
-            {"key": key, "state": state, "why": why or None, "path": path, "model": model, "cost": amount(cost)}
-            for key, state, why, path, model, cost in journal.wanted.not_done(everything=everything)
+            _item(*row) for row in itertools.chain(journal.wanted.not_done(everything=everything), _gone(plan, journal))
         ],
+    }
+
+
+def _gone(plan: Plan, journal: Journal) -> Iterator[tuple[str, str, str, str, str, int | None]]:
+    for key, path, model, _was_wanted, _cost in journal.wanted.gone(plan.job):
+        yield key, "gone", "no longer asked for", path, model, 0
+
+
+def _item(key: str, state: str, why: str, path: str, model: str, cost: int | None) -> dict[str, Any]:
+    return {
+        "key": key,
+        "state": state,
+        "why": why or None,
+        "path": path or None,
+        "model": model,
+        "cost": amount(cost),
     }
 
 
@@ -175,17 +195,44 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     from pipeline import batchfile
     from pipeline.durable import Folder
 
+    if options.selection.asks_for("state", "status"):
+        raise UsageError(
+            "`pipeline compile` reads the job alone, and state: and status: ask for what is recorded",
+            hint="it takes key: id: tag: template: model: aspect:",
+        )
     models = options.models()
     for one in opening.load([job]):
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
         wanted = opening.wanted(one, options, models, options.expected_service(), opening.warner(options))
-        made = batchfile.compile_all(target, one, wanted, models)
+        later: list[str] = []
+        made = batchfile.compile_all(target, one, _selected(options, one, wanted), models, left_out=later.append)
         for file in made:
             click.echo(f"{target.path / file.name}\t{file.model_id}\t{file.requests}\t{file.bytes}")
         if not options.quiet:
-            total = sum(file.requests for file in made)
-            click.echo(f"{plural(total, 'request')} in {plural(len(made), 'file')}; nothing was sent", err=True)
+            _tell_compiled(made, len(later))
     return 0
+
+
+def _tell_compiled(made: Sequence[BatchFile], left_out: int) -> None:
+    total = sum(file.requests for file in made)
+    click.echo(f"{plural(total, 'request')} in {plural(len(made), 'file')}; nothing was sent", err=True)
+    if left_out:
+        turns = plural(left_out, "later turn")
+        click.echo(f"{turns} of conversations left out: what is sent for them is made of answers", err=True)
+
+
+def _selected(options: Options, job: Job, requests: Iterable[WantedRequest]) -> Iterator[WantedRequest]:
+    """Those of the requests that are selected; says so when there are none."""
+    if not options.selection:
+        yield from requests
+        return
+    is_matched = False
+    for request in requests:
+        if options.selection.takes(Facts(request.key, request.line, job.tags)):
+            is_matched = True
+            yield request
+    if not is_matched:
+        opening.say_nothing_matches(options)
 
 
 # --------------------------------------------------------------------------------------------- verify

@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli.screen import MICRO, plural, usd
 from pipeline.cli.tables import plan_table
-from pipeline.errors import RefusedError
+from pipeline.errors import RefusedError, UsageError
 from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
@@ -33,10 +33,13 @@ class Call:
     fail_if_pending: bool = False
     reopened: frozenset[str] = frozenset()
     waits: bool = True
+    force: bool = False
 
 
 def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models: Models) -> None:
     """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
+    for opened in jobs:
+        _refuse_conversation(opened)
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
         if service == "local" and _is_paid(opened):
@@ -82,6 +85,15 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
         )
 
 
+def _refuse_conversation(opened: OpenJob) -> None:
+    if opened.plan.turns > 1:
+        raise UsageError(
+            f"the job '{opened.job.name}' has `turns`, and this version can plan and compile conversations, but not"
+            " send them; nothing was sent",
+            hint="put what the turns ask for into one prompt, or wait for the next version",
+        )
+
+
 def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
     plan = opened.plan
     if plan.is_drastic and not yes:
@@ -93,9 +105,9 @@ def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:
 
 
 def _refuse_over_budget(opened: OpenJob, call: Call) -> None:
-    plan, budget = opened.plan, opened.job.budget
-    limit = None if budget is None else int(budget * MICRO)
-    if plan.unpriced and (limit is not None or call.max_cost is not None):
+    plan, job = opened.plan, opened.job
+    limit, each = (None if usd_ is None else int(usd_ * MICRO) for usd_ in (job.budget, job.per_image))
+    if plan.unpriced and any(bound is not None for bound in (limit, each, call.max_cost)):
         raise RefusedError(
             f"{plan.unpriced} images of the job '{plan.job}' have no known price, and an unknown price fits no budget",
             hint="name a model of `pipeline ls models`, or add its price with --models FILE",
@@ -104,6 +116,14 @@ def _refuse_over_budget(opened: OpenJob, call: Call) -> None:
         raise RefusedError(
             f"the job '{plan.job}' would cost {usd(plan.cost)}, and its budget is {usd(limit)}; nothing was sent",
             hint="raise `budget`, or render less",
+        )
+    dearest = None if each is None else opened.journal.wanted.dearer(each)
+    if dearest is not None and each is not None:
+        key, cost = dearest
+        raise RefusedError(
+            f"{key!r} of the job '{plan.job}' would cost {usd(cost)}, and its `budget.per_image` is {usd(each)};"
+            " nothing was sent",
+            hint=f"a smaller `size`, another `model`, a higher limit, or without it: --exclude 'key:{key}'",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
-    from pipeline.plan import Plan
+    from pipeline.plan import Look, Plan
 
 LOCAL_KEY = "local-service-needs-no-key"
 DEFAULT_JOBS = "jobs"
@@ -135,13 +136,17 @@ def opened(
     *,
     default: bool = False,
     reopened: frozenset[str] = frozenset(),
+    force: bool = False,
     must_lock: bool = True,
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
     A job that another run holds is left out and named in `locked`; without `must_lock` it is only looked at.
     """
+    from pipeline.plan import Look
+
     jobs = load(words, default=default)
+    look = Look(service, time.time(), options.selection, reopened, force)
     warn = warner(options)
     for job in jobs:
         for problem in job.warnings:
@@ -151,19 +156,29 @@ def opened(
         problems: list[Problem] = []
         for job in jobs:
             try:
-                found.jobs.append(_open(stack, job, options, models, service, reopened, warn, must_lock=must_lock))
+                found.jobs.append(_open(stack, job, options, models, look, warn, must_lock=must_lock))
             except LockedError as error:
                 found.locked.append(error)
             except JobError as error:
                 problems.extend(error.problems)
         if problems:
             raise JobError(problems)
+        if found.jobs and all(one.plan.is_empty for one in found.jobs):
+            say_nothing_matches(options)
         yield found
 
 
+def say_nothing_matches(options: Options) -> None:
+    """Warn of a selection that nothing fits, if there is one: it may be a slip."""
+    if options.selection and not options.quiet:
+        from pipeline.job.problems import escaped
+
+        click.echo(f"warning: nothing matches {escaped(options.selection.written)}", err=True)
+
+
 def _open(
-    stack: contextlib.ExitStack, job: Job, options: Options, models: Models, service: str, reopened: frozenset[str],
-    warn: _Warner, *, must_lock: bool,
+    stack: contextlib.ExitStack, job: Job, options: Options, models: Models, look: Look, warn: _Warner, *,
+    must_lock: bool,
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
@@ -184,9 +199,7 @@ def _open(
     tree = Tree(options.outputs, state.path, job.name, journal)
     if is_locked and must_lock:
         _sweep(job, state, tree, journal)
-    compared = plan.compare(
-        journal, tree, job, wanted(job, options, models, service, warn), service=service, reopened=reopened
-    )
+    compared = plan.compare(journal, tree, job, wanted(job, options, models, look.service, warn), look)
     for problem in compared.problems:
         warn(Problem(problem, 0, 0, "ignored"))
     return OpenJob(job, journal, tree, compared)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UsageError
+from pipeline.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ class Options:
     verbose: bool
     json_log: bool
     color: str
+    selection: Selection
     environment: Mapping[str, str]
 
     @classmethod
@@ -57,6 +59,7 @@ class Options:
             verbose=bool(given.get("verbose")),
             json_log=told("log_format") == "json",
             color=told("color") or "auto",
+            selection=Selection.of(given.get("select") or (), given.get("exclude") or ()),
             environment=environment,
         )
 

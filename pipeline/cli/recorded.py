@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import opening
+from pipeline.cli import opening, selected
 from pipeline.cli.screen import age
 from pipeline.cli.tables import amount, columns, print_json
 from pipeline.errors import UsageError
@@ -52,9 +52,11 @@ def _statuses(options: Options, words: Sequence[str]) -> tuple[list[dict[str, An
     if not journals.is_there(options.state):
         return [_no_status(name) for name in opening.names(words, [])], 0
     with journals.opened(options.state, outputs=options.outputs) as journal:
-        documents, remote = [], 0
-        for name in opening.names(words, journal.jobs()):
-            document, held = _status(journal, name, options)
+        known = journal.jobs()
+        named = opening.names(words, known)
+        documents, remote = [_no_status(name) for name in named if name not in known], 0
+        for name, its in selected.jobs_in(options, journal, [name for name in named if name in known]):
+            document, held = _status(its, name, options)
             documents.append(document)
             remote += held
     return documents, remote
@@ -72,7 +74,7 @@ def _status(journal: Journal, name: str, options: Options) -> tuple[dict[str, An
         if batch.remote:
             service = batch.service
             held += sum(_size(options.state, path) for path in (batch.requests_path, batch.answers_path))
-        if batch.state in OPEN:
+        if batch.state in OPEN and journal.batches.is_inside(batch):
             started = batch.created_at or batch.planned_at
             state = batch.remote_state if batch.state == "live" and batch.remote_state else batch.state
             batches.append(
@@ -145,6 +147,8 @@ def ls_command(
 ) -> int:
     """List items, images, batches, models or templates."""
     words = frozenset(statuses.split(",")) if statuses else None
+    if what in {"models", "templates"} and options.selection:
+        raise UsageError(f"`pipeline ls {what}` takes no --select or --exclude", hint="`ls items` and `ls images` do")
     rows = {"models": _models, "templates": _templates}.get(what, _recorded)(options, what, only_job, words)
     if as_json:
         click.echo('{"schema_version": 1, "items": [')
@@ -163,10 +167,12 @@ def ls_command(
 def _recorded(
     options: Options, what: str, only_job: str | None, statuses: frozenset[str] | None
 ) -> Iterator[dict[str, Any]]:
+    if what == "batches" and options.selection:
+        raise UsageError("`pipeline ls batches` takes no --select or --exclude", hint="`pipeline status` does")
     with _journal(options) as journal:
-        for job in journal.jobs():
-            if only_job in {None, job}:
-                yield from _of_job(journal, options, what, job, statuses)
+        jobs = [job for job in journal.jobs() if only_job in {None, job}]
+        for job, its in selected.jobs_in(options, journal, jobs):
+            yield from _of_job(its, options, what, job, statuses)
 
 
 def _of_job(
@@ -179,7 +185,7 @@ def _of_job(
         return
     for line in journal.records.published(job):
         told = json.loads(line)
-        if statuses is not None and told["status"] not in statuses:
+        if (statuses is not None and told["status"] not in statuses) or journal.outside.has(told["key"]):
             continue
         if what == "items":
             yield {"key": told["key"], "job": job, "status": told["status"], "reason": told["reason"]}

@@ -6,24 +6,23 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import opening
+from pipeline.cli import flags, opening
 from pipeline.cli.money import Call, confirm, gate
-from pipeline.cli.options import Options, duration
 from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount
-from pipeline.errors import PipelineError, UsageError
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from pipeline.cli.opening import OpenJob
+    from pipeline.cli.options import Options
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.pixels import PixelChecks
@@ -32,84 +31,46 @@ if TYPE_CHECKING:
 
 _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
 _RETRIED = (*_FAILURES, "skipped")
-_SKIPPABLE = (*_RETRIED, "held")
+_SKIPPABLE = (*_RETRIED, "held", "done")
 _CANCEL_WAIT_S = 120.0
 
 
-def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        raise click.BadParameter(f"{text!r} is no amount in USD") from None
-    if not amount.is_finite() or amount < 0:
-        raise click.BadParameter(f"{text!r} is no amount in USD")
-    return int(amount * MICRO)
-
-
-def _seconds(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else duration(text, f"--{param.name}")
-
-
-def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None:
-    if value:
-        raise UsageError(f"{param.opts[0]} is not there yet in this version")
-
-
-def _later(command: click.Command) -> click.Command:
-    """Flags that are promised and not there yet: an error says so, and `--help` does not show them."""
-    for name in ("--select", "--exclude", "--depfile", "--stamp", "--ping", "--set"):
-        command.params.append(click.Option([name], callback=_not_yet, expose_value=False, hidden=True))
-    for name in ("--force", "--recover"):
-        command.params.append(click.Option([name], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
-    return command
-
-
-_jobs = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
-_max_cost = click.option("--max-cost", callback=_money, metavar="USD", help="Most that this call may commit.")
-_wait = click.option("--wait", default="24h", callback=_seconds, metavar="TIME", help="How long to wait (24h).")
-_poll = click.option("--poll", callback=_seconds, metavar="TIME", help="First pause between two looks (60s).")
-_pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while anything is pending.")
-
-
-@_later
+@flags.later
 @click.command("run")
-@_jobs
-@_wait
-@_poll
-@_max_cost
-@_yes
+@flags.jobs
+@flags.wait
+@flags.poll
+@flags.max_cost
+@flags.yes
+@flags.force
 @click.pass_obj
 def run_command(
-    options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool
+    options: Options, jobs: Sequence[str], wait: float, poll: float | None, max_cost: int | None, yes: bool, force: bool
 ) -> int:
     """Render what is missing, and wait for it. Interrupted or killed, the same command goes on."""
-    return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes))
+    return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, force=force))
 
 
-@_later
+@flags.later
 @click.command("submit")
-@_jobs
-@_max_cost
-@_yes
-@_pending
+@flags.jobs
+@flags.max_cost
+@flags.yes
+@flags.pending
+@flags.force
 @click.pass_obj
 def submit_command(
-    options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool
+    options: Options, jobs: Sequence[str], max_cost: int | None, yes: bool, fail_if_pending: bool, force: bool
 ) -> int:
     """One pass: collect what is ready, send what is open, return at once."""
-    call = Call(
-        sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, fail_if_pending=fail_if_pending, waits=False
-    )
-    return _work(options, jobs, call)
+    call = Call(sends=True, wait_s=0, poll_s=None, max_cost=max_cost, yes=yes, waits=False, force=force)
+    return _work(options, jobs, replace(call, fail_if_pending=fail_if_pending))
 
 
-@_later
+@flags.later
 @click.command("collect")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
-@_pending
+@flags.pending
 @click.pass_obj
 def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:
     """One pass that sends nothing new."""
@@ -124,20 +85,20 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
     return words
 
 
-@_later
+@flags.later
 @click.command("retry")
-@_jobs
+@flags.jobs
 @click.option(
     "--only",
     default=",".join((*_FAILURES, "skipped")),
     callback=_statuses,
     metavar="STATUS,…",
-    help="Only these (all but held).",
+    help="Only these (all but held and done).",
 )
-@_wait
-@_poll
-@_max_cost
-@_yes
+@flags.wait
+@flags.poll
+@flags.max_cost
+@flags.yes
 @click.pass_obj
 def retry_command(
     options: Options,
@@ -152,10 +113,10 @@ def retry_command(
     return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
 
 
-@_later
+@flags.later
 @click.command("cancel")
-@_jobs
-@_yes
+@flags.jobs
+@flags.yes
 @click.pass_obj
 def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     """Cancel batches, and collect what they still deliver. A running batch may end SUCCEEDED, and billed."""
@@ -186,13 +147,13 @@ def _work(
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
     started = time.time()
-    with opening.opened(words, options, models, service, reopened=call.reopened) as opened:
+    with opening.opened(words, options, models, service, reopened=call.reopened, force=call.force) as opened:
         if not opened.jobs:
             raise opened.locked[0]
         if call.sends:
             gate(options, opened.jobs, call, service, models)
         works = [_as_work(job, options, call, service) for job in opened.jobs]
-        ended = _Ended(options, started)
+        ended = _Ended(options, started, call.force)
         try:
             with opening.service(options, screen.say) as api, _pixels() as pixels:
                 run = _run(options, api, models, service, screen, pixels, call)
@@ -219,6 +180,7 @@ class _Ended:
 
     options: Options
     started: float
+    force: bool
     code: int = 1
     was_cut: bool = True
     """An error or a signal ended it, which has its own words."""
@@ -231,6 +193,7 @@ def _pixels() -> PixelChecks:
 
 
 def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
+    from pipeline.plan import give_way
     from pipeline.reconcile import Work, apply
 
     budget = None
@@ -238,11 +201,11 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
         budget = None if job.job.budget is None else int(job.job.budget * MICRO)
     work = Work(job.job, job.journal, job.tree, options.state.resolve(), service, budget, sends=call.sends)
     if call.sends:
-        if call.reopened:
-            with work.journal.transaction():
-                work.journal.records.reopen(work.job.name, call.reopened)
-                if "held" in call.reopened:
-                    work.journal.batches.give_up_held(work.job.name)
+        with work.journal.transaction():
+            if "held" in call.reopened:
+                work.journal.batches.give_up_held(work.job.name)
+            if call.force:
+                give_way(work.journal, work.tree)
         apply(work, service)
     return work
 
@@ -355,7 +318,7 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
     job = work.job.name
     words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
     money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
-    hint = _hint(job, step)
+    hint = _hint(job, step, force=ended.force)
     if not ended.options.quiet:
         screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
         if hint:
@@ -368,12 +331,13 @@ def _order(entry: tuple[str, int]) -> tuple[bool, str]:
     return (entry[0] != "done", entry[0])
 
 
-def _hint(job: str, step: Progress) -> str:
+def _hint(job: str, step: Progress, *, force: bool) -> str:
     if step.counts.get("held"):
         listed = f"`pipeline ls items --job {job} --status held`"
         return f"a person must decide about money: {listed} says why, `pipeline retry --only held` buys again"
     if step.live:
-        return "batches are at work: `pipeline collect` or the same command again fetches what is ready"
+        again = "this without --force" if force else "the same command again"
+        return f"batches are at work: `pipeline collect` or {again} fetches what is ready"
     if step.to_send:
         return "some wait to be sent: `pipeline submit` or `pipeline run` sends them"
     failed = [word for word in _FAILURES if step.counts.get(word)]

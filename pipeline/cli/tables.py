@@ -48,16 +48,16 @@ def plan_table(plan: Plan, models: Models, today: date, service: str) -> str:
     lines = [f"{plan.job}: {', '.join(states) or 'nothing asked for'}"]
     if not plan.requests:
         return "\n".join([*lines, "  nothing to buy"])
-    rows = [("", "images", "model", "aspect", "size", "each", "total")]
+    rows = [["", "images", "model", "aspect", "size", "with", "each", "total"]]
     for total in plan.totals:
-        settings = json.loads(total.settings)
         each = total.cost // total.requests if not total.unpriced else None
         cost = None if total.unpriced else total.cost
-        rows.append(
-            ("", f"{total.requests:,}", total.model_id, settings["aspect"], settings["size"], usd(each), usd(cost))
-        )
-    rows.append(("", f"{plan.requests:,}", "together", "", "", "", usd(None if plan.unpriced else plan.cost)))
-    lines.append(columns(rows, right=(1, 5, 6)))
+        what = (total.model_id, total.aspect, total.size, total.extras)
+        rows.append(["", f"{total.requests:,}", *what, usd(each), usd(cost)])
+    rows.append(["", f"{plan.requests:,}", "together", "", "", "", "", usd(None if plan.unpriced else plan.cost)])
+    if not any(total.extras for total in plan.totals):
+        rows = [[*row[:5], *row[6:]] for row in rows]
+    lines.append(columns(rows, right=(1, len(rows[0]) - 2, len(rows[0]) - 1)))
     lines.append(_small_print(plan, models, today, service))
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """What an image request will cost, and what one did cost; USD, as Decimal, to a millionth.
 
-Tokens cost what the registry says for the day and the lane: input, thoughts and words out, image out.
+Tokens cost what the registry says for the day and the lane: input, thoughts and words out, image out. A search query
+costs the same in both lanes, as far as anybody knows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from datetime import date
 
-    from pipeline.gemini.models import Model, Price
+    from pipeline.gemini.models import Model, Price, Spent
 
 Lane = Literal["batch", "interactive"]
 
@@ -35,7 +36,7 @@ class Usage:
 class Estimate:
     """What a request is expected to cost, and what it should not exceed; USD.
 
-    Not in either: search queries (`Model.search_price`), and images beyond the first, which a model may add unasked.
+    Not in either: images beyond the first, which a model may add unasked.
     """
 
     amount: Decimal
@@ -47,22 +48,55 @@ def weight(text: str) -> int:
     return len(text) if text.isascii() else sum(1 if char.isascii() else _CHARS_IN_TOKEN for char in text)
 
 
-def estimate(
-    model: Model, day: date, *, size: str, prompt_chars: int, references: int, lane: Lane = "batch"
-) -> Estimate | None:
-    """What one request for one image costs, or None where the price or the size is not known.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one request sends, and what it asks for, as far as that has a price."""
 
-    `prompt_chars` is the `weight` of all texts sent. Four characters make a token, which is usual for English; the
-    upper bound takes one each, since no tokenizer makes more tokens than UTF-8 bytes. Thoughts come from the registry.
+    prompt_chars: int
+    """The `weight` of all texts sent, those of earlier turns included."""
+    references: int = 0
+    """Images sent: reference images, and what the model drew in earlier turns."""
+    size: str | None = "1K"
+    """Of the image it asks for; None where it asks for words alone."""
+    has_text: bool = False
+    """It asks for words."""
+    most_tokens: int | None = None
+    """The length its words are cut at, where somebody wrote one."""
+    searches: bool = False
+    earlier_texts: int = 0
+    """How many answers of earlier turns go back with their words."""
+
+
+def estimate(model: Model, day: date, order: Order, lane: Lane = "batch") -> Estimate | None:
+    """What one request costs, or None where a price it needs, or the size, is not known.
+
+    Four characters of a prompt make a token, which is usual for English; the upper bound takes one each, since no
+    tokenizer makes more tokens than UTF-8 bytes. How much is thought, said and searched comes from the registry.
     """
     price = model.price(day)
-    if price is None or size not in model.sizes:
+    if price is None or (order.size is not None and order.size not in model.sizes):
         return None
-    images = references * model.reference_tokens
-    typical = Usage(-(-prompt_chars // _CHARS_IN_TOKEN) + images, model.tokens(size), 0, model.thinking_typical)
-    upper = Usage(prompt_chars + images, model.tokens(size), 0, model.thinking_upper)
-    amount, bound = _exact(price, typical, lane), _exact(price, upper, lane)
+    if order.searches and model.search_price is None:
+        return None
+    chars = order.prompt_chars
+    amount = _exact(price, _usage(model, order, -(-chars // _CHARS_IN_TOKEN), model.typical), lane)
+    bound = _exact(price, _usage(model, order, chars, model.upper), lane)
+    if order.searches and model.search_price is not None:
+        amount += model.typical.queries * model.search_price
+        bound += model.upper.queries * model.search_price
     return Estimate(amount.quantize(_MILLIONTH, ROUND_HALF_EVEN), bound.quantize(_MILLIONTH, ROUND_CEILING))
+
+
+def _usage(model: Model, order: Order, prompt_tokens: int, spent: Spent) -> Usage:
+    text = spent.text if order.most_tokens is None else order.most_tokens
+    if spent is model.typical:
+        text = min(text, spent.text)
+    return Usage(
+        input=prompt_tokens + order.references * model.reference_tokens + order.earlier_texts * spent.text,
+        output_image=0 if order.size is None else model.tokens(order.size),
+        output_text=text if order.has_text else 0,
+        thinking=spent.thinking,
+    )
 
 
 def actual(model: Model, day: date, usage: Usage, lane: Lane) -> Decimal | None:

@@ -44,6 +44,10 @@ class Table:
         """The index of a column, by its name however it is written; None: there is none of that name."""
         return self._at.get(fold(column))
 
+    def has(self, key: Sequence[str]) -> bool:
+        """Whether there is a row with this key, in the order of `on`: without one, `value` is empty as well."""
+        return _key(key) in self._rows
+
     def value(self, key: tuple[str, ...], at: int) -> str:
         """A cell as written, of the row with this key, in the order of `on`; nothing when there is no such row."""
         row = self._rows.get(_key(key))

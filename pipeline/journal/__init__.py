@@ -1,8 +1,8 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
 `Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.wanted` what the
-job asks for now. All three share one connection; whatever must become true together is written in one
-`Journal.transaction()`, which is on disk when the block ends.
+job asks for now, `Journal.outside` what a command is not about. They share one connection; whatever must become true
+together is written in one `Journal.transaction()`, which is on disk when the block ends.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pipeline import crash
 from pipeline.durable import Folder, sync
 from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.outside import SCHEMA as OUTSIDE
+from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
 from pipeline.journal.wanted import Classified, Comparison, Wanted, WantedRequest
 
@@ -44,6 +46,7 @@ class Journal:
         self.batches = Batches(db)
         self.records = Records(db)
         self.wanted = Wanted(db)
+        self.outside = Outside(db)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -149,6 +152,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
     if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise _damage(f"the journal {path}", None)
+    db.execute(OUTSIDE)
     if not version:
         # One transaction, so that a killed process leaves no half schema behind.
         statements = resources.files("pipeline.journal").joinpath("journal.sql").read_text()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from pipeline.journal.outside import IS_INSIDE
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
@@ -159,8 +161,16 @@ class Batches:
             self.release(Batch(**row), "lost", note="planned by a run that ended before it was sent")
 
     def give_up_held(self, job: str) -> None:
-        """A person has decided: what is held is not waited for any more."""
-        self._db.execute("UPDATE batch SET state = 'unpacked' WHERE job = ? AND state = 'held'", (job,))
+        """A person has decided: what is held is not waited for any more.
+
+        Where the decision was about some requests of a batch only, the others still wait for it to come to its senses.
+        """
+        self._db.execute(
+            "UPDATE batch SET state = 'unpacked' WHERE job = ? AND state = 'held' AND (requests_path IS NULL"
+            " OR NOT EXISTS (SELECT 1 FROM record r WHERE r.job = batch.job AND r.batch = batch.id"
+            " AND r.status = 'held' AND r.key IN (SELECT key FROM outside)))",
+            (job,),
+        )
 
     def request_paths(self, job: str) -> set[str]:
         """The request files that some batch of a job needs."""
@@ -188,11 +198,18 @@ class Batches:
         )
         return [dict(row) for row in rows]
 
+    def is_inside(self, batch: Batch) -> bool:
+        """Whether a batch holds something that is not outside the selection, or may do so."""
+        row = self._db.execute(
+            f"SELECT count(*), sum({IS_INSIDE.format('asked')}) FROM asked WHERE batch = ?", (batch.id,)
+        ).fetchone()
+        return not row[0] or bool(row[1])
+
     def spent(self, job: str, service: str) -> int:
         """What a job's answers came to so far, over all attempts."""
         row = self._db.execute(
             "SELECT sum(asked.cost) FROM asked JOIN batch ON batch.id = asked.batch"
-            " WHERE asked.job = ? AND service = ?",
+            f" WHERE asked.job = ? AND service = ? AND {IS_INSIDE.format('asked')}",
             (job, service),
         ).fetchone()
         return int(row[0] or 0)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.journal.outside import IS_INSIDE
 from pipeline.record import HAS_IMAGE, dumps
 
 if TYPE_CHECKING:
@@ -21,16 +22,31 @@ _INSERT = (
     " answer_bytes, status, line)"
     " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes,"
 )
+_IS_ANEW = (
+    "record.status IN ('done', 'check', 'held') OR (SELECT anew FROM wanted WHERE wanted.key = excluded.key) IS 1"
+)
 _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
     " place = 'tree',"
     " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
     " cost = excluded.cost, answer_bytes = excluded.answer_bytes,"
     # What lies there from before stays named until something takes its place.
-    " line = json_set(excluded.line, '$.files', json_extract(record.line, '$.files')),"
-    # What was delivered, or decided, starts counting anew; what failed goes on where it was.
-    " reopened = iif(record.status IN ('done', 'check', 'held'), record.attempts, record.reopened)"
+    " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]'))),"
+    # What was delivered, or decided, starts counting anew; what failed goes on where it was, unless it is asked anew.
+    f" reopened = iif({_IS_ANEW}, record.attempts, record.reopened), expiries = iif({_IS_ANEW}, 0, record.expiries)"
 )
+# What is asked again must not be answered by the batch that settled it before: a journal that knows that one from an
+# output manifest alone would take it for a stranger, and its old answer for the new one.
+_SETTLED_BATCHES = (
+    "INSERT OR IGNORE INTO batch (job, service, model_id, name, chunk, attempt, requests, answer_bytes, cost, state,"
+    " remote, planned_at)"
+    " SELECT DISTINCT r.job, r.service, '', r.line ->> '$.batch', r.line ->> '$.batch', 1, 0, 0, 0, 'unpacked',"
+    " r.line ->> '$.batch', unixepoch() FROM wanted w JOIN record r ON r.job = ? AND r.key = w.key"
+    " AND r.fingerprint = w.fingerprint WHERE w.open AND r.status <> 'pending' AND r.line ->> '$.batch' IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.remote = r.line ->> '$.batch')"
+    " AND NOT EXISTS (SELECT 1 FROM record c WHERE c.job = r.job AND c.claim = r.line ->> '$.batch')"
+)
+_WAITS = f"wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND {IS_INSIDE.format('record')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,16 +165,19 @@ class Records:
             " AND o.place = 'tree' AND o.status IN ('done', 'check'))"
             # Its earlier image was edited: that one stays, and nothing is bought for the new ask.
             " THEN record.place = 'tree' AND record.status IN ('done', 'check')"
-            " ELSE w.fingerprint = record.fingerprint END) WHERE job = ?",
+            f" ELSE w.fingerprint = record.fingerprint END) WHERE job = ? AND {IS_INSIDE.format('record')}",
             (job,),
         )
+        # An image of its own that was edited before the next one was sent for is what counts: that was its delivery.
+        own = "json_array_length(line, '$.files')"
         self._db.execute(
-            "UPDATE record SET status = 'held', line = json_set(line, '$.status', 'held', '$.reason', (SELECT why"
-            " FROM wanted w WHERE w.key = record.key)) WHERE job = ? AND wanted AND status = 'pending'"
-            " AND batch IS NULL AND claim IS NULL AND EXISTS"
+            f"UPDATE record SET status = iif({own}, 'done', 'held'), line = json_set(line, '$.status',"
+            f" iif({own}, 'done', 'held'), '$.reason', iif({own}, NULL, (SELECT why FROM wanted w"
+            f" WHERE w.key = record.key))) WHERE job = ? AND {_WAITS} AND EXISTS"
             " (SELECT 1 FROM wanted w WHERE w.key = record.key AND w.state = 'edited')",
             (job,),
         )
+        self._db.execute(_SETTLED_BATCHES, (job,))
         self._db.execute(f"{_INSERT} 'pending', line FROM wanted WHERE open {_OPEN_AGAIN}", (job, service))
         self._db.execute(
             f"{_INSERT} 'held', json_set(line, '$.status', 'held', '$.reason', why) FROM wanted WHERE state = 'edited'"
@@ -173,20 +192,30 @@ class Records:
             f"{_INSERT} 'pending', line FROM wanted WHERE wire_key = ? ON CONFLICT DO NOTHING", (job, service, wire_key)
         )
 
+    def newest(self, job: str, condition: str = "1") -> Iterator[tuple[str, str, str]]:
+        """Key, line and status of what stands for each key: the wanted ask, else what lies in the tree."""
+        last = None
+        for row in self._db.execute(
+            "SELECT key, line, iif(wanted AND place = 'retired', 'held', status) FROM record r"
+            f" WHERE job = ? AND ({condition})"
+            " ORDER BY key, wanted DESC, place = 'retired', status NOT IN ('done', 'check'), fingerprint",
+            (job,),
+        ):
+            if row[0] != last:
+                yield tuple(row)
+            last = row[0]
+
     def next_model(self, job: str) -> str | None:
         """The model of the next request that waits to be sent, in the job's order."""
         row = self._db.execute(
-            "SELECT model_id FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL"
-            " AND claim IS NULL ORDER BY n LIMIT 1",
-            (job,),
+            f"SELECT model_id FROM record WHERE job = ? AND {_WAITS} ORDER BY n LIMIT 1", (job,)
         ).fetchone()
         return row["model_id"] if row else None
 
     def to_send(self, job: str, model_id: str, limit: int) -> list[Record]:
         """The next requests for a model that wait to be sent, in the job's order."""
         rows = self._db.execute(
-            "SELECT * FROM record WHERE job = ? AND model_id = ? AND wanted AND status = 'pending' AND batch IS NULL"
-            " AND claim IS NULL ORDER BY n LIMIT ?",
+            f"SELECT * FROM record WHERE job = ? AND model_id = ? AND {_WAITS} ORDER BY n LIMIT ?",
             (job, model_id, limit),
         )
         return [Record(**row) for row in rows]
@@ -200,11 +229,7 @@ class Records:
 
     def waiting(self, job: str) -> int:
         """How many wanted requests wait to be sent."""
-        row = self._db.execute(
-            "SELECT count(*) FROM record WHERE job = ? AND wanted AND status = 'pending' AND batch IS NULL"
-            " AND claim IS NULL",
-            (job,),
-        ).fetchone()
+        row = self._db.execute(f"SELECT count(*) FROM record WHERE job = ? AND {_WAITS}", (job,)).fetchone()
         return int(row[0])
 
     def send(self, batch: Batch, records: Iterable[Record]) -> None:
@@ -251,7 +276,7 @@ class Records:
         """How many wanted requests have which status."""
         rows = self._db.execute(
             "SELECT iif(place = 'retired', 'held', status) AS word, count(*) FROM record WHERE job = ? AND wanted"
-            " GROUP BY word ORDER BY word",
+            f" AND {IS_INSIDE.format('record')} GROUP BY word ORDER BY word",
             (job,),
         )
         return dict(rows.fetchall())
@@ -263,7 +288,7 @@ class Records:
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
             " AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
             " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
-            " WHERE w.key = record.key AND w.state = 'edited')",
+            f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}",
             (job, *words, again),
         ).fetchone()
         return int(row[0])
@@ -300,18 +325,6 @@ class Records:
             (job,),
         ).fetchone()
         return int(row[0])
-
-    def reopen(self, job: str, statuses: Iterable[str]) -> int:
-        """Open requests with these statuses again, whatever their attempts; return how many."""
-        words = tuple(statuses)
-        marks = ", ".join("?" * len(words))
-        cursor = self._db.execute(
-            f"UPDATE record SET reopened = attempts, expiries = 0, status = 'pending', batch = NULL, claim = NULL"
-            f" WHERE job = ? AND wanted AND status IN ({marks})"
-            " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND w.state = 'edited')",
-            (job, *words),
-        )
-        return cursor.rowcount
 
     def known_file(self, job: str, path: str) -> tuple[str, int, int] | None:
         """A published file as it was then: sha256, bytes, mtime in nanoseconds."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
+from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from pipeline.journal.outside import IS_INSIDE
 
 if TYPE_CHECKING:
     import sqlite3
@@ -18,15 +21,27 @@ class WantedRequest:
     """A request of the job as it is now."""
 
     key: str
+    turn: int
     fingerprint: str
     wire_key: str
     model_id: str
+    aspect: str
+    """This and the next are empty where words alone are asked for."""
+    size: str
+    extras: str
+    """What else the price depends on, for people: `text`, `search`."""
     path: str
+    """Empty where the image is not kept."""
     cost: int | None
     upper_bound: int | None
     answer_bytes: int
     input_bytes: int
+    max_age_s: float | None
     line: str
+
+
+_COLUMNS = tuple(field.name for field in fields(WantedRequest))
+_values = attrgetter(*_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,7 @@ class Comparison:
     key: str
     fingerprint: str
     path: str
+    max_age_s: float | None
     line: str
     status: str | None
     place: str | None
@@ -58,8 +74,11 @@ class Classified:
     n: int
     state: str
     why: str
-    open: bool
+    open: bool = False
     moved_from: str | None = None
+    """The key whose record it takes over, its own where only the path differs; before it is bought, if it is."""
+    anew: bool = False
+    """Its retries are counted from here on: it was delivered before, or a person asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +86,9 @@ class Total:
     """Some requests added up; money in millionths of a USD, `unpriced` of them without a known price."""
 
     model_id: str
-    settings: str
+    aspect: str
+    size: str
+    extras: str
     requests: int
     cost: int
     upper_bound: int
@@ -82,37 +103,31 @@ class Wanted:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def replace(self, requests: Iterable[WantedRequest]) -> int:
-        """Forget what was wanted before and take these, in their order; return how many there are."""
+    def replace(self, requests: Iterable[WantedRequest]) -> None:
+        """Forget what was wanted before and take these, in their order."""
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
         self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text())
         self._db.execute("BEGIN")
         try:
             self._db.executemany(
-                "INSERT INTO wanted (key, fingerprint, wire_key, model_id, path, cost, upper_bound, answer_bytes,"
-                " input_bytes, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (r.key, r.fingerprint, r.wire_key, r.model_id, r.path, r.cost, r.upper_bound, r.answer_bytes,
-                     r.input_bytes, r.line)
-                    for r in requests
-                ),
+                f"INSERT INTO wanted ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
+                map(_values, requests),
             )  # fmt: skip
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-        return int(self._db.execute("SELECT count(*) FROM wanted").fetchone()[0])
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
-        """Pages of wanted requests beside their records, in the job's order."""
+        """Pages of wanted requests that are not outside, beside their records, in the job's order."""
         last = 0
         while True:
             rows = self._db.execute(
-                "SELECT w.n, w.key, w.fingerprint, w.path, w.line, r.status, r.place, r.path AS record_path,"
-                " r.line AS record_line, r.service, r.batch, r.attempts, r.reopened, r.transient, r.expiries,"
-                " r.claim"
+                "SELECT w.n, w.key, w.fingerprint, w.path, w.max_age_s, w.line, r.status, r.place,"
+                " r.path AS record_path, r.line AS record_line, r.service, r.batch, r.attempts, r.reopened,"
+                " r.transient, r.expiries, r.claim"
                 " FROM wanted w LEFT JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
-                " WHERE w.n > ? ORDER BY w.n LIMIT ?",
+                f" WHERE w.n > ? AND {IS_INSIDE.format('w')} ORDER BY w.n LIMIT ?",
                 (job, last, _PAGE),
             ).fetchall()
             if not rows:
@@ -123,10 +138,38 @@ class Wanted:
     def classify(self, rows: Iterable[Classified]) -> None:
         self._db.execute("BEGIN")
         self._db.executemany(
-            "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ? WHERE n = ?",
-            ((row.state, row.why, int(row.open), row.moved_from, row.n) for row in rows),
+            "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ?, anew = ? WHERE n = ?",
+            ((row.state, row.why, int(row.open), row.moved_from, int(row.anew), row.n) for row in rows),
         )
         self._db.execute("COMMIT")
+
+    def facts(self, job: str) -> Iterator[tuple[str, str, str, str | None]]:
+        """What a selection asks of each request: key, draft, state, and the status of what is recorded for it."""
+        status = "SELECT iif(r.wanted AND r.place = 'retired', 'held', r.status) FROM record r WHERE r.job = ?"
+        for row in self._db.execute(
+            f"SELECT w.key, w.line, w.state, coalesce(({status} AND r.key = w.key AND r.fingerprint = w.fingerprint),"
+            f" ({status} AND r.key = w.key ORDER BY r.wanted DESC, r.place = 'retired', r.fingerprint LIMIT 1))"
+            " FROM wanted w",
+            (job, job),
+        ):
+            yield tuple(row)
+
+    def leave_outside(self) -> None:
+        """Leave the requests whose keys are `outside` as they are: not bought, not moved, not counted.
+
+        What would take over the image of such a request stays where it is, too: that image must not leave its place.
+        """
+        self._db.execute(
+            "UPDATE wanted SET state = 'outside', why = '', open = 0, anew = 0, moved_from = NULL"
+            " WHERE key IN (SELECT key FROM outside)"
+        )
+        while stuck := self._db.execute(
+            "UPDATE wanted SET state = 'moved', open = 0, anew = 0, moved_from = NULL,"
+            " why = 'its image lies at ' || moved_from || ', which is not selected'"
+            " WHERE moved_from <> key AND moved_from IN (SELECT key FROM outside)"
+            " AND moved_from IN (SELECT key FROM wanted) RETURNING key"
+        ).fetchall():
+            self._db.executemany("INSERT INTO outside VALUES (?)", stuck)
 
     def unclaimed(self, job: str, fingerprint: str) -> list[str]:
         """Keys of records with this ask that the job does not ask for under that key."""
@@ -146,13 +189,14 @@ class Wanted:
 
     def counts(self) -> dict[str, int]:
         """How many requests are in which state."""
-        return dict(self._db.execute("SELECT state, count(*) FROM wanted GROUP BY state").fetchall())
+        rows = self._db.execute("SELECT state, count(*) FROM wanted WHERE state <> 'outside' GROUP BY state")
+        return dict(rows.fetchall())
 
     def not_done(self, *, everything: bool = False) -> Iterator[tuple[str, str, str, str, str, int | None]]:
         """Key, state, why, path, model and cost of what is not done, or of everything, in the job's order."""
         for row in self._db.execute(
             "SELECT key, state, why, path, line ->> '$.model' AS model, iif(open, cost, 0) AS cost FROM wanted"
-            " WHERE ? OR state <> 'done' ORDER BY n",
+            " WHERE state <> 'outside' AND (? OR state <> 'done') ORDER BY n",
             (everything,),
         ):
             yield tuple(row)
@@ -174,16 +218,34 @@ class Wanted:
     def totals(self) -> list[Total]:
         """What would be bought, by model and settings, as they first occur in the job."""
         rows = self._db.execute(
-            "SELECT model_id, line -> '$.settings' AS settings, count(*), coalesce(sum(cost), 0),"
-            " coalesce(sum(upper_bound), 0), sum(cost IS NULL), sum(input_bytes), sum(answer_bytes)"
-            " FROM wanted WHERE open GROUP BY model_id, settings ORDER BY min(n)"
+            "SELECT model_id, aspect, size, extras, count(*), coalesce(sum(cost), 0), coalesce(sum(upper_bound), 0),"
+            " sum(cost IS NULL), sum(input_bytes), sum(answer_bytes)"
+            " FROM wanted WHERE open GROUP BY model_id, aspect, size, extras ORDER BY min(n)"
         )
         return [Total(*row) for row in rows]
 
-    def gone(self, job: str) -> Iterator[tuple[str, int, int | None]]:
-        """Records with files that the job no longer asks for: key, whether it asked in the last run, cost."""
+    def opened(self) -> list[str]:
+        """The keys of what would be bought."""
+        return [row["key"] for row in self._db.execute("SELECT key FROM wanted WHERE open ORDER BY n")]
+
+    def last_turn(self, *, of_all: bool = False) -> int:
+        """The highest turn among what would be bought, or `of_all`; 0 where there is nothing."""
+        row = self._db.execute("SELECT max(turn) FROM wanted WHERE ? OR open", (of_all,)).fetchone()
+        return int(row[0] or 0)
+
+    def dearer(self, limit: int) -> tuple[str, int] | None:
+        """Key and cost of the first request that would be bought for more than `limit` millionths of a USD."""
+        row = self._db.execute(
+            "SELECT key, cost FROM wanted WHERE open AND cost > ? ORDER BY n LIMIT 1", (limit,)
+        ).fetchone()
+        return tuple(row) if row else None
+
+    def gone(self, job: str) -> Iterator[tuple[str, str, str, int, int | None]]:
+        """Records with files that the job no longer asks for: key, path, model, whether the last run asked, cost."""
         for row in self._db.execute(
-            "SELECT key, wanted, cost FROM record r WHERE job = ? AND place = 'tree' AND status IN ('done', 'check')"
+            "SELECT key, path, line ->> '$.model' AS model, wanted, cost FROM record r"
+            " WHERE job = ? AND place = 'tree' AND status IN ('done', 'check')"
+            f" AND {IS_INSIDE.format('r')}"
             " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = r.key)"
             " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.moved_from = r.key AND w.fingerprint = r.fingerprint)"
             " ORDER BY key",
@@ -193,13 +255,19 @@ class Wanted:
 
     def asked_before(self, job: str) -> int:
         """How many requests the job had when it was run last."""
-        row = self._db.execute("SELECT count(*) FROM record WHERE job = ? AND wanted", (job,)).fetchone()
+        row = self._db.execute(
+            f"SELECT count(*) FROM record WHERE job = ? AND wanted AND {IS_INSIDE.format('record')}", (job,)
+        ).fetchone()
         return int(row[0])
 
-    def is_edited(self, key: str) -> bool:
-        """Whether something that a person made lies where this request's image goes."""
-        row = self._db.execute("SELECT 1 FROM wanted WHERE key = ? AND state = 'edited'", (key,)).fetchone()
+    def is_left_alone(self, key: str) -> bool:
+        """Whether nothing must be asked for under a key: what lies there was edited, or it is outside the selection."""
+        row = self._db.execute(
+            "SELECT 1 FROM wanted WHERE key = ? AND state = 'edited' UNION ALL SELECT 1 FROM outside WHERE key = ?",
+            (key, key),
+        ).fetchone()
         return row is not None
+
 
     def path_of(self, key: str, fingerprint: str) -> str | None:
         row = self._db.execute(

@@ -2,18 +2,24 @@
 CREATE TEMP TABLE wanted (
     n             INTEGER PRIMARY KEY,      -- the job's own order
     key           TEXT NOT NULL UNIQUE,
+    turn          INTEGER NOT NULL,         -- of a conversation; 1 where there is none
     fingerprint   TEXT NOT NULL,
     wire_key      TEXT NOT NULL,
     model_id      TEXT NOT NULL,
-    path          TEXT NOT NULL,
+    aspect        TEXT NOT NULL,            -- these three as a plan names them, the first two empty for words alone
+    size          TEXT NOT NULL,
+    extras        TEXT NOT NULL,
+    path          TEXT NOT NULL,            -- empty for a turn whose image is not kept
     cost          INTEGER,
     upper_bound   INTEGER,
     answer_bytes  INTEGER NOT NULL,
     input_bytes   INTEGER NOT NULL,
+    max_age_s     REAL,                     -- an older result is asked for again
     line          TEXT NOT NULL,
-    state         TEXT,                     -- new changed done edited moved pending failed
+    state         TEXT,                     -- new changed done edited moved pending failed, or outside the selection
     why           TEXT,
     open          INTEGER,                  -- 1 when it would be bought
+    anew          INTEGER,                  -- 1 when its retries are counted from here on
     moved_from    TEXT                      -- the key whose record it takes over
 ) STRICT;
 CREATE INDEX temp.wanted_ask ON wanted (fingerprint);

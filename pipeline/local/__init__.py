@@ -20,6 +20,10 @@ and four words in a prompt rehearse what can go wrong:
     LOCAL:NOIMAGE       the same, finishReason NO_IMAGE
     LOCAL:PROMPTBLOCK   no candidates, promptFeedback.blockReason PROHIBITED_CONTENT
     LOCAL:ERROR         an error in place of the answer, code 13
+
+What is asked for can be seen: words in quotation marks stand large in the picture, sources of a search are listed in
+it, and every setting that was chosen makes it another picture and is named below the prompt. With words and pictures
+asked for, a prompt that says `steps` or `several` gets two of each, in turn; thoughts are a text and a grey sketch.
 """
 
 from __future__ import annotations

@@ -1,19 +1,23 @@
-"""The answer to an ask: a picture with its usage, or one of the refusals the service knows."""
+"""The answer to an ask: pictures, words or both, with their usage; or one of the refusals the service knows."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import re
 from typing import TYPE_CHECKING, Any
 
 from .asks import SIGNATURE
-from .pictures import Picture, draw
+from .found import grounded, sources
+from .pictures import Picture, draw, sketch
 from .refusals import RefusalError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .asks import Ask
+
+    Part = dict[str, Any]
 
 _MAGIC = re.compile(r"\bLOCAL:(BLOCK|NOIMAGE|ERROR|PROMPTBLOCK)\b")
 _THOUGHTS = {"MINIMAL": 40, "LOW": 80, "MEDIUM": 160, "HIGH": 420}
@@ -24,6 +28,8 @@ _WITHHELD = {
         "Unable to generate an image from this prompt. Try asking for an image in plain words.",
     ),
 }
+_LETTERS = 4
+"""Of a token."""
 
 
 def answered(ask: Ask, *, salt: str, mode: str) -> dict[str, Any]:
@@ -35,57 +41,100 @@ def answered(ask: Ask, *, salt: str, mode: str) -> dict[str, Any]:
         raise RefusalError("INTERNAL", "Internal error encountered.")
     if word == "PROMPTBLOCK":
         return _response(ask, digest, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, {}, 0)
-    thoughts = _thoughts(ask, digest)
+    thoughts = _THOUGHTS[ask.level] + digest[0] % 64 if ask.model.thinks else 0
     if word in _WITHHELD:
         reason, message = _WITHHELD[word]
         candidate = {"content": {}, "finishReason": reason, "finishMessage": message, "index": 0}
         return _response(ask, digest, {"candidates": [candidate]}, {}, thoughts)
-    parts = _parts(ask, digest, mode)
-    candidate = {"content": {"parts": parts, "role": "model"}, "finishReason": "STOP", "index": 0}
+    parts, usage, reason = _within(ask, _parts(ask, digest, mode))
+    content = {"parts": [*_thoughts(ask, digest, mode), *parts], "role": "model"}
+    candidate = {"content": content, "finishReason": reason, "index": 0}
     if ask.searches:
-        candidate["groundingMetadata"] = _grounding(ask)
-    image_tokens = ask.model.tokens[ask.size]
-    text_tokens = sum(-(-len(part["text"]) // 4) for part in parts if "text" in part and "thought" not in part)
-    usage = {
-        "candidatesTokenCount": image_tokens + text_tokens,
-        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": image_tokens}],
-    }
+        candidate["groundingMetadata"] = grounded(ask, [part["text"] for part in parts if "text" in part])
     return _response(ask, digest, {"candidates": [candidate]}, usage, thoughts)
 
 
-def _parts(ask: Ask, digest: bytes, mode: str) -> list[dict[str, Any]]:
-    picture = Picture(ask.model, ask.aspect, ask.size, ask.prompt, digest, ask.references)
-    data, mime, width, height = draw(picture, mode)
-    image: dict[str, Any] = {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}}
-    if ask.model.thinks:
-        image["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
-    parts: list[dict[str, Any]] = []
-    if ask.with_thoughts:
-        parts.append({"text": f"Composing {ask.aspect} at {width}x{height}.", "thought": True})
-    if ask.with_text:
-        parts.append({"text": "Here is the picture you asked for."})
-    return [*parts, image]
+def _parts(ask: Ask, digest: bytes, mode: str) -> Iterator[Part]:
+    """What was asked for: words, a picture after them, and where it is a series the same again."""
+    if not ask.pictures:
+        yield {"text": _in_words(ask, digest)}
+    for number in range(1, ask.pictures + 1):
+        if "TEXT" in ask.modalities:
+            yield {"text": _beside(ask, number)}
+        step = f" ({number} of {ask.pictures})" if ask.pictures > 1 else ""
+        picture = Picture(
+            model=ask.model,
+            aspect=ask.aspect,
+            size=ask.size,
+            prompt=ask.prompt + step,
+            digest=digest if number == 1 else hashlib.sha256(digest + bytes([number])).digest(),
+            references=ask.references,
+            notes=_notes(ask),
+            sources=tuple(f"{number}  {title}  {uri}" for number, (title, uri) in enumerate(sources(ask), 1)),
+        )
+        data, mime, _width, _height = draw(picture, mode)
+        part: Part = {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}}
+        if ask.model.thinks:
+            part["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
+        yield part
 
 
-def _grounding(ask: Ask) -> dict[str, Any]:
-    """Sources as a search leaves them; nobody was asked, and they lead nowhere."""
-    query = " ".join(ask.prompt.split()[:6])
-    place = "https://example.com/local-service"
-    found: dict[str, Any] = {"groundingChunks": []}
-    if "webSearch" in ask.searches:
-        found["webSearchQueries"] = [query]
-        found["groundingChunks"].append({"web": {"uri": place, "title": "example.com"}})
-        chip = f'<div class="container"><a class="chip" href="{place}">{html.escape(query)}</a></div>'
-        found["searchEntryPoint"] = {"renderedContent": chip}
-    if "imageSearch" in ask.searches:
-        found["imageSearchQueries"] = [query]
-        image = {"sourceUri": place, "imageUri": f"{place}.png", "title": "An example", "domain": "example.com"}
-        found["groundingChunks"].append({"image": image})
-    return found
+def _notes(ask: Ask) -> tuple[str, ...]:
+    """What else was chosen, for the small line of a picture."""
+    seed = (f"seed {ask.seed}",) if ask.seed is not None else ()
+    return (*seed, *ask.choices, *(("system instruction",) if ask.system else ()))
 
 
-def _thoughts(ask: Ask, digest: bytes) -> int:
-    return _THOUGHTS[ask.level] + digest[0] % 64 if ask.model.thinks else 0
+def _beside(ask: Ask, number: int) -> str:
+    """The words before a picture."""
+    if ask.pictures > 1:
+        return f"Step {number} of {ask.pictures}.\n\n"
+    found = ", ".join(title for title, _uri in sources(ask))
+    return f"Here is the picture you asked for, drawn from {found}." if found else "Here is the picture you asked for."
+
+
+def _in_words(ask: Ask, digest: bytes) -> str:
+    """An answer without a picture."""
+    lines = ["The local service answers in words of its own, and imagines nothing.", f"You asked: {ask.prompt}"]
+    lines += [f"You told it before: {ask.system}"] if ask.system else []
+    lines += [f"Chosen: {', '.join(notes)}."] if (notes := _notes(ask)) else []
+    lines += [f"{number}. {title}, {uri}" for number, (title, uri) in enumerate(sources(ask), 1)]
+    return "\n\n".join([*lines, f"This is answer {digest[:4].hex()}."])
+
+
+def _thoughts(ask: Ask, digest: bytes, mode: str) -> Iterator[Part]:
+    """What the model thought on the way: words, and a sketch where a picture comes of them."""
+    if not ask.with_thoughts:
+        return
+    yield {"text": f"Composing {ask.aspect} at {ask.size}: {ask.prompt[:80]}", "thought": True}
+    if ask.pictures:
+        picture = Picture(ask.model, ask.aspect, next(iter(ask.model.tokens)), f"Sketch: {ask.prompt}", digest)
+        data, mime = sketch(picture, mode)
+        yield {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}, "thought": True}
+
+
+def _within(ask: Ask, parts: Iterator[Part]) -> tuple[list[Part], dict[str, Any], str]:
+    """As many parts as the tokens allow, what they use, and why it ends there."""
+    left = ask.most_tokens if ask.most_tokens is not None else 1 << 30
+    kept: list[Part] = []
+    used = {"TEXT": 0, "IMAGE": 0}
+    reason = "STOP"
+    for part in parts:
+        kind = "TEXT" if "text" in part else "IMAGE"
+        tokens = -(-len(part["text"]) // _LETTERS) if kind == "TEXT" else ask.model.tokens[ask.size]
+        if tokens > left:
+            reason = "MAX_TOKENS"
+            if kind == "TEXT" and left:
+                kept.append({"text": part["text"][: left * _LETTERS]})
+                used[kind] += left
+            break
+        kept.append(part)
+        used[kind] += tokens
+        left -= tokens
+    usage: dict[str, Any] = {"candidatesTokenCount": sum(used.values())}
+    if used["IMAGE"]:
+        usage["candidatesTokensDetails"] = [{"modality": "IMAGE", "tokenCount": used["IMAGE"]}]
+    return kept, usage, reason
 
 
 def _response(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .catalog import OUTPUT_TOKENS
 from .refusals import RefusalError, invalid
 from .validation import checked
 
@@ -38,6 +40,8 @@ _NAMED_RATIOS = {
 }
 _NAMED_SIZES = {"FIVE_TWELVE": "512", "ONE_K": "1K", "TWO_K": "2K", "FOUR_K": "4K"}
 _HIGHEST = {"temperature": 2.0, "topP": 1.0}
+_CHOICES = {"temperature": "temperature", "topP": "top-p", "topK": "top-k", "maxOutputTokens": "at most {} tokens"}
+_SERIES = re.compile(r"\b(steps|several)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +53,28 @@ class Ask:
     """The text of the last turn of the user."""
     words: str
     """All text of the request, for counting and for telling asks apart."""
+    system: str
+    """The system instruction."""
     references: tuple[bytes, ...]
     aspect: str
     size: str
-    with_text: bool
+    modalities: frozenset[str]
+    """What the answer may hold: `TEXT`, `IMAGE`."""
     with_thoughts: bool
     level: str
     seed: int | None
     searches: frozenset[str] = frozenset()
     """What the model may look up: `webSearch`, `imageSearch`."""
+    choices: tuple[str, ...] = ()
+    """Everything else that was chosen, in words; nothing for what was left to the model."""
+    most_tokens: int | None = None
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are drawn: two where words come with them and the prompt wants `steps`, or `several`."""
+        if "IMAGE" not in self.modalities:
+            return 0
+        return 2 if "TEXT" in self.modalities and _SERIES.search(self.prompt) else 1
 
     @property
     def prompt_tokens(self) -> tuple[int, int]:
@@ -66,7 +83,7 @@ class Ask:
 
     def digest(self, salt: str = "") -> bytes:
         """The same 32 bytes for the same ask; another salt is another sample."""
-        told = (self.model.id, self.aspect, self.size, self.words, str(self.seed), self.level, salt)
+        told = (self.model.id, self.aspect, self.size, self.words, str(self.seed), self.level, salt, *self.choices)
         digest = hashlib.sha256("\x00".join(told).encode())
         for reference in self.references:
             digest.update(hashlib.sha256(reference).digest())
@@ -83,7 +100,8 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
     _check_settings(settings, model)
     _check_tools(fields, model)
     turns = [turn for turn in fields["contents"] if turn.get("role", "user") == "user"]
-    words = "\n".join(_texts(fields.get("systemInstruction", {}), *fields["contents"]))
+    system = "\n".join(_texts(fields.get("systemInstruction", {})))
+    words = "\n".join(filter(None, (system, *_texts(*fields["contents"]))))
     prompt = "\n".join(_texts(turns[-1]))
     if not "".join(_texts(*turns)).strip():
         raise invalid("The request has no text: say in words what the picture should show.")
@@ -98,14 +116,17 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
         model=model,
         prompt=prompt or words,
         words=words,
+        system=system,
         references=references,
         aspect=aspect,
         size=size,
-        with_text="TEXT" in modalities,
+        modalities=frozenset(modalities),
         with_thoughts=model.thinks and thinking.get("includeThoughts", False),
         level=thinking.get("thinkingLevel") or (model.levels[0] if model.levels else "HIGH"),
         seed=settings.get("seed"),
         searches=frozenset().union(*map(_searches, fields.get("tools", ()))),
+        choices=tuple(_choices(fields, settings)),
+        most_tokens=settings.get("maxOutputTokens"),
     )
     if sum(ask.prompt_tokens) > model.input_tokens:
         raise invalid(
@@ -113,6 +134,18 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
             f"the maximum number of tokens allowed ({model.input_tokens})."
         )
     return ask
+
+
+def _choices(fields: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:
+    """What was chosen beside the frame and the words, in words."""
+    for name, words in _CHOICES.items():
+        if name in settings:
+            value = f"{settings[name]:g}"
+            yield words.format(value) if "{}" in words else f"{words} {value}"
+    for setting in fields.get("safetySettings", ()):
+        yield f"{setting.get('category')} {setting.get('threshold')}".removeprefix("HARM_CATEGORY_").lower()
+    for name in sorted(frozenset().union(*map(_searches, fields.get("tools", ())))):
+        yield f"{name.removesuffix('Search')} search"
 
 
 def _texts(*turns: dict[str, Any]) -> Iterator[str]:
@@ -156,12 +189,12 @@ def _check_signature(part: dict[str, Any], turn: int, number: int) -> None:
 
 
 def _check_settings(settings: dict[str, Any], model: Model) -> None:
-    modalities = settings.get("responseModalities") or ["IMAGE"]
-    if "IMAGE" not in modalities or not set(modalities) <= {"TEXT", "IMAGE"}:
+    modalities = settings.get("responseModalities") or ["TEXT", "IMAGE"]
+    if not set(modalities) <= {"TEXT", "IMAGE"}:
         raise invalid(
             f"The requested combination of response modalities ({', '.join(modalities)}) is not supported by the "
             f"model. models/{model.id} accepts the following combination of response modalities:\n"
-            "* IMAGE\n* IMAGE, TEXT\n"
+            "* IMAGE\n* TEXT\n* IMAGE, TEXT\n"
         )
     if settings.get("candidateCount", 1) != 1:
         raise invalid("Multiple candidates is not enabled for this model.")
@@ -172,6 +205,8 @@ def _check_settings(settings: dict[str, Any], model: Model) -> None:
     for name, highest in _HIGHEST.items():
         if not 0 <= settings.get(name, 0) <= highest:
             raise invalid(f"{name} must be in the range [0.0, {highest}].")
+    if not 1 <= settings.get("maxOutputTokens", 1) <= OUTPUT_TOKENS:
+        raise invalid(f"max_output_tokens must be in the range [1, {OUTPUT_TOKENS}].")
     _check_thinking(settings.get("thinkingConfig", {}), model)
 
 

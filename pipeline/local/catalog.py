@@ -12,6 +12,9 @@ from .refusals import RefusalError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+OUTPUT_TOKENS = 32_768
+"""The most tokens an answer of any of these models may have."""
+
 _COMMON = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 _EXTREME = ("1:4", "4:1", "1:8", "8:1")
 
@@ -108,7 +111,7 @@ class Model:
             "displayName": self.title,
             "description": f"{self.title}, played by the local service: it draws, it does not imagine.",
             "inputTokenLimit": self.input_tokens,
-            "outputTokenLimit": 32_768,
+            "outputTokenLimit": OUTPUT_TOKENS,
             "supportedGenerationMethods": ["generateContent", "batchGenerateContent"],
             "temperature": 1,
             "topP": 0.95,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -19,11 +21,18 @@ if TYPE_CHECKING:
 
 _SHOWN = 360
 _SHOWN_PLAIN = 60
+_SHOWN_SOURCE = 100
 _BAND_MOST = 0.36
 _LETTER = 0.5
 """The width of a letter, roughly, in font sizes."""
 _LEADING = 1.28
 _SMALLEST = 9
+_QUOTES = re.compile('["“„]([^"“”„]{1,200})["“”]')
+_QUOTED = 60
+_SIGNS = 3
+_DRAWABLE = str.maketrans(
+    {"\u2013": "-", "\u2014": "-", "\u00d7": "x", "ß": "ss", "€": "EUR", "→": "->", "ø": "o", "ł": "l", "æ": "ae"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +46,33 @@ class Picture:
     digest: bytes
     """Other digests, other pictures."""
     references: tuple[bytes, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else was chosen, for the small line below the prompt."""
+    sources: tuple[str, ...] = ()
+    """What was found, a line each."""
 
 
 def draw(picture: Picture, mode: str) -> tuple[bytes, str, int, int]:
     """The bytes of the picture, their MIME type, the width and the height."""
     width, height = picture.model.pixels(picture.aspect, picture.size)
     image = _plain(picture, width, height) if mode == "plain" else _drawn(picture, width, height)
+    return _encoded(image, picture.model, mode), picture.model.mime, width, height
+
+
+def sketch(picture: Picture, mode: str) -> tuple[bytes, str]:
+    """A picture on the way to it, in grey: its bytes and their MIME type."""
+    width, height = picture.model.pixels(picture.aspect, picture.size)
+    image = _plain(picture, width, height) if mode == "plain" else _drawn(picture, width, height)
+    return _encoded(ImageOps.grayscale(image).convert("RGB"), picture.model, mode), picture.model.mime
+
+
+def _encoded(image: Image.Image, model: Model, mode: str) -> bytes:
     stream = BytesIO()
-    if picture.model.mime == "image/png":
+    if model.mime == "image/png":
         image.save(stream, "PNG", compress_level=1)
     else:
         image.save(stream, "JPEG", quality=75 if mode == "plain" else 88, optimize=mode == "plain")
-    return stream.getvalue(), picture.model.mime, width, height
+    return stream.getvalue()
 
 
 def _plain(picture: Picture, width: int, height: int) -> Image.Image:
@@ -74,6 +98,8 @@ def _drawn(picture: Picture, width: int, height: int) -> Image.Image:
     image, palette = composed(width, height, picture.digest)
     if picture.references:
         _show_references(image, picture.references, palette, height - caption.height)
+    words = [_legible(found[1], _QUOTED) for found in _QUOTES.finditer(picture.prompt)]
+    _show_words(image, [word for word in words if word][:_SIGNS], palette, height - caption.height)
     caption.draw_on(image, palette)
     return image
 
@@ -95,6 +121,31 @@ def _show_references(image: Image.Image, references: tuple[bytes, ...], palette:
         shift = missing * (cell[0] + gap) // 2  # the last row stands in the middle
         at = (gap + column * (cell[0] + gap) + shift, gap + row * (cell[1] + gap))
         image.paste(_fitted(reference, cell, palette), at, mask)
+
+
+def _show_words(image: Image.Image, words: list[str], palette: Palette, height: int) -> None:
+    """What stands in quotation marks, as large as it fits, on a sign in the middle."""
+    if not words:
+        return
+    width = image.width
+    size = min(width, height) / 4
+    while True:
+        font = _font(max(_SMALLEST, int(size)))
+        lines = [line for word in words for line in _wrapped(word, font, width * 0.76)]
+        tall = len(lines) * font.size * _LEADING
+        broken = max(font.getlength(line) for line in lines) > width * 0.76 or len(lines) > 2 * len(words)
+        if (tall <= height * 0.6 and not broken) or size <= _SMALLEST:
+            break
+        size *= 0.9
+    wide = max(font.getlength(line) for line in lines)
+    margin = font.size * 0.5
+    top = (height - tall) / 2
+    box = ((width - wide) / 2 - margin, top - margin, (width + wide) / 2 + margin, top + tall + margin * 0.8)
+    pen = ImageDraw.Draw(image)
+    pen.rounded_rectangle(box, margin / 2, fill=palette[4], outline=palette[0], width=max(2, int(font.size / 24)))
+    for number, line in enumerate(lines):
+        at = (width - font.getlength(line)) / 2, top + number * font.size * _LEADING
+        pen.text(at, line, font=font, fill=palette[0])
 
 
 def _grid(count: int, shape: float) -> tuple[int, int]:
@@ -132,11 +183,13 @@ class _Caption:
         middle = (width * height) ** 0.5
         self.margin = max(8, min(width, height) // 24)
         self.small = _font(max(_SMALLEST, int(min(middle / 46, height / 16, width / 20))))
-        footer = f"{picture.model.id}  ·  {picture.aspect}  ·  {picture.size}  ·  {width} x {height}"
+        footer = [picture.model.id, picture.aspect, picture.size, f"{width} x {height}", *picture.notes]
         inner = width - 2 * self.margin
-        self.footer = _wrapped(footer, self.small, inner)
+        found = [_legible(source, _SHOWN_SOURCE) for source in picture.sources]
+        self.sources = [line for source in found for line in _wrapped(source, self.small, inner)]
+        self.footer = _wrapped("  ·  ".join(footer), self.small, inner)
         text = _legible(picture.prompt, _SHOWN)
-        room = height * _BAND_MOST - 3 * self.margin
+        room = max(1.0, height * _BAND_MOST - 3 * self.margin - len(self.sources) * self.small.size)
         # So many letters fill this room at about this size; where words break badly, a little smaller.
         size = min(middle / 19, inner / 9, (inner * room / (max(1, len(text)) * _LETTER * _LEADING)) ** 0.5)
         while True:
@@ -146,7 +199,8 @@ class _Caption:
             if tall <= room or size <= _SMALLEST:
                 break
             size *= 0.93
-        self.height = round(tall + len(self.footer) * self.small.size * _LEADING + 2.3 * self.margin)
+        small = (len(self.footer) + len(self.sources)) * self.small.size * _LEADING
+        self.height = round(tall + small + (2.7 if self.sources else 2.3) * self.margin)
 
     def draw_on(self, image: Image.Image, palette: Palette) -> None:
         top = image.height - self.height
@@ -158,6 +212,8 @@ class _Caption:
         pen.rectangle((0, top, image.width, top + thick - 1), fill=palette[3])
         y = top + self.margin * 0.8 + thick
         y = self._write(pen, self.lines, self.font, y, palette[4])
+        if self.sources:
+            y = self._write(pen, self.sources, self.small, y + self.margin * 0.4, palette[4])
         self._write(pen, self.footer, self.small, y + self.margin * 0.45, palette[3])
 
     def _write(
@@ -177,8 +233,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _legible(text: str, most: int) -> str:
-    """The text on one line, cut where it is too long to show."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * most]).split())
+    """The text on one line, in letters that the font has where there are such, cut where it is too long to show."""
+    plain = unicodedata.normalize("NFKD", text[: 4 * most].translate(_DRAWABLE))
+    letters = (letter if letter.isprintable() else " " for letter in plain if not unicodedata.combining(letter))
+    text = " ".join("".join(letters).split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

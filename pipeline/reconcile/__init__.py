@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
-from pipeline.outputs import write_manifest
+from pipeline.outputs import write_manifest, write_sidecars
 from pipeline.reconcile import adopt, collect, send
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
@@ -86,7 +86,11 @@ def _each(
 
 
 def finish(work: Work) -> bool:
-    """Publish the output manifest; returns whether it changed. Call it once a command is done with a job."""
+    """Publish the sidecars, where the job has them, and the output manifest; returns whether that one changed.
+
+    Call it once a command is done with a job.
+    """
+    write_sidecars(work.journal, work.tree, wanted=work.job.sidecar)
     return write_manifest(work.journal, work.tree)
 
 

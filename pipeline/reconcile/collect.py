@@ -216,10 +216,13 @@ def _mark_checked(journal: Journal, job: str, token: str, problem: str | None) -
     """Write down that a picture's pixels are not right; returns whether they are."""
     if problem is None:
         return True
-    key, fingerprint = json.loads(token)
+    key, fingerprint, path = json.loads(token)
     with journal.transaction():
         known = journal.records.get(job, key, fingerprint)
         if known is not None and known.status == "done":
-            told = {**json.loads(known.line), "status": "check", "reason": problem}
-            journal.records.change(known, status="check", line=record.dumps(told))
+            told = json.loads(known.line)
+            reason = problem if path == told["files"][0]["path"] else f"{path} {problem}"
+            journal.records.change(
+                known, status="check", line=record.dumps({**told, "status": "check", "reason": reason})
+            )
     return False

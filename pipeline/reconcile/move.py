@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import record
-from pipeline.gemini import wire
+from pipeline.gemini.answers import UnreadableLineError, answer
+from pipeline.outputs import base_of
+from pipeline.unpack.pieces import pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pipeline.reconcile.run import Work
@@ -52,31 +55,39 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
     base = journal.wanted.path_of(key, fingerprint) or known.path
     told = json.loads(known.line)
 
+    @functools.cache
     def kept() -> dict[str, bytes]:
         found = journal.batches.answer_of(job, fingerprint)
         if found is None:
             return {}
         batch, _wire_key, offset, size = found
-        return _images(work.state / str(batch.answers_path), offset, size)
+        return _contents(work.state / str(batch.answers_path), (offset, size), told)
 
     with journal.transaction():
         for other in journal.records.displaced(job, key, fingerprint, base):
             work.tree.retire(json.loads(other.line))
             journal.records.change(other, place="retired", wanted=0)
-        placed = work.tree.bring(told, base, kept)
-        if placed is None:
+        files = work.tree.destined(told, base, kept)
+        if files is None:
             return  # something lies in its way: it stays where it is, held, and comes with a later run
-        line = record.dumps({**told, "files": placed})
-        journal.records.change(known, place="tree", path=base, line=line)
+        told = {**told, "files": files}
+        journal.records.change(known, path=base, line=record.dumps(told))
+    work.tree.arrive(told)
+    with journal.transaction():
+        for file in files:
+            work.tree.publish(file["path"], file["sha256"])
+        journal.records.change(known, place="tree")
 
 
-def _images(answers: Path, offset: int, size: int) -> dict[str, bytes]:
-    """The images of one kept answer line, by sha256; empty when the file is not there any more."""
+def _contents(answers: Path, place: tuple[int, int], told: Mapping[str, Any]) -> dict[str, bytes]:
+    """What the kept answer of a record becomes, by sha256; nothing when it is not there any more."""
+    offset, size = place
     try:
         with answers.open("rb") as stream:
             stream.seek(offset)
-            _key, answer = wire.answer(stream.read(size))
-    except (OSError, wire.UnreadableLineError):
+            _key, came = answer(stream.read(size))
+    except (OSError, UnreadableLineError):
         return {}
-    images_there = answer.images if isinstance(answer, wire.Delivered) else ()
-    return {hashlib.sha256(data).hexdigest(): data for data in images_there}
+    # Not redacted, and so only ever used where it is, byte for byte, what was published.
+    found = pieces(came, told["settings"], base_of(told), str)
+    return {piece.sha256: piece.data for piece in found.files}

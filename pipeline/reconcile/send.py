@@ -13,6 +13,7 @@ from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts
 from pipeline.journal.batches import OPEN
+from pipeline.journal.outside import IS_INSIDE
 from pipeline.reconcile import adopt
 
 if TYPE_CHECKING:
@@ -28,11 +29,11 @@ def ask_again(work: Work) -> None:
     """Open what failed and may be asked again by itself."""
     job = work.job
     words = ", ".join(f"'{word}'" for word in sorted(job.retry.on) if word.isidentifier())
-    condition = f"wanted AND place = 'tree' AND status IN ({words or 'NULL'})"
+    condition = f"wanted AND place = 'tree' AND status IN ({words or 'NULL'}) AND {IS_INSIDE.format('record')}"
     for page in work.journal.records.pages(job.name, condition):
         with work.journal.transaction():
             for row in page:
-                if plan.may_retry(job, row.status, row) and not work.journal.wanted.is_edited(row.key):
+                if plan.may_retry(job, row.status, row) and not work.journal.wanted.is_left_alone(row.key):
                     told = {**json.loads(row.line), "status": "pending", "reason": None, "batch": None}
                     work.journal.records.change(row, status="pending", batch=None, line=record.dumps(told))
                 elif row.status == "expired" and row.expiries > 1:

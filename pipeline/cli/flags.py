@@ -1,0 +1,60 @@
+"""The flags that commands which send have in common, and how their values are read."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+import click
+
+from pipeline.cli.options import duration
+from pipeline.cli.screen import MICRO
+from pipeline.errors import UsageError
+
+
+def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation:
+        raise click.BadParameter(f"{text!r} is no amount in USD") from None
+    if not amount.is_finite() or amount < 0:
+        raise click.BadParameter(f"{text!r} is no amount in USD")
+    return int(amount * MICRO)
+
+
+def _seconds(_ctx: click.Context, param: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else duration(text, f"--{param.name}")
+
+
+def _selected(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    if value and not ctx.obj.selection.taken:
+        raise UsageError(
+            "--force buys again what is there; it needs --select to say which images",
+            hint="such as --force --select 'key:mug-01/*', or state:edited",
+        )
+    return value
+
+
+jobs = click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+yes = click.option("--yes", is_flag=True, help="Do not ask.")
+max_cost = click.option("--max-cost", callback=_money, metavar="USD", help="Most that this call may commit.")
+wait = click.option("--wait", default="24h", callback=_seconds, metavar="TIME", help="How long to wait (24h).")
+poll = click.option("--poll", callback=_seconds, metavar="TIME", help="First pause between two looks (60s).")
+pending = click.option("--fail-if-pending", is_flag=True, help="Exit 4 while anything is pending.")
+force = click.option(
+    "--force", is_flag=True, callback=_selected, help="Buy all that --select names again, edited images included."
+)
+
+
+def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None:
+    if value:
+        raise UsageError(f"{param.opts[0]} is not there yet in this version")
+
+
+def later(command: click.Command) -> click.Command:
+    """Flags that are promised and not there yet: an error says so, and `--help` does not show them."""
+    for name in ("--depfile", "--stamp", "--ping", "--set"):
+        command.params.append(click.Option([name], callback=_not_yet, expose_value=False, hidden=True))
+    command.params.append(click.Option(["--recover"], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
+    return command

@@ -1,0 +1,248 @@
+"""A line of a batch's output: what came for a request, part by part, or why nothing did.
+
+The images are read first: nothing that is odd elsewhere in a line makes a paid image go away.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.gemini.lenient import as_list, as_map, count, field, first, whole, word, words
+from pipeline.gemini.prices import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_TRANSIENT = frozenset({4, 8, 10, 13, 14, 408, 429}) | frozenset(range(500, 600))
+_CANCELLED = frozenset({1, 499})
+_REFUSALS = frozenset(
+    {
+        "SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION",
+        "IMAGE_RECITATION", "SPII", "MODEL_ARMOR",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of an answer, in the order it came: an image, or text; what was asked for, or a thought on the way."""
+
+    image: bytes | None = None
+    """Its bytes, which are none where they cannot be read; `None` for a text."""
+    text: str = ""
+    is_thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an answer is not what was asked for: `status` is a word of the record language, `reason` the service's."""
+
+    status: str
+    reason: str
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the service had to say to one request."""
+
+    parts: tuple[Part, ...] = ()
+    refusal: Refusal | None = None
+    """Why there is no image; `None` where there is one that is no thought."""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    grounding: dict[str, Any] | None = None
+    """What was searched for and found: the shape of `grounding` in the record language."""
+
+    @property
+    def images(self) -> list[bytes]:
+        """The images that are no thoughts, in their order."""
+        return [part.image for part in self.parts if part.image is not None and not part.is_thought]
+
+    @property
+    def text(self) -> str:
+        """All text that is no thought, as one."""
+        return "".join(part.text for part in self.parts if not part.is_thought)
+
+    def shortfall(self, response: Sequence[str]) -> Refusal | None:
+        """Why this is not what was asked for, or `None` when it is: an image, or text where only text was asked for.
+
+        An image is always something: it is paid for, whatever was asked.
+        """
+        if self.refusal is None or self.refusal.status != "no_image" or "image" in response:
+            return self.refusal
+        return None if self.text.strip() else Refusal("no_image", f"{self.refusal.reason}: the answer has no text")
+
+
+class UnreadableLineError(ValueError):
+    """A line of an answer file that is no answer; its text says why."""
+
+
+def answer(line: bytes) -> tuple[str, Answer]:
+    """Read one line of a batch's output: the wire key, and what the service had to say.
+
+    Raises `UnreadableLineError` for what cannot be joined to a request, and nothing else.
+    """
+    try:
+        reply = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableLineError(f"no JSON: {type(error).__name__}") from None
+    if not isinstance(reply, dict) or not isinstance(reply.get("key"), str):
+        raise UnreadableLineError("no object with a key")
+    response = as_map(reply.get("response"))
+    candidate = first(field(response, "candidates"))
+    parts = tuple(_parts(as_list(field(as_map(candidate.get("content")), "parts"))))
+    has_image = any(part.image is not None and not part.is_thought for part in parts)
+    return reply["key"], Answer(
+        parts=parts,
+        refusal=None if has_image else _refusal(reply, candidate),
+        finish_reason=word(field(candidate, "finishReason")),
+        usage=_usage(field(response, "usageMetadata")),
+        grounding=_grounding(as_map(field(candidate, "groundingMetadata"))),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- parts
+
+
+def _parts(told_parts: list[Any]) -> Iterator[Part]:
+    for part in map(as_map, told_parts):
+        is_thought = bool(part.get("thought"))
+        if text := whole(part.get("text")):
+            yield Part(text=text, is_thought=is_thought)
+        image = _image(as_map(field(part, "inlineData")).get("data"))
+        if image is not None:
+            yield Part(image=image, is_thought=is_thought)
+
+
+def _image(data: Any) -> bytes | None:
+    """The bytes of an image part; `None` where there are none.
+
+    Replies may use either base64 alphabet, with or without padding. What cannot be decoded is an image of no
+    bytes: whoever verifies it will say so.
+    """
+    if not data:
+        return None
+    if not isinstance(data, str):
+        return b""
+    text = "".join(data.split()).translate(_STANDARD).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
+
+
+_STANDARD = str.maketrans("-_", "+/")
+
+
+# ----------------------------------------------------------------------------------------------- refusals
+
+
+def _refusal(reply: Mapping[str, Any], candidate: Mapping[str, Any]) -> Refusal:
+    """Why there is no image in a reply."""
+    trouble = reply.get("error") or reply.get("status")
+    if trouble:
+        return _failed(trouble)
+    response = reply.get("response")
+    if not isinstance(response, dict):
+        return Refusal("failed", "the service sent neither a response nor an error", transient=True)
+    feedback = as_map(field(response, "promptFeedback"))
+    blocked = word(field(feedback, "blockReason"))
+    if blocked:
+        said = words(field(feedback, "blockReasonMessage"))
+        return Refusal("blocked", f"{blocked}: {said}" if said else blocked)
+    finish = word(field(candidate, "finishReason"))
+    said = words(field(candidate, "finishMessage"))
+    reason = f"{finish}: {said}" if said else finish or "the answer has no candidate"
+    return Refusal("blocked" if finish in _REFUSALS else "no_image", reason)
+
+
+def _failed(trouble: Any) -> Refusal:
+    if not isinstance(trouble, dict):
+        return Refusal("failed", words(trouble))
+    code = trouble.get("code")
+    said = words(trouble.get("message"))
+    reason = words(f"code {code}: {said}" if said else f"code {code}")
+    if not isinstance(code, int):
+        return Refusal("failed", reason)
+    return Refusal("cancelled", reason) if code in _CANCELLED else Refusal("failed", reason, code in _TRANSIENT)
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    image = sum(
+        count(field(detail, "tokenCount"))
+        for detail in map(as_map, as_list(field(usage, "candidatesTokensDetails")))
+        if detail.get("modality") == "IMAGE"
+    )
+    output = count(field(usage, "candidatesTokenCount"))
+    return Usage(
+        input=count(field(usage, "promptTokenCount")) + count(field(usage, "toolUsePromptTokenCount")),
+        output_image=image,
+        output_text=max(0, output - image),
+        thinking=count(field(usage, "thoughtsTokenCount")),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- grounding
+
+_MOST_QUERIES = 20
+_MOST_SOURCES = 50
+_MOST_QUOTES = 100
+_LONGEST_URI = 2000
+_LONGEST_HTML = 50_000
+
+
+def _grounding(meta: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was searched for and found, in one flat shape and of a bounded size; `None` when that is nothing.
+
+    All of it is data from strangers: text without lone surrogates, addresses of the web and no others, and HTML that
+    is complete or not there.
+    """
+    sources = [_source(as_map(chunk)) for chunk in as_list(field(meta, "groundingChunks"))[:_MOST_SOURCES]]
+    html = whole(field(as_map(field(meta, "searchEntryPoint")), "renderedContent"))
+    found = {
+        "queries": _queries(field(meta, "webSearchQueries")),
+        "image_queries": _queries(field(meta, "imageSearchQueries")),
+        "sources": sources,
+        "quotes": list(_quotes(as_list(field(meta, "groundingSupports")), len(sources))),
+        "suggestions": html if 0 < len(html) <= _LONGEST_HTML else None,
+    }
+    return found if any(found.values()) else None
+
+
+def _queries(value: Any) -> list[str]:
+    return [text for query in as_list(value)[:_MOST_QUERIES] if (text := words(query))]
+
+
+def _source(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    """A page (`web`), a picture (`image`: where it stands, and itself), or whatever else has a title and an address."""
+    place = next((as_map(value) for value in chunk.values() if isinstance(value, dict)), {})
+    return {
+        "title": word(place.get("title")),
+        "uri": _address(field(place, "uri") or field(place, "sourceUri")),
+        "image": _address(field(place, "imageUri")),
+    }
+
+
+def _address(value: Any) -> str | None:
+    text = whole(value)
+    is_web = text.startswith(("https://", "http://")) and text.isprintable() and len(text) <= _LONGEST_URI
+    return text if is_web else None
+
+
+def _quotes(supports: list[Any], sources: int) -> Iterator[dict[str, Any]]:
+    """Which words of the answer rest on which sources, counted from 1."""
+    for support in map(as_map, supports[:_MOST_QUOTES]):
+        text = words(as_map(support.get("segment")).get("text"))
+        numbers = [
+            number + 1
+            for number in as_list(field(support, "groundingChunkIndices"))[:_MOST_SOURCES]
+            if isinstance(number, int) and 0 <= number < sources
+        ]
+        if text and numbers:
+            yield {"text": text, "sources": numbers}

@@ -1,0 +1,246 @@
+"""The output manifest: written last, and only when it differs; read where the journal knows less.
+
+`manifest.jsonl` is the contract, `manifest.csv` the same for spreadsheets.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from pipeline import batchfile
+from pipeline.outputs import page
+from pipeline.outputs.sidecars import learn_sidecar
+from pipeline.outputs.tree import base_of
+from pipeline.record import HAS_IMAGE, dumps, wire_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pipeline.durable import Folder
+    from pipeline.journal import Journal, Record
+    from pipeline.outputs.tree import Tree
+
+MANIFEST = "manifest.jsonl"
+TABLE = "manifest.csv"
+_LONGEST_LINE = 256 << 20
+_FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def write_manifest(journal: Journal, tree: Tree) -> bool:
+    """Publish `manifest.jsonl` and `manifest.csv`; returns whether anything differed from what was there."""
+    job = tree.job
+    digest, count = _digest(journal, job)
+    if tree.folder.sha256(MANIFEST) == digest and tree.folder.status(TABLE):
+        with journal.transaction():
+            journal.set_published(job, digest)
+        return False
+    if not count and not tree.folder.status(MANIFEST):
+        return False
+    with tree.folder.replacing(TABLE) as stream:
+        _write_table(journal, job, stream)
+    with tree.folder.replacing(MANIFEST) as stream:
+        for line in journal.records.published(job):
+            stream.write(line.encode() + b"\n")
+    with journal.transaction():
+        journal.set_published(job, digest)
+    return True
+
+
+def _digest(journal: Journal, job: str) -> tuple[str, int]:
+    digest, count = hashlib.sha256(), 0
+    for line in journal.records.published(job):
+        digest.update(line.encode() + b"\n")
+        count += 1
+    return digest.hexdigest(), count
+
+
+_COLUMNS = (
+    "key", "id", "item", "status", "reason", "path", "width", "height", "bytes", "sha256", "model", "aspect", "size",
+    "prompt", "alt", "cost", "at",
+)  # fmt: skip
+
+
+def _write_table(journal: Journal, job: str, stream: Any) -> None:
+    names: dict[str, None] = {}
+    for line in journal.records.published(job):
+        names.update(dict.fromkeys(json.loads(line)["vars"] or {}))
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="backslashreplace", newline="", write_through=False)
+    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    table.writerow([*_COLUMNS, *(_defused(name) for name in names)])
+    for line in journal.records.published(job):
+        table.writerow(_row(json.loads(line), names))
+    text.flush()
+    text.detach()
+
+
+def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    result: Mapping[str, Any] = next(iter(record["files"]), {})
+    settings, variables = record["settings"] or {}, record["vars"] or {}
+    cells = {
+        **{name: record.get(name) for name in _COLUMNS},
+        **{name: result.get(name) for name in ("path", "width", "height", "bytes", "sha256")},
+        **{name: settings.get(name) for name in ("aspect", "size")},
+        "alt": (record["metadata"] or {}).get("alt"),
+        "cost": (record["cost"] or {}).get("amount"),
+    }
+    return [_defused(cells[name]) for name in _COLUMNS] + [_defused(variables.get(name)) for name in names]
+
+
+def _defused(cell: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    text = "" if cell is None else str(cell)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> list[str]:
+    """Take over what `manifest.jsonl` knows and the journal does not; returns what was wrong with it.
+
+    Nothing happens when it is the one that was written last. A line that is in both is decided by the files: the
+    record whose files are there wins. A manifest with lines that cannot be read is kept in `quarantine/`, because
+    the next one is written without them.
+    """
+    digest = tree.folder.sha256(MANIFEST)
+    if digest is None or digest == published:
+        return []
+    problems = []
+    with journal.transaction():
+        for number, record in recorded(tree.folder):
+            if record is None:
+                problems.append(f"{tree.folder.path / MANIFEST}:{number}: no record; the line is left out")
+            else:
+                _take(journal, tree, record)
+        tree.learn()
+        journal.set_published(tree.job, digest)
+    if problems:
+        tree.keep(MANIFEST, digest)
+    return problems
+
+
+def recorded(folder: Folder) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The records of the output manifest in a job's folder, by the numbers of their lines; `None` for what is none."""
+    if folder.status(MANIFEST) is None:
+        return
+    with folder.opened(MANIFEST) as stream:
+        for number, (_offset, line) in enumerate(batchfile.lines(stream, longest=_LONGEST_LINE), 1):
+            if line is None or line.strip():
+                yield number, _record(line)
+
+
+def _record(line: bytes | None) -> dict[str, Any] | None:
+    """A line of an output manifest, if it can be trusted to be one."""
+    try:
+        record = json.loads(line or b"")
+        record["key"].encode()
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return None
+    return record if isinstance(record, dict) and _is_record(record) else None
+
+
+_TEXTS = ("key", "item", "id", "fingerprint", "status", "model", "model_id", "prompt", "service")
+_MAPS = ("settings", "vars", "metadata", "usage", "cost", "grounding")
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    return (
+        all(isinstance(record.get(name), str) for name in _TEXTS)
+        and all(isinstance(record.get(name), dict | None) for name in _MAPS)
+        and isinstance(record["settings"], dict)
+        and _is_settings(record["settings"])
+        and all(isinstance(record.get(name), str | None) for name in ("reason", "at", "template", "batch", "text"))
+        and all(_is_count(record.get(name), 1_000_000) for name in ("attempt", "sample", "turn"))
+        and all(isinstance(record.get(name), list) for name in ("files", "inputs"))
+        and all(_is_file(file) for file in record["files"])
+        and all(_is_input(image) for image in record["inputs"])
+        and re.fullmatch(r"[0-9a-f]{64}", record["fingerprint"]) is not None
+        and record["service"] in {"gemini", "local"}
+    )
+
+
+_FILE_TEXTS = ("path", "kind", "sha256", "mime")
+
+
+def _is_settings(settings: dict[str, Any]) -> bool:
+    """Whether what decides where an answer goes can be read; the rest is only shown."""
+    response = settings.get("response", ["image"])
+    return (
+        all(isinstance(settings.get(name), str) for name in ("aspect", "size"))
+        and isinstance(response, list)
+        and bool(response)
+        and all(word in ("text", "image") for word in response)
+    )
+
+
+def _is_input(image: Any) -> bool:
+    return isinstance(image, dict) and all(isinstance(image.get(name), str) for name in ("path", "sha256"))
+
+
+def _is_file(file: Any) -> bool:
+    """Whether this is an entry of `files`; a text has neither width nor height."""
+    if not isinstance(file, dict) or not all(isinstance(file.get(name), str) for name in _FILE_TEXTS):
+        return False
+    sides = (file.get("width"), file.get("height"))
+    return (
+        _is_count(file.get("bytes"), 1 << 40)
+        and (sides == (None, None) if file["mime"] == page.MIME else all(_is_count(side, 1 << 40) for side in sides))
+        and re.fullmatch(r"[0-9a-f]{64}", file["sha256"]) is not None
+        and _is_below(file["path"])
+    )
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _is_below(path: str) -> bool:
+    """Whether a path from a manifest stays in the job folder, and can be a path at all."""
+    return path.isprintable() and path.isascii() and not {"", ".", ".."} & set(path.split("/"))
+
+
+def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
+    known = journal.records.get(tree.job, told["key"], told["fingerprint"])
+    is_pending = told["status"] == "pending"
+    if is_pending and not told.get("batch"):
+        return
+    if known is not None and not _is_better(tree, told, known):
+        return
+    transient = re.match(r"code (4|8|10|13|14|408|429|5\d\d)\b", told.get("reason") or "")
+    journal.records.put(
+        job=tree.job,
+        key=told["key"],
+        fingerprint=told["fingerprint"],
+        wire_key=wire_key(told["key"], told["fingerprint"]),
+        model_id=told["model_id"],
+        path=base_of(told),
+        status=told["status"],
+        transient=int(bool(transient) and told["status"] == "failed"),
+        place="tree",
+        wanted=0,
+        service=told["service"],
+        batch=None,
+        claim=told["batch"] if is_pending else None,
+        attempts=told["attempt"],
+        answer_bytes=0,
+        line=dumps(told),
+    )
+    learn_sidecar(tree, told, dumps(told))
+    if told["status"] not in HAS_IMAGE:
+        tree.condition(told["files"])  # what lies there for an earlier ask is known, too
+
+
+def _is_better(tree: Tree, told: dict[str, Any], known: Record) -> bool:
+    """Whether the manifest's record of an ask describes the files better than the journal's does."""
+    is_unsent = known.status == "pending" and known.batch is None and known.claim is None
+    if told["status"] == "pending":
+        return is_unsent
+    if told["status"] not in HAS_IMAGE:
+        return False
+    if known.status not in HAS_IMAGE:
+        return known.batch is None and tree.condition(told["files"]) == "ok"
+    ours = json.loads(known.line)["files"]
+    same = [(f["path"], f["sha256"]) for f in ours] == [(f["path"], f["sha256"]) for f in told["files"]]
+    return not same and tree.condition(ours) != "ok" and tree.condition(told["files"]) == "ok"

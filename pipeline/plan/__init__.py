@@ -1,0 +1,169 @@
+"""What a run would do: the wanted requests compared with what is recorded; why, and for how much money.
+
+Nothing is sent and no file of the job is touched here; what was compared stays in `Journal.wanted` for the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pipeline import outputs
+from pipeline.plan.estimates import MICRO, wanted
+from pipeline.plan.states import Comparing, Look, give_way, may_retry
+from pipeline.selection import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pipeline.job.language import Job
+    from pipeline.journal import Journal, WantedRequest
+    from pipeline.journal.wanted import Total
+    from pipeline.outputs import Tree
+    from pipeline.selection import Selection
+
+__all__ = ["MICRO", "Look", "Plan", "compare", "give_way", "may_retry", "wanted"]
+
+_MANY_GONE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job, or what is selected of it, compared with its records. Money in millionths of a USD, at batch price."""
+
+    job: str
+    counts: dict[str, int]
+    """new, changed, done, gone, edited, frozen, moved, pending, failed"""
+    totals: tuple[Total, ...]
+    """What would be bought, by model, aspect, size and what else has a price."""
+    batches: int
+    waves: int
+    """How often batches must come home until all of it is there: a turn can be sent when the one before is back."""
+    turns: int
+    """Of the longest conversation; 1 where there is none."""
+    gone_now: int
+    """Done images that the last run still wanted and this one does not."""
+    gone_value: int
+    asked_before: int
+    wanted: int
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def requests(self) -> int:
+        return sum(total.requests for total in self.totals)
+
+    @property
+    def cost(self) -> int:
+        return sum(total.cost for total in self.totals)
+
+    @property
+    def upper_bound(self) -> int:
+        return sum(total.upper_bound for total in self.totals)
+
+    @property
+    def unpriced(self) -> int:
+        return sum(total.unpriced for total in self.totals)
+
+    @property
+    def input_bytes(self) -> int:
+        return sum(total.input_bytes for total in self.totals)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for and nothing is gone."""
+        return not (self.wanted or self.counts["gone"])
+
+    @property
+    def is_drastic(self) -> bool:
+        """So much is gone at once that it looks like a broken catalog."""
+        shrunk = self.asked_before > 1 and self.wanted * 2 < self.asked_before
+        return self.gone_now > _MANY_GONE or shrunk
+
+
+def compare(journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedRequest], look: Look) -> Plan:
+    """Compare what a job wants with what is recorded. Reads and hashes files that changed since they were published.
+
+    `requests` come from `wanted`. What the selection leaves out is compared, too, and then left as it is.
+    Raises whatever reading the job raises, a `JobError` above all.
+    """
+    published, _census = _known(journal, job)
+    problems = outputs.read_manifest(journal, tree, published=published)
+    journal.wanted.replace(requests)
+    journal.outside.replace(())
+    if look.selection:
+        # It goes by what things are now, not by what is to be done about them.
+        _classify(journal, tree, job, replace(look, reopened=frozenset(), force=False))
+        journal.outside.replace(_left_out(journal, job, look.selection))
+    if not look.selection or look.reopened or look.force:
+        _classify(journal, tree, job, look)
+    journal.wanted.leave_outside()
+    return _summed(journal, job, problems)
+
+
+def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
+    """Say what each request inside is."""
+    comparing = Comparing(journal, tree, job, look)
+    for page in journal.wanted.comparisons(job.name):
+        journal.wanted.classify([comparing.classified(row) for row in page])
+        with journal.transaction():
+            tree.learn()
+
+
+def _known(journal: Journal, job: Job) -> tuple[str | None, float | None]:
+    with journal.transaction():
+        return journal.job(job.name, str(job.path))
+
+
+def _left_out(journal: Journal, job: Job, selection: Selection) -> Iterator[str]:
+    """The keys outside a selection: of requests, and of records that nobody asks for any more."""
+    for key, line, state, status in journal.wanted.facts(job.name):
+        if not selection.takes(Facts(key, line, job.tags, state, status)):
+            yield key
+    is_gone = "NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = r.key)"
+    for key, line, status in journal.records.newest(job.name, is_gone):
+        if not selection.takes(Facts(key, line, job.tags, "gone", status)):
+            yield key
+
+
+def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
+    counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
+    counts.update(journal.wanted.counts())
+    asked = sum(counts.values())
+    gone_now = gone_value = 0
+    for _key, _path, _model, wanted_before, cost in journal.wanted.gone(job.name):
+        counts["gone"] += 1
+        if wanted_before:
+            gone_now += 1
+            gone_value += cost or 0
+    totals = tuple(journal.wanted.totals())
+    return Plan(
+        job=job.name,
+        counts=counts,
+        totals=totals,
+        batches=_batches(totals, job),
+        waves=journal.wanted.last_turn(),
+        turns=journal.wanted.last_turn(of_all=True),
+        gone_now=gone_now,
+        gone_value=gone_value,
+        asked_before=journal.wanted.asked_before(job.name),
+        wanted=asked,
+        problems=problems,
+    )
+
+
+def _batches(totals: Iterable[Total], job: Job) -> int:
+    """How many batches these make, a batch holding one model's requests within the job's limits."""
+    limits = job.batch
+    models: dict[str, list[int]] = {}
+    for total in totals:
+        sums = models.setdefault(total.model_id, [0, 0, 0])
+        for place, value in enumerate((total.requests, total.answer_bytes, total.input_bytes)):
+            sums[place] += value
+    return sum(
+        max(
+            -(-requests // limits.max_requests),
+            -(-answer // limits.max_answer_bytes),
+            -(-sent // limits.max_input_bytes),
+        )
+        for requests, answer, sent in models.values()
+    )

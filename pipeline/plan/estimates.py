@@ -1,0 +1,110 @@
+"""What a request takes: money, bytes out and bytes back, before it is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline import record
+from pipeline.gemini import prices
+from pipeline.journal import WantedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import date
+
+    from pipeline.gemini.models import Model, Models
+    from pipeline.job.ask import Ask
+    from pipeline.job.expand import Request
+
+MICRO = 1_000_000
+_TYPICAL_ANSWER = 1_500_000
+_TYPICAL_TEXT = 4_000
+_AROUND_ANSWER = 2_000
+_AROUND_REQUEST = 300
+"""Bytes of a line beside its texts and images."""
+_IMAGE = ("image",)
+
+
+def wanted(requests: Iterable[Request], models: Models, *, service: str, today: date) -> Iterator[WantedRequest]:
+    """Each request as the journal keeps it: with its wire key, its price, its sizes and the draft of its record."""
+    for request in requests:
+        ask = request.ask
+        model = models.find(ask.model)
+        model_id = model.id if model else ask.model
+        takes = _takes(ask, model)
+        estimate = model and prices.estimate(model, today, takes.order)
+        yield WantedRequest(
+            key=request.key,
+            turn=request.turn,
+            fingerprint=request.fingerprint,
+            wire_key=record.wire_key(request.key, request.fingerprint),
+            model_id=model_id,
+            aspect=ask.aspect if takes.order.size else "",
+            size=takes.order.size or "",
+            extras=takes.extras,
+            path=request.path,
+            cost=int(estimate.amount * MICRO) if estimate else None,
+            upper_bound=int(estimate.upper_bound * MICRO) if estimate else None,
+            answer_bytes=takes.answer_bytes,
+            input_bytes=takes.input_bytes,
+            max_age_s=request.max_age_s,
+            line=record.dumps(record.draft(request, model_id=model_id, service=service)),
+        )
+
+
+class _Takes(NamedTuple):
+    """What one request takes."""
+
+    order: prices.Order
+    answer_bytes: int
+    input_bytes: int
+    extras: str = ""
+
+
+def _takes(ask: Ask, model: Model | None) -> _Takes:
+    settings = ask.settings()
+    if ask.earlier or len(settings) > 2:  # noqa: PLR2004 - more than aspect and size
+        return _takes_more(ask, model, settings)
+    return _Takes(
+        prices.Order(prices.weight(ask.prompt), len(ask.images), ask.size),
+        _image_bytes(model, ask.size) + _AROUND_ANSWER,
+        len(ask.prompt) + sum(image.bytes for image in ask.images) * 4 // 3 + _AROUND_REQUEST,
+    )
+
+
+def _takes_more(ask: Ask, model: Model | None, settings: Mapping[str, Any]) -> _Takes:
+    """The same for a request with settings of its own, or for a later turn of a conversation.
+
+    A turn sends the turns before it again: their words, their references, and what was answered.
+    """
+    turns = (*ask.earlier, ask)
+    response = settings.get("response", _IMAGE)
+    before = [turn.settings() for turn in ask.earlier]
+    answers = [told.get("response", _IMAGE) for told in before]
+    texts = [*(turn.prompt for turn in turns), settings.get("system", "")]
+    images = [image for turn in turns for image in turn.images]
+    order = prices.Order(
+        prompt_chars=sum(map(prices.weight, texts)),
+        references=len(images) + sum("image" in answer for answer in answers),
+        size=ask.size if "image" in response else None,
+        has_text="text" in response,
+        most_tokens=settings.get("max_output_tokens"),
+        searches=bool(settings.get("search")),
+        earlier_texts=sum("text" in answer for answer in answers),
+    )
+    brought_back = sum(_answer_bytes(model, turn.size, told) for turn, told in zip(ask.earlier, before, strict=True))
+    sent = sum(map(len, texts)) + sum(image.bytes for image in images) * 4 // 3 + brought_back + _AROUND_REQUEST
+    extras = ", ".join(word for word, holds in (("text", order.has_text), ("search", order.searches)) if holds)
+    return _Takes(order, _answer_bytes(model, ask.size, settings), sent, extras)
+
+
+def _answer_bytes(model: Model | None, size: str, settings: Mapping[str, Any]) -> int:
+    """How large an answer line is expected to be; where the model shows its thoughts, it draws one image more."""
+    response = settings.get("response", _IMAGE)
+    images = int("image" in response) + bool(settings.get("thoughts"))
+    return images * _image_bytes(model, size) + _TYPICAL_TEXT * ("text" in response) + _AROUND_ANSWER
+
+
+def _image_bytes(model: Model | None, size: str) -> int:
+    """An image of this size in base64."""
+    return (model.answer_bytes(size) if model and size in model.sizes else _TYPICAL_ANSWER) * 4 // 3

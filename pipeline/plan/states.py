@@ -1,0 +1,219 @@
+"""What each wanted request is beside its records: new, changed, done, edited, moved, pending or failed; and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline import record
+from pipeline.journal import Classified
+from pipeline.record import HAS_IMAGE
+from pipeline.selection import EVERYTHING, Selection
+
+if TYPE_CHECKING:
+    from pipeline.job.language import Job
+    from pipeline.journal import Comparison, Journal
+    from pipeline.outputs import Tree
+
+_EDITED = "its file was edited: it stays as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a job is looked at."""
+
+    service: str
+    now: float
+    """The time by which results are old; seconds since 1970."""
+    selection: Selection = EVERYTHING
+    reopened: frozenset[str] = frozenset()
+    """Requests with these statuses are asked again, whatever their attempts."""
+    force: bool = False
+    """So is all that has an outcome, what somebody edited included."""
+
+
+class _Found(NamedTuple):
+    """A record that a request may have its result from."""
+
+    status: str
+    told: dict[str, Any]
+
+
+class Comparing:
+    """Decides what each wanted request is; keeps which records were claimed by a moved request."""
+
+    def __init__(self, journal: Journal, tree: Tree, job: Job, look: Look) -> None:
+        self._journal, self._tree, self._job, self._look = journal, tree, job, look
+        self._claimed: set[tuple[str, str]] = set()
+
+    def classified(self, row: Comparison) -> Classified:
+        if row.status is None or (row.status == "held" and not row.attempts):
+            return self._unrecorded(row)
+        found = _Found(row.status, json.loads(row.record_line or "{}"))
+        if row.status in HAS_IMAGE:
+            return self._delivered(row, found)
+        if row.status == "pending" and self._is_on_its_way(row):
+            return Classified(row.n, "pending", "on its way")
+        return self._undelivered(row, found)
+
+    def _is_on_its_way(self, row: Comparison) -> bool:
+        return row.service == self._look.service and (row.batch is not None or row.claim is not None)
+
+    # ------------------------------------------------------------------------- it was delivered before
+
+    def _delivered(self, row: Comparison, found: _Found) -> Classified:
+        if row.service != self._look.service and self._look.service == "gemini":
+            return Classified(row.n, "changed", "made by the local service", open=True)
+        condition = self._condition(row, found)
+        foreign = self._foreign(row) if condition == "missing" else None
+        if (condition == "edited" and not self._look.force) or foreign:
+            return Classified(row.n, "edited", _foreign(foreign) if foreign else _EDITED)
+        moves = condition == "ok" and row.record_path != row.path
+        why = self._why_again(row, found)
+        if why and not (moves and self._foreign(row)):
+            return Classified(row.n, "changed", why, open=True, moved_from=row.key if moves else None, anew=True)
+        if condition == "missing":
+            return self._missing(row, found)
+        if moves:
+            return Classified(row.n, "moved", f"from {row.record_path}", moved_from=row.key)
+        return Classified(row.n, "done", "")
+
+    def _condition(self, row: Comparison, found: _Found) -> str:
+        if row.place == "retired":
+            return "edited" if self._is_covered(row) else "missing"
+        return self._tree.condition(found.told["files"])
+
+    def _missing(self, row: Comparison, found: _Found) -> Classified:
+        if self._tree.is_retired(found.told):
+            return Classified(row.n, "moved", "back from retired/", moved_from=row.key)
+        if self._journal.batches.answer_of(self._job.name, row.fingerprint):
+            why = "its file is missing: written again from the kept answer"
+            return Classified(row.n, "moved", why, moved_from=row.key)
+        return Classified(row.n, "new", "its file is missing", open=True)
+
+    def _why_again(self, row: Comparison, found: _Found) -> str:
+        """Why a result, or a failure, does not settle it; empty when it does."""
+        if found.status in self._look.reopened:
+            return f"was {found.status}: asked again"
+        if found.status == "held":
+            return ""  # a person decides
+        if self._look.force:
+            return "asked again by force"
+        if row.max_age_s is not None and self._age_s(found) > row.max_age_s:
+            age = _duration(row.max_age_s)
+            return f"older than {age}" if found.status in HAS_IMAGE else f"was {found.status}, more than {age} ago"
+        return ""
+
+    def _age_s(self, found: _Found) -> float:
+        """How long ago an outcome came; 0 where nobody knows, so that nothing is bought for it."""
+        try:
+            return self._look.now - dt.datetime.fromisoformat(found.told["at"]).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            return 0.0
+
+    # ------------------------------------------------------------------------------------- it was not
+
+    def _undelivered(self, row: Comparison, found: _Found) -> Classified:
+        """What failed, or waits to be sent; an image of an earlier time may lie there all the same."""
+        own = found.told.get("files") or []
+        if own and not self._look.force and self._tree.condition(own) == "edited":
+            return Classified(row.n, "edited", _EDITED)
+        if row.status == "pending":
+            return self._bought(row, "asked again" if own else "", has_own=bool(own))
+        if why := self._why_again(row, found):
+            return self._bought(row, why, anew=True, has_own=bool(own))
+        if may_retry(self._job, found.status, row):
+            return self._bought(row, f"was {row.status}: asked again", has_own=bool(own))
+        return Classified(row.n, "failed", f"{row.status}: {found.told.get('reason') or ''}")
+
+    def _unrecorded(self, row: Comparison) -> Classified:
+        for key in self._journal.wanted.unclaimed(self._job.name, row.fingerprint):
+            if (key, row.fingerprint) not in self._claimed and (found := self._usable(key, row.fingerprint)):
+                self._claimed.add((key, row.fingerprint))
+                if foreign := self._foreign(row):
+                    return Classified(row.n, "edited", _foreign(foreign))
+                if found.status in HAS_IMAGE and (why := self._why_again(row, found)):
+                    return Classified(row.n, "changed", why, open=True, moved_from=key, anew=True)
+                return Classified(row.n, "moved", f"from {key}", moved_from=key)
+        return self._bought(row, "")
+
+    def _usable(self, key: str, fingerprint: str) -> _Found | None:
+        """A record that nobody claims and that can be taken over: its picture is there, or on its way."""
+        row = self._journal.records.get(self._job.name, key, fingerprint)
+        if row is None or (row.service != self._look.service and self._look.service == "gemini"):
+            return None
+        found = _Found(row.status, json.loads(row.line))
+        if row.status == "pending":
+            return found
+        condition = self._tree.condition(found.told["files"]) if row.place == "tree" else "missing"
+        if condition != "missing":
+            return found if condition == "ok" else None
+        kept = self._journal.batches.answer_of(self._job.name, fingerprint)
+        return found if kept is not None or self._tree.is_retired(found.told) else None
+
+    def _is_covered(self, row: Comparison) -> bool:
+        """Whether what lies under a key for another ask was edited: it must not make room."""
+        older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
+        return older is not None and self._tree.condition(json.loads(older.line)["files"]) == "edited"
+
+    def _bought(self, row: Comparison, why: str, *, anew: bool = False, has_own: bool = False) -> Classified:
+        if not self._look.force and self._is_covered(row):
+            return Classified(row.n, "edited", _EDITED)
+        older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
+        told = json.loads(older.line) if older else None
+        foreign = None if told else self._foreign(row)
+        if foreign:
+            return Classified(row.n, "edited", _foreign(foreign))
+        if told:
+            why = why or record.differences(told, json.loads(row.line))
+        return Classified(row.n, "changed" if told or has_own else "new", why, open=True, anew=anew)
+
+    def _foreign(self, row: Comparison) -> str | None:
+        return self._tree.foreign(row.path) if row.path else None
+
+
+def _foreign(path: str) -> str:
+    return f"{path} is there already and no record knows it: move it away, then run again"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as somebody would write them: 90m, 20h, 7d."""
+    for unit, word, least in ((86_400, "d", 3), (3600, "h", 1), (60, "m", 1)):
+        if seconds >= unit * least and seconds % unit == 0:
+            return f"{int(seconds // unit)}{word}"
+    return f"{seconds:.10g}s"
+
+
+def give_way(journal: Journal, tree: Tree) -> None:
+    """Let what somebody edited be replaced, once what is bought by force is there; inside a transaction.
+
+    Until then such a file stays where it is, and it is kept in `retired/` afterwards.
+    """
+    for key in journal.wanted.opened():
+        for row in journal.records.of_key(tree.job, key):
+            files = json.loads(row.line)["files"] if row.place == "tree" else []
+            if tree.condition(files) == "edited":
+                _take_for_ours(journal, tree, [file["path"] for file in files])
+
+
+def _take_for_ours(journal: Journal, tree: Tree, paths: list[str]) -> None:
+    for path in paths:
+        status, digest = tree.folder.status(path), tree.folder.sha256(path)
+        if status is not None and digest is not None:
+            journal.records.know_file(tree.job, path, digest, status.st_size, status.st_mtime_ns)
+
+
+def may_retry(job: Job, status: str, row: Any) -> bool:
+    """Whether a failed request is asked again by itself; `row` has attempts, reopened, transient and expiries.
+
+    Attempts are counted for ever, so that no cron line multiplies them.
+    """
+    if status == "skipped":
+        return True
+    if status not in job.retry.on or (status == "failed" and not row.transient):
+        return False
+    if status == "expired" and row.expiries > 1:
+        return False
+    return bool(row.attempts - row.reopened <= job.retry.again)

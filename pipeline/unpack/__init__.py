@@ -1,0 +1,284 @@
+"""Answer JSONL → verified files and outcomes, one line at a time.
+
+Every request of a batch ends with exactly one outcome. Answers are joined by key, never by position; a second one
+for the same key never replaces the first. Pictures become visible in groups: bytes on disk, then names, then rows.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from pipeline import batchfile, images, record
+from pipeline.gemini import prices
+from pipeline.gemini.answers import UnreadableLineError, answer
+from pipeline.outputs import page
+from pipeline.plan import MICRO
+from pipeline.record import HAS_IMAGE
+from pipeline.unpack.group import Asked, Group, Outcome, Tally, response_of, results
+from pipeline.unpack.pieces import pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+    from typing import IO
+
+    from pipeline.gemini.answers import Answer, Refusal
+    from pipeline.gemini.models import Model, Models
+    from pipeline.job.language import Checks
+    from pipeline.journal import Batch, Journal, Record
+    from pipeline.outputs import Tree
+    from pipeline.pixels import PixelChecks
+    from pipeline.unpack.pieces import Piece
+
+__all__ = ["Tally", "Unpacking"]
+
+_LONGEST = 256 << 20
+
+
+class Unpacking:
+    """Unpacks the answer of one batch. Holds one answer and one group of pictures at a time."""
+
+    def __init__(  # noqa: PLR0913 - each by its own name
+        self, journal: Journal, tree: Tree, batch: Batch, *, models: Models, checks: Checks, today: date,
+        now: Callable[[], float], pixels: PixelChecks | None, redacted: Callable[[str], str],
+    ) -> None:  # fmt: skip
+        self._journal, self._tree, self._batch = journal, tree, batch
+        self._models, self._checks, self._today = models, checks, today
+        self._now, self._redacted = now, redacted
+        self._asked = journal.batches.asked(batch)
+        self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
+        self.tally = Tally()
+        self._group = Group(journal, tree, batch, self.tally, checks=checks, pixels=pixels)
+
+    def read(self, stream: IO[bytes]) -> Tally:
+        """Take every line of an answer file; may be called again for the same batch, and then changes nothing."""
+        answered: set[str] = set()
+        for offset, text in batchfile.lines(stream, longest=_LONGEST):
+            if text is not None and not text.strip():
+                continue
+            try:
+                if text is None:
+                    raise UnreadableLineError("longer than 256 MiB")  # noqa: TRY301 - one way for all such lines
+                wire_key, came = answer(text)
+            except UnreadableLineError as error:
+                self.tally.is_torn = text is not None and not text.endswith(b"\n")
+                self._unreadable(offset, text, str(error))
+                continue
+            answered.add(wire_key)
+            self._take(wire_key, came, offset, len(text))
+        self._group.commit()
+        self.tally.answers = len(answered & self._asked.keys())
+        self.tally.without_answer = len(self._asked) - len(self._settled)
+        return self.tally
+
+    def close(self, *, status: str, reason: str, transient: bool) -> None:
+        """Give every request that got no answer the outcome of its batch, and call the batch unpacked."""
+        with self._journal.transaction():
+            for wire_key, (key, fingerprint, _attempt, _status) in self._asked.items():
+                if wire_key not in self._settled:
+                    self._journal.batches.settle(self._batch, wire_key, status=status, reason=reason)
+                    known = self._journal.records.get(self._batch.job, key, fingerprint)
+                    if known is not None and known.batch == self._batch.id:
+                        self._without_answer(known, status, reason, transient=transient)
+            for known in self._journal.records.claimed(self._batch.job, str(self._batch.remote)):
+                self._without_answer(known, status, reason, transient=transient)
+            self._batch = self._journal.batches.change(self._batch, state="unpacked")
+            self._journal.note(self._batch.job, "unpacked", batch=self._batch.name, counts=self.tally.counts)
+
+    def _without_answer(self, known: Record, status: str, reason: str, *, transient: bool) -> None:
+        self.tally.count(status)
+        if known.status != "pending":
+            return
+        told = {**json.loads(known.line), "status": status, "reason": reason, "at": record.timestamp(self._now())}
+        self._journal.records.change(
+            known,
+            status=status,
+            transient=int(transient),
+            claim=None,
+            expiries=known.expiries + (status == "expired"),
+            line=record.dumps(told),
+        )
+
+    # ------------------------------------------------------------------------------------ one answer
+
+    def _unreadable(self, offset: int, text: bytes | None, why: str) -> None:
+        self.tally.unreadable += 1
+        name = f"{self._batch.chunk}-{offset}.line"
+        with self._tree.quarantine.replacing(name) as stream:
+            stream.write(text or why.encode())
+
+    def _take(self, wire_key: str, came: Answer, offset: int, size: int) -> None:
+        asked = self._asked.get(wire_key) or self._adopted(wire_key)
+        if asked is None:
+            self._extra(came)
+            return
+        settled = self._settled.get(wire_key)
+        if settled is not None and settled not in HAS_IMAGE:
+            self._group.commit()  # an image may come after an error: that is written down before its place is taken
+        known = self._journal.records.get(self._batch.job, asked[0], asked[1])
+        before = json.loads(known.line) if known else {}
+        shortfall = came.shortfall(response_of(before))
+        if settled is not None and (settled in HAS_IMAGE or shortfall):
+            self._again(wire_key, came, known, shortfall)
+        elif known is None or known.service != self._batch.service:  # another service has taken this request over
+            self._extra(came)
+        elif known.status in HAS_IMAGE and known.batch != self._batch.id:
+            self._late(wire_key, known, came, shortfall)
+        else:
+            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, (offset, size))
+            self._settled[wire_key] = outcome.told["status"]
+            self._group.add(outcome)
+
+    def _adopted(self, wire_key: str) -> tuple[str, str, int, str | None] | None:
+        """A request of a batch that was found at the service without knowing what is in it."""
+        if self._batch.requests_path is not None:
+            return None
+        job, records = self._batch.job, self._journal.records
+        with self._journal.transaction():
+            records.want_one(job, self._batch.service, wire_key)
+            known = records.of_wire_key(job, wire_key)
+            if known is None or known.status not in {"pending", "held"} or known.batch is not None:
+                return None
+            records.change(known, status="pending", claim=None)
+            self._journal.batches.ask(self._batch, [(wire_key, known.key, known.fingerprint, known.attempts + 1)])
+            records.send(self._batch, [known])
+        self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
+        return self._asked[wire_key]
+
+    def _extra(self, came: Answer) -> None:
+        """An answer nobody asked for here: its images are kept, its key is never part of a path."""
+        self.tally.extra += 1
+        self._keep_aside(came.images)
+
+    def _again(self, wire_key: str, came: Answer, known: Record | None, shortfall: Refusal | None) -> None:
+        """A second answer for a key: the same bytes are nothing new, others are kept apart."""
+        if shortfall is not None:
+            return
+        pending = self._group.told(wire_key)
+        told = pending or (json.loads(known.line) if known else {})
+        if known is not None and known.status == "done" and known.batch == self._batch.id and pending is None:
+            self._group.look(known.key, known.fingerprint, told)  # a killed run may not have looked at its pixels
+        ours = {file["sha256"] for file in told.get("files") or []}
+        text = self._redacted(came.text)
+        is_other_text = not came.images and text != told.get("text")
+        if is_other_text or any(page.sha256(data) not in ours for data in came.images):
+            self.tally.conflicts += 1
+            self._keep_aside(came.images or [text.encode()])
+
+    def _late(self, wire_key: str, known: Record, came: Answer, shortfall: Refusal | None) -> None:
+        """An answer for an ask that another batch has delivered: it is paid and kept, but replaces nothing."""
+        status = shortfall.status if shortfall else "done"
+        cost = self._cost(known, came, delivered=shortfall is None)
+        with self._journal.transaction():
+            self._journal.batches.settle(
+                self._batch, wire_key, status=status, reason="another answer came first",
+                cost=None if cost is None else int(cost * MICRO),
+            )  # fmt: skip
+        self._settled[wire_key] = status
+        self.tally.conflicts += 1
+        if shortfall is None:
+            self._keep_aside(came.images or [self._redacted(came.text).encode()])
+
+    def _keep_aside(self, contents: list[bytes]) -> None:
+        for data in contents:
+            with self._tree.conflicts.replacing(f"{page.sha256(data)[:32]}.bin") as stream:
+                stream.write(data)
+
+    def _outcome(self, asked: Asked, came: Answer, shortfall: Refusal | None, line: tuple[int, int]) -> Outcome:
+        known, told = asked.known, dict(asked.before)
+        cost = self._cost(known, came, delivered=shortfall is None)
+        price = self._price_day(known)
+        told |= {
+            "status": "done",
+            "reason": None,
+            "at": record.timestamp(self._now()),
+            "service": self._batch.service,
+            "batch": self._batch.remote,
+            "attempt": known.attempts,
+            "finish_reason": self._told(came.finish_reason),
+            "usage": None if came.usage is None else {
+                "input": came.usage.input, "output_image": came.usage.output_image,
+                "output_text": came.usage.output_text, "thinking": came.usage.thinking,
+            },
+            "cost": None if cost is None else {"amount": str(cost), "currency": "USD", "prices": price},
+            "grounding": self._told(came.grounding),
+            "text": self._redacted(came.text) or None,
+        }  # fmt: skip
+        files: list[Piece] = []
+        if shortfall is None:
+            files = self._verified(known, told, came)
+        else:
+            told |= {"status": shortfall.status, "reason": self._redacted(shortfall.reason)[:500]}
+        micro = None if cost is None else int(cost * MICRO)
+        return Outcome(asked, told, *line, shortfall is not None and shortfall.transient, micro, files)
+
+    def _told(self, value: Any) -> Any:
+        """What the service said, in whatever shape, without the key."""
+        if isinstance(value, dict):
+            return {name: self._told(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._told(inner) for inner in value]
+        return self._redacted(value) if isinstance(value, str) else value
+
+    def _verified(self, known: Record, told: dict[str, Any], came: Answer) -> list[Piece]:
+        """Check what came, write what is right into `told`, and return the files to publish.
+
+        Where nothing is right, the files of before stay named: they lie there still.
+        """
+        base = self._journal.wanted.path_of(known.key, known.fingerprint) or known.path
+        found = pieces(came, told["settings"], base, self._redacted)
+        for damaged in found.damaged:
+            self._quarantine(known, damaged.number, damaged.data)
+        told |= {"status": found.status, "reason": found.reason}
+        if not found.files:
+            return []
+        told["files"] = [piece.entry() for piece in found.files]
+        reason = self._size_problem(known, told) if found.status == "done" else None
+        if reason:
+            told |= {"status": "check", "reason": reason}
+        return found.files
+
+    def _size_problem(self, known: Record, told: dict[str, Any]) -> str | None:
+        settings = told["settings"]
+        model = self._models.find(known.model_id)
+        aspect = None if settings["aspect"] == "auto" else settings["aspect"]
+        pixels = model.pixels(aspect, settings["size"]) if model and aspect else None
+        for image in results(told):
+            picture = images.Picture(image["mime"], "", image["width"], image["height"])
+            problem = images.size_problem(picture, pixels, aspect, self._checks.aspect_tolerance)
+            if problem:
+                return problem if image["kind"] == "image" else f"{image['path']} {problem}"
+        return None
+
+    def _quarantine(self, known: Record, number: int, data: bytes) -> None:
+        with self._tree.quarantine.replacing(
+            f"{known.wire_key.replace('~', '-')}-{known.attempts}-{number}.bin"
+        ) as stream:
+            stream.write(data)
+
+    def _cost(self, known: Record, came: Answer, *, delivered: bool) -> Decimal | None:
+        model = self._models.find(known.model_id)
+        if came.usage is None or model is None:
+            return Decimal(known.cost) / MICRO if delivered and known.cost is not None else None
+        usage = came.usage
+        if came.images and not usage.output_image:  # some answers come without the split by modality
+            size = json.loads(known.line)["settings"]["size"]
+            most = len(came.images) * model.tokens(size) if size in model.sizes else usage.output_text
+            image = min(usage.output_text, most)
+            usage = prices.Usage(usage.input, image, usage.output_text - image, usage.thinking)
+        tokens = prices.actual(model, self._today, usage, "batch")
+        return None if tokens is None else tokens + _searched(model, came)
+
+    def _price_day(self, known: Record) -> str | None:
+        model = self._models.find(known.model_id)
+        price = model.price(self._today) if model else None
+        return price.since.isoformat() if price else None
+
+
+def _searched(model: Model, came: Answer) -> Decimal:
+    """What the searches of an answer cost; whether a batch pays less for them than the list says is not known."""
+    found = came.grounding or {}
+    queries = len(found.get("queries", ())) + len(found.get("image_queries", ()))
+    return queries * (model.search_price or Decimal(0))

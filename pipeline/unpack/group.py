@@ -1,0 +1,212 @@
+"""A group of outcomes that becomes visible together: bytes on disk, then names, then rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline import record
+from pipeline.outputs import base_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.durable import Staging
+    from pipeline.job.language import Checks
+    from pipeline.journal import Batch, Journal, Record
+    from pipeline.outputs import File, Tree
+    from pipeline.pixels import PixelChecks
+    from pipeline.unpack.pieces import Piece
+
+_MOST = 64
+_MOST_BYTES = 64 << 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came out of one answer file."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    superseded: int = 0
+    extra: int = 0
+    unreadable: int = 0
+    conflicts: int = 0
+    without_answer: int = 0
+    answers: int = 0
+    """Requests of ours that have a line in this file."""
+    is_torn: bool = False
+    """The file ends in the middle of a line."""
+
+    def count(self, status: str) -> None:
+        self.counts[status] = self.counts.get(status, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of the batch, as it is known while its answer is read."""
+
+    wire_key: str
+    known: Record
+    before: dict[str, Any]
+    """Its record until now, with the files that lie there for it."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one request, ready to be written down."""
+
+    asked: Asked
+    told: dict[str, Any]
+    answer_at: int
+    answer_bytes: int
+    transient: bool
+    cost: int | None
+    files: list[Piece]
+    """What is published; empty when nothing is."""
+    place: str = "tree"
+    is_wanted: bool = True
+
+
+class Group:
+    """Outcomes of one batch, written down when there are enough of them."""
+
+    def __init__(
+        self, journal: Journal, tree: Tree, batch: Batch, tally: Tally, *, checks: Checks, pixels: PixelChecks | None
+    ) -> None:  # fmt: skip
+        self._journal, self._tree, self._batch, self._tally = journal, tree, batch, tally
+        self._checks, self._pixels = checks, pixels
+        self._waiting: dict[str, Outcome] = {}
+        self._bytes = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Take an outcome in, and write all of them down when they are many or large."""
+        self._waiting[outcome.asked.wire_key] = outcome
+        self._bytes += sum(len(piece.data) for piece in outcome.files)
+        if len(self._waiting) >= _MOST or self._bytes >= _MOST_BYTES:
+            self.commit()
+
+    def told(self, wire_key: str) -> dict[str, Any] | None:
+        """The record that waits to be written down for a request."""
+        outcome = self._waiting.get(wire_key)
+        return outcome.told if outcome else None
+
+    def commit(self) -> None:
+        """Publish the group's pictures and write its outcomes down, in this order."""
+        if not self._waiting:
+            return
+        with self._tree.folder.staging() as staging:
+            for outcome in self._waiting.values():
+                self._stage(outcome, staging)
+            staging.sync()
+            with self._journal.transaction():
+                for outcome in self._waiting.values():
+                    self._make_room(outcome)
+                staging.publish()
+                for outcome in self._waiting.values():
+                    self._write_down(outcome)
+        for outcome in self._waiting.values():
+            self._check_pixels(outcome)
+        self._waiting.clear()
+        self._bytes = 0
+
+    def _stage(self, outcome: Outcome, staging: Staging) -> None:
+        """Decide where an outcome's files go: into the tree, or aside when they are not wanted there."""
+        known = outcome.asked.known
+        outcome.is_wanted = self._journal.wanted.has(known.key, known.fingerprint)
+        if not outcome.files:
+            return
+        if outcome.is_wanted and all(self._may_take(piece) for piece in outcome.files):
+            for piece in outcome.files:
+                staging.write(piece.path, piece.data)
+            return
+        # Nobody asks for it any more, or something that is not ours lies there: it is kept, and can come back.
+        for piece in outcome.files:
+            published = self._journal.records.known_file(known.job, piece.path)
+            is_there = self._tree.folder.sha256(piece.path) == piece.sha256
+            if is_there and (published is None or published[0] != piece.sha256):
+                self._tree.retire_file(outcome.told, piece.entry())  # a killed run had put it there already
+            else:
+                self._tree.retire_bytes(outcome.told, piece.entry(), piece.data)
+        outcome.files = []
+        before = outcome.asked.before["files"]
+        if known.reopened and before and not outcome.is_wanted and self._tree.condition(before) == "ok":
+            outcome.told["files"] = before  # its image of before lies there still, until something takes its place
+        else:
+            outcome.place = "retired"
+
+    def _may_take(self, piece: Piece) -> bool:
+        """Whether a file may have this name: nothing lies there, or what we published, unedited."""
+        folder = self._tree.folder
+        if folder.status(piece.path) is None:
+            return True
+        found = folder.sha256(piece.path)
+        known = self._journal.records.known_file(self._batch.job, piece.path)
+        return found == piece.sha256 or (known is not None and found == known[0])
+
+    def _make_room(self, outcome: Outcome) -> None:
+        """Retire what an outcome's files replace: those of older asks, and those of this very ask."""
+        if not outcome.files:
+            return
+        known, folder = outcome.asked.known, self._tree.folder
+        base = base_of(outcome.told)
+        for other in self._journal.records.displaced(known.job, known.key, known.fingerprint, base):
+            self._tree.retire(json.loads(other.line))
+            self._journal.records.change(other, place="retired", wanted=0)
+        self._tree.retire(outcome.asked.before)
+        for piece in outcome.files:
+            found = folder.sha256(piece.path)
+            if found not in {None, piece.sha256}:
+                extension = piece.path.rpartition(".")[2]
+                folder.move(piece.path, self._tree.retired, f"replaced/{found[:32]}.{extension}")
+
+    def _write_down(self, outcome: Outcome) -> None:
+        known, told, journal = outcome.asked.known, outcome.told, self._journal
+        if not outcome.is_wanted:
+            self._tally.superseded += 1
+            journal.note(known.job, "superseded", key=known.key, fingerprint=known.fingerprint)
+        self._tally.count(told["status"])
+        for piece in outcome.files:
+            self._tree.publish(piece.path, piece.sha256)
+        journal.batches.settle(
+            self._batch,
+            outcome.asked.wire_key,
+            status=told["status"],
+            reason=told["reason"],
+            cost=outcome.cost,
+            answer_at=outcome.answer_at,
+            answer_bytes=outcome.answer_bytes,
+        )
+        journal.records.change(
+            known,
+            status=told["status"],
+            transient=int(outcome.transient),
+            place=outcome.place,
+            wanted=int(outcome.is_wanted),
+            path=base_of(told) or known.path,
+            line=record.dumps(told),
+        )
+
+    def _check_pixels(self, outcome: Outcome) -> None:
+        if self._pixels is None or not outcome.files or outcome.told["status"] != "done":
+            return
+        self.look(outcome.asked.known.key, outcome.asked.known.fingerprint, outcome.told)
+
+    def look(self, key: str, fingerprint: str, told: Mapping[str, Any]) -> None:
+        """Have the pixels of a record's results looked at, beside."""
+        if self._pixels is None:
+            return
+        for image in results(told):
+            token = json.dumps([key, fingerprint, image["path"]])
+            self._pixels.submit(token, self._tree.folder.path / image["path"], blank=self._checks.not_blank)
+
+
+def response_of(told: Mapping[str, Any]) -> list[str]:
+    """What the ask of a record wants in its answer: `text`, `image` or both."""
+    return (told.get("settings") or {}).get("response") or ["image"]
+
+
+def results(told: Mapping[str, Any]) -> list[File]:
+    """The images of a record that are what was asked for."""
+    wants_images = "image" in response_of(told)
+    return [file for file in told["files"] if file["kind"] in {"image", "part"} and wants_images]
