@@ -38,14 +38,14 @@ _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
 @click.pass_obj
 def validate_command(options: Options, jobs: Sequence[str], form: str, strict: bool) -> int:
     """Check jobs: language, placeholders, files, model limits, paths. No key, no network, nothing is written."""
-    from pipeline.job import expand, selection
+    from pipeline.job import expand
     from pipeline.job.problems import Problems
 
     models = options.models()
-    errors: list[Problem] = []
+    paths, errors = _manifests(jobs)
     warned: list[Problem] = []
     loaded, requests = [], 0
-    for path in selection.manifests(jobs or [opening.DEFAULT_JOBS], cwd=Path.cwd()):
+    for path in paths:
         warnings = Problems()
         try:
             job, count = expand.examine(path, root=Path.cwd(), models=models, today=options.today, warn=warnings.add)
@@ -54,12 +54,27 @@ def validate_command(options: Options, jobs: Sequence[str], form: str, strict: b
         except JobError as error:
             errors += error.problems
         warned += warnings.found()
-    if not errors:
-        opening.check_names(loaded)
+    errors = list(dict.fromkeys([*errors, *opening.same_names(loaded)]))  # a base of several jobs is told of once
+    warned = list(dict.fromkeys(warned))
     _show_validation(errors, warned, form)
     if form == "text" and not errors and not options.quiet:
-        click.echo(f"{plural(len(loaded), 'job')}, {plural(requests, 'image')}: valid", err=True)
+        verdict = f"{plural(len(warned), 'warning')}, which --strict lets none pass" if strict and warned else "valid"
+        click.echo(f"{plural(len(loaded), 'job')}, {plural(requests, 'image')}: {verdict}", err=True)
     return 2 if errors or (strict and warned) else 0
+
+
+def _manifests(words: Sequence[str]) -> tuple[list[Path], list[Problem]]:
+    """The manifests that words name, each once; and the words that name none."""
+    from pipeline.job import selection
+
+    found: dict[Path, None] = {}
+    problems = []
+    for word in words or [opening.DEFAULT_JOBS]:
+        try:
+            found.update(dict.fromkeys(selection.manifests([word], cwd=Path.cwd())))
+        except UsageError as error:
+            problems.append(Problem(word, 0, 0, str(error), error.hint))
+    return list(found), problems
 
 
 def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], form: str) -> None:
@@ -82,7 +97,8 @@ def _github(problem: Problem, kind: str) -> str:
     """A problem as an annotation of a workflow run: https://docs.github.com/actions, workflow commands."""
     hint = f" ({problem.hint})" if problem.hint else ""
     text = f"{problem.message}{hint}".replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    file = problem.file.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    file = problem.file.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    file = file.replace(":", "%3A").replace(",", "%2C")
     return f"::{kind} file={file},line={max(problem.line, 1)},col={max(problem.column, 1)}::{text}"
 
 
@@ -201,7 +217,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
             hint="it takes key: id: tag: template: model: aspect:",
         )
     models = options.models()
-    for one in opening.load([job]):
+    for one in opening.load([job], options):
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
         wanted = opening.wanted(one, options, models, options.expected_service(), opening.warner(options))
         later: list[str] = []

@@ -47,8 +47,11 @@ class Opened:
     locked: list[PipelineError] = field(default_factory=list)
 
 
-def load(words: Sequence[str], *, default: bool = False) -> list[Job]:
-    """The jobs that words name: every manifest is read and checked; raises one `JobError` for all of them."""
+def load(words: Sequence[str], options: Options, *, default: bool = False) -> list[Job]:
+    """The jobs that words name: every manifest is read and checked; raises one `JobError` for all of them.
+
+    A manifest that is wrong is gone through to its last row as well, so that all that is wrong with it is told at once.
+    """
     if not words and default:
         words = [DEFAULT_JOBS]
     jobs: list[Job] = []
@@ -57,11 +60,19 @@ def load(words: Sequence[str], *, default: bool = False) -> list[Job]:
         try:
             jobs.append(language.load(path, root=Path.cwd()))
         except JobError as error:
-            problems.extend(error.problems)
+            problems.extend(_all_of(path, options) or error.problems)
+    problems.extend(same_names(jobs))
     if problems:
-        raise JobError(problems)
-    check_names(jobs)
+        raise JobError(list(dict.fromkeys(problems)))  # a base that several jobs share is told of once
     return jobs
+
+
+def _all_of(path: Path, options: Options) -> Sequence[Problem]:
+    try:
+        expand.examine(path, root=Path.cwd(), models=options.models(), today=options.today, warn=lambda _problem: None)
+    except JobError as error:
+        return error.problems
+    return ()
 
 
 def names(words: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -81,15 +92,14 @@ def names(words: Sequence[str], known: Sequence[str]) -> list[str]:
     return found
 
 
-def check_names(jobs: Sequence[Job]) -> None:
+def same_names(jobs: Sequence[Job]) -> Iterator[Problem]:
+    """Jobs that have the name of another one: in one outputs folder they would take each other's images for theirs."""
     seen: dict[str, Job] = {}
     for job in jobs:
         if job.name in seen:
-            raise UsageError(
-                f"{_shown(seen[job.name])} and {_shown(job)} are both the job '{job.name}', in one outputs folder",
-                hint="give one of them another name with `job:`",
-            )
-        seen[job.name] = job
+            message = f"the job '{job.name}' is {_shown(seen[job.name])} already, in one outputs folder"
+            yield job.name_place.problem(message, "give one of them another name with `job:`")
+        seen.setdefault(job.name, job)
 
 
 def _shown(job: Job) -> str:
@@ -145,7 +155,7 @@ def opened(
     """
     from pipeline.plan import Look
 
-    jobs = load(words, default=default)
+    jobs = load(words, options, default=default)
     look = Look(service, time.time(), options.selection, reopened, force)
     warn = warner(options)
     for job in jobs:

@@ -67,7 +67,7 @@ def _compared(options: Options, journal: Journal, jobs: Sequence[str]) -> Iterat
 
 def _tags(options: Options, journal: Journal, job: str) -> tuple[str, ...]:
     try:
-        [found] = opening.load([journal.manifest_of(job) or ""])
+        [found] = opening.load([journal.manifest_of(job) or ""], options)
     except (JobError, UsageError):
         _warn(options, f"the manifest of the job '{job}' cannot be read, and with it its tags")
         return ()

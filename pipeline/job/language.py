@@ -74,6 +74,8 @@ class Job:
     checks: Checks
     warnings: tuple[Problem, ...] = field(repr=False)
     place: Place = field(repr=False)
+    name_place: Place = field(repr=False)
+    """Where its name is written; the start of the manifest when it is named after the file."""
     settings: Layer = field(repr=False)
     """What the top of the manifest says, with what it extends."""
     turns: tuple[TurnSaid, ...] = field(repr=False)
@@ -143,6 +145,7 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
         batch=operation.batch(written.get("batch", {})),
         checks=operation.checks(written.get("checks", {})),
         place=Place(written.place.source, 1, 1),
+        name_place=written.at("job") if "job" in written else Place(written.place.source, 1, 1),
         settings=layer,
         turns=_turns(written, problems),
         items=catalog.read(written, problems, warnings),
@@ -258,6 +261,7 @@ def _output(written: Map, problems: Problems) -> tuple[Template, Place] | None:
     if label := next((slot for slot in template.slots if slot.name.startswith("@")), None):
         at = located(place, f"[{label.word}")
         problems.add(at.problem(f"output.path: [{label.word}] names images, not a place", "labels stand in prompts"))
+        return None
     if wrong := _wrong_path(parts):
         problems.add(place.problem(f"output.path: {wrong[0]}", wrong[1]))
     return template, place

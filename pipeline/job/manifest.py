@@ -161,6 +161,8 @@ def _merge(stronger: Map, into: Map, *, deleted: frozenset[tuple[str, ...]], is_
             into.drop(path[0])
         elif path[0] in into:
             into[path[0]].drop(path[1])
+            if not into[path[0]]:
+                into.drop(path[0])
     for key, node in stronger.nodes.items():
         if not is_base or (key not in _OWN and not key.startswith("x-")):
             value = stronger[key]

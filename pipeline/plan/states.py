@@ -171,7 +171,8 @@ class Comparing:
         return Classified(row.n, "changed" if told or has_own else "new", why, open=True, anew=anew)
 
     def _foreign(self, row: Comparison) -> str | None:
-        return self._tree.foreign(row.path) if row.path else None
+        texts = "text" in (json.loads(row.line)["settings"].get("response") or ())
+        return self._tree.foreign(row.path, texts=texts) if row.path else None
 
 
 def _foreign(path: str) -> str:
