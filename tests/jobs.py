@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import zlib
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -14,9 +15,21 @@ from pipeline.job.expand import examine, expand
 from pipeline.job.language import load
 
 TODAY = date(2026, 11, 22)
-PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 40
-JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 40
-WEBP = b"RIFF\x20\0\0\0WEBPVP8 " + b"\0" * 40
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4)
+
+
+# One grey pixel each, whole by their frames; what follows the end of one makes another image of it.
+PNG = (
+    b"\x89PNG\r\n\x1a\n"
+    + _chunk(b"IHDR", b"\0\0\0\1\0\0\0\1\x08\0\0\0\0")
+    + _chunk(b"IDAT", zlib.compress(b"\0\x80"))
+    + _chunk(b"IEND", b"")
+)
+JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffc0000b080001000101011100ffda0008010100003f0080ffd9")
+WEBP = b"RIFF\x20\0\0\0WEBPVP8 \x14\0\0\0\0\0\0\x9d\x01\x2a\1\0\1\0" + b"\0" * 10
 HEIC = b"\0\0\0\x18ftypheic" + b"\0" * 40
 
 

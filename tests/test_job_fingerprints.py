@@ -11,12 +11,13 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from jobs import JPEG, PNG, expanded, write
+from jobs import expanded, write
 
 from pipeline.job.ask import Ask, Image
 
 PINNED = json.loads((Path(__file__).parent / "data" / "fingerprints.json").read_text(encoding="utf-8"))
-IMAGES = {"png": PNG, "jpeg": JPEG}
+# The first bytes of images, and no more of them: pinned before reference images had to be whole.
+IMAGES = {"png": b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "jpeg": b"\xff\xd8\xff\xe0" + b"\0" * 40}
 
 
 def ask_of(written):
@@ -36,7 +37,8 @@ def test_an_ask_keeps_its_fingerprint_for_ever(entry):
 
 
 @pytest.mark.parametrize("entry", [one for one in PINNED if "manifest" in one], ids=lambda entry: entry["what"])
-def test_a_manifest_keeps_its_fingerprints_for_ever(tmp_path, entry):
+def test_a_manifest_keeps_its_fingerprints_for_ever(tmp_path, monkeypatch, entry):
+    monkeypatch.setattr("pipeline.job.frames.check", lambda _data, _mime: None)
     for name, content in entry.get("files", {}).items():
         write(tmp_path, name, IMAGES.get(content, content))
     requests = {request.key: request for request in expanded(tmp_path, entry["manifest"].encode())}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import opening
-from pipeline.cli.screen import plural
+from pipeline.cli.screen import MICRO, plural
 from pipeline.cli.tables import amount, plan_table, print_json
 from pipeline.errors import JobError, Problem, UsageError
 from pipeline.selection import Facts
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pipeline.batchfile import BatchFile
+    from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
     from pipeline.gemini.models import Models
     from pipeline.job.language import Job
@@ -133,9 +134,20 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
             else:
                 click.echo(plan_table(one.plan, models, options.today, service))
                 _explain(one.plan, one.journal, key, tells_gone=bool(options.selection or key))
+                _tell_budget(one, service)
     if as_json:
         print_json({"jobs": documents})
     return 10 if detailed_exitcode and work else 0
+
+
+def _tell_budget(one: OpenJob, service: str) -> None:
+    """What a run would refuse, said before it does."""
+    budget = one.job.budget
+    if service == "gemini" and budget is not None and one.plan.requests:
+        if one.plan.unpriced:
+            click.echo("  a price is unknown, and the job has a budget: a run would be refused")
+        elif one.plan.cost > budget * MICRO:
+            click.echo(f"  more than the job's budget of ${budget}: a run would be refused")
 
 
 _MANY = 20
@@ -144,6 +156,8 @@ _MANY = 20
 def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
     """Why things change, for as many as one can read; a first run needs no reasons."""
     shown = hidden = 0
+    if key is not None and not journal.wanted.is_wanted(key):
+        click.echo(f"  the job asks for nothing with the key '{key}'; `pipeline plan --json` has them all")
     gone = _gone(plan, journal) if tells_gone else ()
     for name, state, why, path, _model, _cost in itertools.chain(journal.wanted.not_done(), gone):
         if key is not None:

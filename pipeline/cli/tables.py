@@ -68,8 +68,9 @@ def _small_print(plan: Plan, models: Models, today: date, service: str) -> str:
     prices = [price for model in priced if model and (price := model.price(today))]
     since = max((price.since.isoformat() for price in prices), default="unknown")
     inferred = ", partly inferred" if any(price.inferred for price in prices) else ""
+    waves = f" in {plan.waves} waves, one after the other" if plan.waves > 1 else ""
     return (
-        f"  {plural(plan.batches, 'batch')}; {words}batch prices of {since}{inferred}, USD, "
+        f"  {plural(plan.batches, 'batch')}{waves}; {words}batch prices of {since}{inferred}, USD, "
         f"at most {usd(plan.upper_bound)} without retries"
     )
 

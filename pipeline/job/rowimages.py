@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
-from pipeline.job import references, settings
+from pipeline.job import globs, references, settings
+from pipeline.job.globs import fixed_part
 from pipeline.job.limits import check_references
 from pipeline.job.placeholders import EmptySlotError, Field, Moving, value_of
 from pipeline.job.references import ImageError, MissingImageError
-from pipeline.job.sources import fixed_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.job.limits import Model
     from pipeline.job.placeholders import Bound
-    from pipeline.job.problems import Problems
+    from pipeline.job.problems import Place, Problems
     from pipeline.job.settings import Layer, Reference
 
 _MANY = 1000
@@ -38,6 +38,7 @@ class RowImages:
         self._warned: set[str] = set()
         self._root = job.root.resolve()
         self._same: dict[Reference, tuple[Image, ...] | None] = {}
+        self._folders = globs.Folders()
         self._globs: dict[tuple[str, Path], list[str]] = {}
 
     def check(self, layer: Layer) -> None:
@@ -86,7 +87,7 @@ class RowImages:
             try:
                 self._same[reference] = self._images(reference.template.literal, reference)
             except ImageError as error:
-                self._problems.add(reference.place.problem(f"images: {error}", error.hint))
+                self._problems.add(self._told(error, reference.place))
                 self._same[reference] = None
         return self._same[reference] or ()
 
@@ -99,7 +100,7 @@ class RowImages:
             raise
         if reference.is_glob:
             parts = [
-                part if isinstance(at, str) else references.escaped(part) for part, at in zip(parts, bound, strict=True)
+                part if isinstance(at, str) else globs.escaped(part) for part, at in zip(parts, bound, strict=True)
             ]
         try:
             return self._images("".join(parts), reference)
@@ -108,8 +109,14 @@ class RowImages:
             if at is None and any(isinstance(part, Moving) and part.slot.name == "id" for part in bound):
                 at = row.columns.id_at
             if self._job.items.kind == "one":
-                raise JobError([reference.place.problem(f"images: {error}", error.hint)]) from None
-            raise JobError([row.problem(str(error), error.hint, at=at)]) from None
+                raise JobError([self._told(error, reference.place)]) from None
+            # Looking around for what was meant takes time: only for what will be shown.
+            message, hint = (str(error), error.hint) if self._problems.is_full else error.told()
+            raise JobError([row.problem(message, hint, at=at)]) from None
+
+    def _told(self, error: ImageError, place: Place) -> Problem:
+        message, hint = error.told()
+        return place.problem(f"images: {message}", hint)
 
     def _images(self, text: str, reference: Reference) -> tuple[Image, ...]:
         folder = self._folder(reference)
@@ -124,10 +131,10 @@ class RowImages:
         if (text, folder) not in self._globs:
             if len(self._globs) > _MANY:
                 self._globs.clear()
-            self._globs[text, folder] = references.matching(text, folder)
+            self._globs[text, folder] = references.matching(text, folder, below=below, folders=self._folders)
         names = self._globs[text, folder]
         if not names and not reference.is_optional:
-            raise MissingImageError(f"no file matches '{text}'", "where there may be none, say optional: true")
+            raise references.none_matches(text, folder)
         return tuple(
             references.reference(name, folder, home=self._job.folder, below=below) for name in names[: reference.most]
         )

@@ -187,6 +187,10 @@ class Wanted:
         row = self._db.execute("SELECT 1 FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)).fetchone()
         return row is not None
 
+    def is_wanted(self, key: str) -> bool:
+        """Whether the job asks for anything under a key."""
+        return self._db.execute("SELECT 1 FROM wanted WHERE key = ?", (key,)).fetchone() is not None
+
     def counts(self) -> dict[str, int]:
         """How many requests are in which state."""
         rows = self._db.execute("SELECT state, count(*) FROM wanted WHERE state <> 'outside' GROUP BY state")
@@ -223,6 +227,13 @@ class Wanted:
             " FROM wanted WHERE open GROUP BY model_id, aspect, size, extras ORDER BY min(n)"
         )
         return [Total(*row) for row in rows]
+
+    def loads(self) -> list[tuple[int, int, int]]:
+        """What would be bought, by model and turn, as batches are filled: requests, answer bytes, input bytes."""
+        rows = self._db.execute(
+            "SELECT count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open GROUP BY model_id, turn"
+        )
+        return [tuple(row) for row in rows]
 
     def opened(self) -> list[str]:
         """The keys of what would be bought."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from math import log
 from typing import TYPE_CHECKING
 
+from anyascii import anyascii
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .compositions import composed
@@ -30,9 +30,6 @@ _SMALLEST = 9
 _QUOTES = re.compile('["“„]([^"“”„]{1,200})["“”]')
 _QUOTED = 60
 _SIGNS = 3
-_DRAWABLE = str.maketrans(
-    {"\u2013": "-", "\u2014": "-", "\u00d7": "x", "ß": "ss", "€": "EUR", "→": "->", "ø": "o", "ł": "l", "æ": "ae"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +230,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _legible(text: str, most: int) -> str:
-    """The text on one line, in letters that the font has where there are such, cut where it is too long to show."""
-    plain = unicodedata.normalize("NFKD", text[: 4 * most].translate(_DRAWABLE))
-    letters = (letter if letter.isprintable() else " " for letter in plain if not unicodedata.combining(letter))
+    """The text on one line, in Latin letters, as the font has no others, and cut where it is too long to show."""
+    letters = (letter if letter.isprintable() else " " for letter in anyascii(text[: 4 * most]))
     text = " ".join("".join(letters).split())
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 

@@ -140,7 +140,7 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
         job=job.name,
         counts=counts,
         totals=totals,
-        batches=_batches(totals, job),
+        batches=_batches(journal.wanted.loads(), job),
         waves=journal.wanted.last_turn(),
         turns=journal.wanted.last_turn(of_all=True),
         gone_now=gone_now,
@@ -151,19 +151,14 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
     )
 
 
-def _batches(totals: Iterable[Total], job: Job) -> int:
-    """How many batches these make, a batch holding one model's requests within the job's limits."""
+def _batches(loads: Iterable[tuple[int, int, int]], job: Job) -> int:
+    """How many batches these make, a batch holding one model's requests of one wave within the job's limits."""
     limits = job.batch
-    models: dict[str, list[int]] = {}
-    for total in totals:
-        sums = models.setdefault(total.model_id, [0, 0, 0])
-        for place, value in enumerate((total.requests, total.answer_bytes, total.input_bytes)):
-            sums[place] += value
     return sum(
         max(
             -(-requests // limits.max_requests),
             -(-answer // limits.max_answer_bytes),
             -(-sent // limits.max_input_bytes),
         )
-        for requests, answer, sent in models.values()
+        for requests, answer, sent in loads
     )
