@@ -85,6 +85,7 @@ class Judge:
         self._warn = warn
         self._known: dict[str, Model | None] = {}
         self._prompts: dict[tuple[str, Place], Prompt | None] = {}
+        self._varying = job.matrix.varying()
         self.tables = self._tables()
 
     def layer(self, combination: Combination, *stronger: Layer) -> Layer:
@@ -137,7 +138,7 @@ class Judge:
         job = self.job
         kept = sum(turn.keeps for turn in turns)
         written = job.output[0] if job.output else None
-        return paths.completed(written, job.matrix.varying(), samples, turns=kept)
+        return paths.completed(written, self._varying, samples, turns=kept)
 
     def _turns(
         self, axes: Mapping[str, str], model: str, known: Model | None, whole: Layer, prompt: Prompt | None

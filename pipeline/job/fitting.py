@@ -76,7 +76,7 @@ class Fitter:
         self._names = None if rows is None else {fold(name) for row in rows if isinstance(row, Map) for name in row}
         self._unknown: dict[tuple[Place, Slot, str], list[Problem]] = {}
         self._named: set[str] = set()
-        self.columns: list[Columns] = []
+        self.columns: dict[Columns, None] = {}
         """Some of the columns that rows had."""
 
     def fittings(self, row: Row) -> list[Fitting]:
@@ -133,7 +133,7 @@ class Fitter:
     def _fitted(self, cell: Cell, row: Row) -> Fitting:
         columns = row.columns
         if columns not in self.columns and len(self.columns) < _MANY:
-            self.columns.append(columns)
+            self.columns[columns] = None
             self._check_axes(cell, columns)
             self._note_words(columns, row)
         for turn in cell.turns:

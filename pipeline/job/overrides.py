@@ -12,7 +12,7 @@ from pipeline.job.settings import DEFAULTS, WORDS
 from pipeline.job.yaml12 import List
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipeline.job.items import Columns, Condition, Row
     from pipeline.job.language import Job
@@ -143,7 +143,7 @@ class Choices:
             if number not in self._used and override.place.source is own
         ]
 
-    def check(self, columns: Sequence[Columns]) -> None:
+    def check(self, columns: Iterable[Columns]) -> None:
         """Tell of names in `when` that nothing has: called once the rows were seen, with some of their columns."""
         known = {*BUILT_INS, *OF_IMAGES, *(name for values in self._fixed for name in values)}
         known |= {name for some in columns for name in some.folded if name}
