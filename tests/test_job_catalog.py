@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobs import PNG, complaints, expanded, loaded, requests_of, write
 
 from pipeline.errors import JobError
+from pipeline.job import columns
 from pipeline.job.items import Items
 from pipeline.job.items import rows as rows_of
 from pipeline.job.problems import Place, Problems, Source
@@ -136,7 +137,7 @@ def test_data_stays_literal(tmp_path, text):
         pytest.param("set.size\n2K", "c.csv:1:1: no column names the items (add a column: id)", id="only settings"),
         pytest.param("id;name\na;b", "one column 'id;name' (is it separated otherwise? say delimiter: \";\")", id=";"),
         pytest.param("id\tname\na\tb", 'say delimiter: "\\t")', id="tab"),
-        pytest.param("id,name\na", "c.csv:2:1: 1 cell, but the header names 2 columns", id="short row"),
+        pytest.param("id,name\na", "c.csv:2:1: 1 cell, but the header names 2 columns (is a delim", id="short row"),
         pytest.param("id,name\na,b\nc,d,e", "c.csv:3:5: 3 cells, but the header names 2 columns", id="long row"),
         pytest.param('id,name\na,b\nc,"d\n', "c.csv:3:3: a quote is opened in this row and never closed", id="quote"),
         pytest.param('id,name\na,"b"c\n', "c.csv:2:3: text after a closing quote", id="text after quote"),
@@ -146,6 +147,13 @@ def test_data_stays_literal(tmp_path, text):
         pytest.param('name,id\n"a, b",', "c.csv:2:8: the id (column 'id') is empty", id="empty id behind a quote"),
         pytest.param('name,id\n"a\nb, c",', "c.csv:3:7: the id (column 'id') is empty", id="in the second line"),
         pytest.param("id,name\n,b", "c.csv:2:1: the id (column 'id') is empty", id="empty id"),
+        pytest.param(
+            "id,a\nx,\n,\n", "(column 'id') is empty (delete the row, or give it an id)", id="only delimiters"
+        ),
+        pytest.param(b"PK\x03\x04\x14\0\xe9", "c.csv:0:0: is an Excel workbook (save it as CSV (UTF-8)", id="xlsx"),
+        pytest.param(b"\xd0\xcf\x11\xe0\xa1", "c.csv:0:0: is an Excel workbook", id="xls"),
+        pytest.param("\ufeff\n <!DOCTYPE html>\n<p>", "c.csv:0:0: is a web page, not a catalog (was the d", id="page"),
+        pytest.param("<html lang=de>", "c.csv:0:0: is a web page, not a catalog", id="page without a type"),
         pytest.param("id,name\n  ,b", "c.csv:2:1: the id (column 'id') is empty", id="blank id"),
         pytest.param("id\na\x1b[31m", "c.csv:2:1: the id 'a\\x1b[31m' holds a control character", id="ESC in id"),
         pytest.param("id\na\u202eb", "c.csv:2:1: the id 'a\\u202eb' holds a control character", id="bidi in id"),
@@ -202,6 +210,15 @@ def test_what_is_wrong_in_jsonl_is_said_and_the_rest_read(tmp_path, line, column
     ("items", "complaint"),
     [
         ("none.csv", "2:8: there is no file"),
+        ("cc.csv", "cc.csv'; did you mean 'c.csv'?"),
+        ("cat/c.csv", "cat' is not there"),
+        ("c.csv/d.csv", "c.csv' is no folder"),
+        ("https://x.org/a/c.csv", "2:8: 'https://x.org/a/c.csv' is a URL (download it, and name the file)"),
+        ("{jsonl: 'http://x.org/c'}", "2:16: 'http://x.org/c' is a URL (download it, and name the file)"),
+        ("https://x.org/c.csv?dl=1", "2:8: 'https://x.org/c.csv?dl=1' is a URL (download it, and name the file)"),
+        ("'*.CSV/*'", "no file matches '*.CSV/*'"),
+        ("'*.{jpg,png}'", "no file matches '*.{jpg,png}' (braces are no pattern here; list both globs, or use *)"),
+        ("'PIPE*'", "no file matches 'PIPE*' (there is 'pipe.csv': names are compared with their case)"),
         ("dir.csv", "is a folder, not a file"),
         ("pipe.csv", "is a pipe, not a file"),
         ("{csv: /dev/zero}", "is a device or socket, not a file"),
@@ -444,7 +461,7 @@ def test_a_row_of_jsonl_without_the_id_is_told_when_others_have_it(tmp_path):
     rows = '{"x": 1}\n{"sku": "a"}\n{"x": 2, "sku": ""}\n'
     assert wrong(tmp_path, "{jsonl: c.jsonl, id: sku}", rows, "c.jsonl") == [
         "c.jsonl:1:1: id: there is no 'sku' here",
-        "c.jsonl:3:17: the id (column 'sku') is empty",
+        "c.jsonl:3:17: the id (column 'sku') is empty (delete the row, or give it an id)",
     ]
     assert wrong(tmp_path, '{jsonl: c.jsonl, id: "[sku]"}', rows, "c.jsonl") == [
         "c.jsonl:1:1: id: [sku] is unknown",
@@ -526,6 +543,26 @@ def test_a_problem_of_an_item_in_the_manifest_stands_at_its_value(tmp_path):
     assert (second.id, str(second.problem("x", at=0))[-7:]) == ("word", ":4:5: x")
 
 
+def test_a_problem_of_the_only_item_stands_where_its_prompt_does(tmp_path):
+    place = Place(Source("job.yaml", ["size: 2K", "prompt: a [word]"]), 2, 9)
+    [row] = rows_of(Items("one", place), job="mug", folder=tmp_path, problems=Problems())
+    problem = row.problem("wrong", "hint")
+    assert (row.id, row.where, row.line.cells) == ("mug", "job.yaml:2", ())
+    assert (problem.file, problem.line, problem.column, problem.source) == ("job.yaml", 2, 9, "prompt: a [word]")
+    assert row.place() == row.header_place(0) == place
+
+
+def test_near_names_are_looked_for_only_where_they_are_told(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(columns, "meant", lambda word, words: looked.append(word) if words else "")
+    write(tmp_path, "c.csv", "id," + ",".join(f"c{number}" for number in range(300)) + "\n")
+    names = ", ".join(f"d{number}" for number in range(300))
+    found = complaints(tmp_path, f"prompt: x\nitems: {{csv: c.csv, fill: [{names}]}}\n")
+    assert len(found) == 51
+    assert any("250 more problems like these" in line for line in found)
+    assert len(looked) == 50
+
+
 def test_the_excerpt_of_a_very_long_row_is_short(tmp_path):
     write(tmp_path, "c.csv", f"id,a,b,c\n1,{'x' * 50_000},2,{'y' * 50_000}\n1,{'x' * 500_000},2,3\n")
     items = Items("csv", Place(Source("job.yaml")), "c.csv")
@@ -539,7 +576,10 @@ def test_the_excerpt_of_a_very_long_row_is_short(tmp_path):
 def test_a_row_without_end_is_refused_before_it_fills_the_memory(tmp_path):
     write(tmp_path, "c.csv", "id,x\na," + '"' + '","\n' * 1_500_000)
     [found] = complaints(tmp_path, "prompt: x\nitems: c.csv\n")
-    assert found == "c.csv:2:1: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
+    assert found == "c.csv:1000001:3: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
+    write(tmp_path, "c.csv", 'id,x\n1,a\n2,"b, c\n' + "3 x d\n" * 1_000_000)
+    [found] = complaints(tmp_path, "prompt: x\nitems: c.csv\n")
+    assert found == "c.csv:3:3: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
 
 
 def test_columns_without_end_are_refused(tmp_path):

@@ -1,4 +1,5 @@
 """From a job to its requests: keys, paths, settings, placeholders, limits."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 from __future__ import annotations
 
@@ -413,11 +414,17 @@ def test_the_name_of_a_template_may_come_from_the_row(tmp_path):
     ("template", "complaint"),
     [
         pytest.param("---\nvariables: {x: }\n---\n[x]", "template 't' needs [x]: no field, axis or var", id="required"),
-        pytest.param("---\nsiz: 2K\n---\nx", "t.md:2:1: unknown key 'siz' in front matter; did you mean 'size'?", id="setting"),
+        pytest.param(
+            "---\nsiz: 2K\n---\nx", "t.md:2:1: unknown key 'siz' in front matter; did you mean 'size'?", id="setting"
+        ),
         pytest.param("---\nvars: {}\n---\nx", "t.md:2:1: unknown key 'vars' in front matter", id="unknown key"),
         pytest.param("---\ndescription: x\nx", "t.md:1:1: front matter without an end", id="no end"),
         pytest.param("---\nvariables: [x]\n---\nx", "t.md:2:12: 'variables' is a map", id="list"),
-        pytest.param("---\nvariables: {x: [y]}\n---\nx", 't.md:2:16: \'variables.x\' is a text, a number or true or false, not a list (quote it: "[y]")', id="list default"),
+        pytest.param(
+            "---\nvariables: {x: [y]}\n---\nx",
+            "t.md:2:16: 'variables.x' is a text, a number or true or false, not a list (quote it: \"[y]\")",
+            id="list default",
+        ),
         pytest.param("---\n- a\n---\nx", "front matter is a map", id="no map"),
         pytest.param("---\na: [b\n---\nx", "t.md:3", id="no yaml"),
         pytest.param("", "t.md:1:1: the prompt is empty", id="empty"),

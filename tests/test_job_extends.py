@@ -1,4 +1,5 @@
 """Manifests that build on others: what merges, what replaces, what is taken away, and where errors point."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import JPEG, complaints, expanded, loaded, write

@@ -1,4 +1,5 @@
 """Manifests: what is read, what is refused, and how it is said."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 from __future__ import annotations
 
@@ -79,7 +80,9 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
             "prompt: x\nitems: {csv: a, size: 1K}", "2:17: unknown key 'size' in 'items'", id="misplaced down"
         ),
         pytest.param("prompt: x\nturns: [y, z]", "2:1: a job has one of prompt, template and turns", id="both"),
-        pytest.param("matrix: {prompt: [y]}\nturns: [y, z]", "1:10: a job has one of prompt, template", id="both, axis"),
+        pytest.param(
+            "matrix: {prompt: [y]}\nturns: [y, z]", "1:10: a job has one of prompt, template", id="both, axis"
+        ),
         pytest.param("prompt: ''", "1:9: 'prompt' is empty", id="empty prompt"),
         pytest.param("prompt: ' '", "1:9: the prompt is empty", id="blank prompt"),
         pytest.param("prompt:", "1:8: 'prompt' is a text or a map, not empty", id="no value"),
@@ -115,7 +118,7 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param(f"prompt: {{file: {'x' * 300}}}", "cannot read", id="long file name"),
         pytest.param(f"prompt: x\nimages: [{'x' * 300}]", "cannot read", id="long image name"),
         pytest.param(f"prompt: x\nitems: {'x' * 300}.csv", "cannot read", id="long catalog name"),
-        pytest.param("prompt: x\nitems: 'a**b/*'", "is no glob", id="no glob"),
+        pytest.param("prompt: x\nitems: 'a**b/*'", "no file matches 'a**b/*'", id="no such file"),
         pytest.param("prompt: x\nitems: {csv: a, encoding: base64}", "unknown encoding 'base64'", id="no text"),
         pytest.param("prompt: x\nitems: {csv: a, delimiter: ab}", "'items.delimiter' is one character", id="delimiter"),
         pytest.param("prompt: x\nitems: {glob: b/*, rename: {a: b}}", "'rename' means nothing for glob", id="useless"),
@@ -127,7 +130,9 @@ def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
         pytest.param('prompt: x\noutput: {path: "[id].jpg"}', "output.path: no extension here", id="extension"),
         pytest.param("prompt: x\nvars: {a b: 1, a-b: 2}", "vars 'a b' and 'a-b' have one name", id="vars"),
         pytest.param(
-            "prompt: x\nmatrix: {a: [1, 2], exclude: [{a: 9}]}", "2:35: exclude: '9' is no value of axis 'a'", id="exclude"
+            "prompt: x\nmatrix: {a: [1, 2], exclude: [{a: 9}]}",
+            "2:35: exclude: '9' is no value of axis 'a'",
+            id="exclude",
         ),
         pytest.param("prompt: a [b", "1:11: a '[' that is never closed", id="bracket"),
         pytest.param("prompt: a [@b]", "1:11: unknown placeholder [@b]; an image gets a label", id="label"),

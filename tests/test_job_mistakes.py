@@ -1,4 +1,5 @@
 """Mistakes that strangers made, and what they are told: one line each, at the right place, with what to type."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import PNG, TODAY, FakeModels, complaints, expanded, write
@@ -100,7 +101,9 @@ def test_a_matrix_may_be_nothing_but_cells(shop):
 
 
 def test_exclude_takes_several_values_and_any_spelling_of_an_axis(shop):
-    requests = expanded(shop, "prompt: '[Colour Way]'\nmatrix: {Colour Way: [a, b, c], exclude: [{colour_way: [a, c]}]}")
+    requests = expanded(
+        shop, "prompt: '[Colour Way]'\nmatrix: {Colour Way: [a, b, c], exclude: [{colour_way: [a, c]}]}"
+    )
     assert [r.key for r in requests] == ["job/b"]
 
 
@@ -162,7 +165,7 @@ def test_a_line_of_a_template_is_counted_as_editors_do(shop):
 
 def test_many_excludes_and_includes_take_no_time(shop):
     values = ", ".join(map(str, range(3000)))
-    excludes = ", ".join(f"{{a: {number}}}" for number in range(0, 2900))
+    excludes = ", ".join(f"{{a: {number}}}" for number in range(2900))
     includes = ", ".join(f"{{a: x{number}}}" for number in range(3000))
     text = f"prompt: '[a]'\nmatrix: {{a: [{values}], exclude: [{excludes}], include: [{includes}]}}"
     assert len(expanded(shop, text)) == 3100

@@ -1,4 +1,5 @@
 """Settings from every place they may stand, and which of them wins."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import complaints, expanded, write
@@ -137,7 +138,9 @@ def test_a_condition_may_speak_of_settings_and_vars(tmp_path):
 
 def test_an_override_may_bring_another_prompt(tmp_path):
     write(tmp_path, "templates/glass.md", "---\naspect: 16:9\n---\nglass [id]")
-    requests = expanded(tmp_path, f"prompt: all\n{ITEMS}overrides: [{{when: {{kind: glass}}, set: {{template: glass}}}}]")
+    requests = expanded(
+        tmp_path, f"prompt: all\n{ITEMS}overrides: [{{when: {{kind: glass}}, set: {{template: glass}}}}]"
+    )
     assert [(r.ask.prompt, r.ask.aspect, r.template) for r in requests] == [
         ("glass a", "16:9", "glass"),
         ("all", "1:1", None),
@@ -222,7 +225,11 @@ def test_columns_of_a_catalog_set_for_their_row(tmp_path):
 def test_settings_in_jsonl_are_keys_with_a_dot(tmp_path):
     write(tmp_path, "a.jsonl", '{"id": "a", "set.samples": 2, "set.thoughts": true}\n{"id": "b"}\n')
     requests = expanded(tmp_path, "prompt: x\nitems: a.jsonl")
-    assert [(r.key, r.ask.settings().get("thoughts")) for r in requests] == [("a/s1", True), ("a/s2", True), ("b", None)]
+    assert [(r.key, r.ask.settings().get("thoughts")) for r in requests] == [
+        ("a/s1", True),
+        ("a/s2", True),
+        ("b", None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_a_value_is_found_by_its_key_in_every_kind_of_file(tmp_path, name, text,
     keys = [("mug", "de"), (" mug ", "fr\t"), ("cup", "de"), ("cup", "fr"), ("Mug", "de"), ("de", "mug"), ("", "")]
     assert [table.value(key, 2) for key in keys] == ["Guten Morgen", 'Bon, "jour"\n ', "", "", "", "", ""]
     assert table.value(("mug", "fr"), 1) == "fr"
+    assert [table.has(key) for key in keys] == [True, True, True, False, False, False, False]
 
 
 def test_a_cell_keeps_its_text_and_a_key_is_trimmed(tmp_path):
@@ -120,6 +121,8 @@ def test_rows_of_jsonl_may_differ(tmp_path):
             ],
             id="quote, and a column that is missing",
         ),
+        pytest.param(b"PK\x03\x04\xe9", ["copy.csv:0:0: is an Excel workbook (save it as CSV (UTF-8)"], id="workbook"),
+        pytest.param("<html>", ["copy.csv:0:0: is a web page, not a catalog (was"], id="web page"),
         pytest.param("", ["copy.csv:1:1: is empty (the first line names the columns)"], id="empty"),
         pytest.param(b"sku,lang\na,\xe9", ["copy.csv:2:3: byte 0xe9 is not UTF-8 (save"], id="latin"),
     ],
@@ -156,6 +159,8 @@ def test_what_is_wrong_in_a_table_of_jsonl_is_told_with_its_place(tmp_path, line
     ("name", "complaint"),
     [
         ("none.csv", "there is no file"),
+        ("larg.csv", "larg.csv'; did you mean 'large.csv'?"),
+        ("https://x.org/copy.csv", "'https://x.org/copy.csv' is a URL (download it, and name the file)"),
         ("folder.csv", "is a folder, not a file"),
         ("pipe.csv", "is a pipe, not a file"),
         ("/dev/zero", "is no table (a table is x.csv, x.tsv or x.jsonl)"),

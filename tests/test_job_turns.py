@@ -1,4 +1,5 @@
 """Conversations: one request a turn, each with the asks of the turns before it in its fingerprint."""
+# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import JPEG, complaints, expanded, loaded, write
@@ -74,7 +75,9 @@ def test_the_first_turn_of_a_conversation_is_no_plain_request(tmp_path):
 def test_a_turn_takes_the_images_of_the_job_or_its_own(tmp_path):
     write(tmp_path, "a.jpg", JPEG)
     write(tmp_path, "b.jpg", JPEG + b"b")
-    requests = expanded(tmp_path, "images: [a.jpg]\nturns: [a, b, {prompt: c, images: [b.jpg]}, {prompt: d, images: []}]")
+    requests = expanded(
+        tmp_path, "images: [a.jpg]\nturns: [a, b, {prompt: c, images: [b.jpg]}, {prompt: d, images: []}]"
+    )
     assert [[image.shown for image in r.ask.images] for r in requests] == [["a.jpg"], ["a.jpg"], ["b.jpg"], []]
 
 

@@ -187,7 +187,7 @@ def test_a_conversation_keeps_what_it_says(asked):
 
 def test_segments_are_as_told():
     rows = _table("## Where a result goes")
-    assert len(rows) == 3
+    assert len(rows) == 4
     for value, segment in rows:
         assert slug(value.strip("`")) == segment.strip("`")
 
