@@ -183,3 +183,12 @@ def test_warnings_of_a_job_come_at_their_place(shop):
     path = write(shop, "j.yaml", "prompt: x\nmatrix:\n  aspekt: [4:5]\n")
     examine(path, root=shop, models=FakeModels(), today=TODAY, warn=problems.append)
     assert [(problem.line, problem.column) for problem in problems] == [(3, 3)]
+
+
+def test_a_path_that_forgets_an_axis_is_told_once_where_it_is_written(shop):
+    write(shop, "c.csv", "id\na\nb\nc\n")
+    text = 'prompt: "[id] [light]"\nitems: c.csv\nmatrix: {light: [soft, hard], aspect: [1:1, 4:5]}\noutput: {path: "[id]"}'
+    [found] = complaints(shop, text)
+    assert found == (
+        "4:16: output.path: 'a/soft/1:1' and 'a/soft/4:5' would both go to 'a' (add [light] and [aspect] to the path)"
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.job.problems import quoted
+from pipeline.job.placeholders import fold
+from pipeline.job.problems import listed, quoted
 from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pipeline.errors import Problem
     from pipeline.job.expand import Request
@@ -23,6 +24,7 @@ class First(NamedTuple):
 
     name: str
     where: str
+    id: str
 
 
 class Twins:
@@ -48,7 +50,7 @@ class Twins:
             return
         first: dict[tuple[str, str], First] = {}
         for row, requests in rows:
-            own = First(row.id, row.where)
+            own = First(row.id, row.where, row.id)
             known = first.setdefault(("id", row.id), own) if mark(row.id) in twice["id"] else own
             if known is not own:
                 problems.add(self._same_id(row, known))
@@ -60,7 +62,7 @@ class Twins:
         self, request: Request, row: Row, twice: dict[str, set[int]], first: dict[tuple[str, str], First],
         problems: Problems, paid: Paid,
     ) -> None:  # fmt: skip
-        own = First(request.key, request.where)
+        own = First(request.key, request.where, request.id)
         for kind, text in (("key", request.key), ("path", request.path), ("ask", request.fingerprint)):
             if mark(text) not in twice[kind] or (kind == "path" and not request.keeps):
                 continue
@@ -69,6 +71,9 @@ class Twins:
                 continue
             if kind == "ask":
                 paid.add(known, own, request)
+            elif kind == "path" and known.id == request.id and (axes := self._untold()):
+                # Not the rows are at fault but the path, which is one for all of them.
+                problems.add(self._same_for_all(known, own, request.path, axes), once="axes")
             else:
                 problems.add(self._clash(kind, text, known, request, row))
 
@@ -76,6 +81,19 @@ class Twins:
         hint = "" if self._job.items.kind == "list" else "to keep the first row of each id say unique: first"
         message = f"the id {quoted(row.id)} is there already, in {first.where}"
         return row.problem(message, hint, at=row.columns.id_at)
+
+    def _untold(self) -> list[str]:
+        """The axes with more than one value that output.path does not speak of."""
+        if self._job.output is None:
+            return []
+        names = self._job.output[0].names
+        return [axis for axis in self._job.matrix.varying() if fold(axis) not in names]
+
+    def _same_for_all(self, first: First, second: First, path: str, axes: Sequence[str]) -> Problem:
+        assert self._job.output is not None
+        both = f"{quoted(first.name)} and {quoted(second.name)} would both go to {quoted(path)}"
+        missing = listed([f"[{axis}]" for axis in axes], last="and")
+        return self._job.output[1].problem(f"output.path: {both}", f"add {missing} to the path")
 
     def _clash(self, kind: str, text: str, first: First, second: Request, row: Row) -> Problem:
         both = f"{quoted(first.name)} ({first.where}) and {quoted(second.key)}"
