@@ -1,5 +1,4 @@
 """From a job to its requests: keys, paths, settings, placeholders, limits."""
-# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Manifests: what is read, what is refused, and how it is said."""
-# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 from __future__ import annotations
 

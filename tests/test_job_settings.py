@@ -1,5 +1,4 @@
 """Settings from every place they may stand, and which of them wins."""
-# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import complaints, expanded, write

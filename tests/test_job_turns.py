@@ -1,5 +1,4 @@
 """Conversations: one request a turn, each with the asks of the turns before it in its fingerprint."""
-# ruff: noqa: E501 - a mistake and what is said of it stand in one line
 
 import pytest
 from jobs import JPEG, complaints, expanded, loaded, write

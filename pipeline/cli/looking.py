@@ -66,13 +66,13 @@ def validate_command(options: Options, jobs: Sequence[str], form: str, strict: b
 
 def _manifests(words: Sequence[str]) -> tuple[list[Path], list[Problem]]:
     """The manifests that words name, each once; and the words that name none."""
-    from pipeline.job import selection
+    from pipeline.job import named
 
     found: dict[Path, None] = {}
     problems = []
     for word in words or [opening.DEFAULT_JOBS]:
         try:
-            found.update(dict.fromkeys(selection.manifests([word], cwd=Path.cwd())))
+            found.update(dict.fromkeys(named.manifests([word], cwd=Path.cwd())))
         except UsageError as error:
             problems.append(Problem(word, 0, 0, str(error), error.hint))
     return list(found), problems

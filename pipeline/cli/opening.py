@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
-from pipeline.job import expand, language, selection
+from pipeline.job import expand, language, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ def load(words: Sequence[str], options: Options, *, default: bool = False) -> li
         words = [DEFAULT_JOBS]
     jobs: list[Job] = []
     problems: list[Problem] = []
-    for path in selection.manifests(words, cwd=Path.cwd()):
+    for path in named.manifests(words, cwd=Path.cwd()):
         try:
             jobs.append(language.load(path, root=Path.cwd()))
         except JobError as error:
@@ -84,7 +84,7 @@ def names(words: Sequence[str], known: Sequence[str]) -> list[str]:
         if word in known:
             found.append(word)
             continue
-        for path in selection.manifests([word], cwd=Path.cwd()):
+        for path in named.manifests([word], cwd=Path.cwd()):
             try:
                 found.append(language.load(path, root=Path.cwd()).name)
             except JobError:

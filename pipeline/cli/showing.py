@@ -76,10 +76,10 @@ def _shown(options: Options, what: str, *, wants_request: bool) -> _Shown:
 def _unmade(options: Options, what: str) -> _Shown:
     """A request that a manifest asks for, and that no run has seen yet."""
     from pipeline import record
-    from pipeline.job import selection
+    from pipeline.job import named
 
     words = [opening.DEFAULT_JOBS] if Path(opening.DEFAULT_JOBS).is_dir() else []
-    known = _asked(options, selection.manifests(words, cwd=Path.cwd()), what, None)
+    known = _asked(options, named.manifests(words, cwd=Path.cwd()), what, None)
     if known is None:
         raise UsageError(
             f"nothing is known of {what!r}{_near(options, what)}", hint="`pipeline ls items` lists the keys of a job"

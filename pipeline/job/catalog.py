@@ -6,11 +6,12 @@ import codecs
 from typing import TYPE_CHECKING
 
 from pipeline.job import conditions, settings
+from pipeline.job.globs import is_glob
 from pipeline.job.items import KINDS, Items
 from pipeline.job.manifest import ONE_OF
 from pipeline.job.placeholders import BracketError, Template, fold, split
 from pipeline.job.problems import Place, Problems, listed, quoted
-from pipeline.job.sources import is_glob, text_of
+from pipeline.job.sources import text_of
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:

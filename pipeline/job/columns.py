@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.job.placeholders import OF_IMAGES, Bound, Scope, Slot, Template, bind, fold, folded
@@ -89,6 +90,7 @@ class Known:
         """What is wrong with the columns of a whole file; if anything is, nothing is to be told of its rows."""
         columns = self.of(header.names)
         problems = self.unmet()
+        self._missing.clear()  # told
         if isinstance(columns, Columns):
             problems += self._fills_first(columns)
             if not problems and columns.id_at is None and not columns.id_bound:
@@ -129,11 +131,12 @@ class Known:
             return []
         missing = {name.key for name in self._missing}
         lost = {key_of(self._items.rename[name.word]) for name in self._missing if name.option == "rename"}
-        wrong = [self._unmet(name) for name in self._missing if name.option == "rename" or name.key not in lost]
+        told = [name for name in self._missing if name.option == "rename" or name.key not in lost]
+        wrong = [self._unmet(name, is_shown=number < MOST) for number, name in enumerate(told)]
         return wrong + [problem for key, problem in self._waiting if key not in missing]
 
-    def _unmet(self, name: _Name) -> Problem:
-        known = list(self._met_before if name.option == "rename" else self._met)
+    def _unmet(self, name: _Name, *, is_shown: bool) -> Problem:
+        known = list(self._met_before if name.option == "rename" else self._met) if is_shown else []
         if name.is_slot:
             message = f"id: [{name.word}] is unknown{meant(fold(name.word), folded(known))}"
         else:
@@ -210,6 +213,7 @@ def _place(items: Items, option: str, word: str = "") -> Place:
     return items.said.get(f"{option}.{word}") or items.said.get(option) or items.place
 
 
+@lru_cache(maxsize=16_384)
 def key_of(name: str) -> str:
     """A name as columns are told apart: as placeholders are, but for settings, which are no placeholders."""
     word = setting_of(name)
@@ -219,6 +223,7 @@ def key_of(name: str) -> str:
     return f"set.{fold(word)}.{fold(rest)}" if rest else f"set.{fold(word)}"
 
 
+@lru_cache(maxsize=16_384)
 def setting_of(name: str) -> str:
     """The setting a column is for: `aspect` of `set.aspect`, `vars.light` of `set.vars.light`; nothing for a field."""
     first, dot, rest = name.partition(".")

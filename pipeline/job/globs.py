@@ -25,14 +25,15 @@ MAX_LOOKED_AT = 200_000
 """Names of files and folders that one pattern may look at."""
 _NAMES = 2_000
 """Names of a folder among which a near one is looked for."""
+_OVERFLOWS = 3
 _MAGIC = re.compile(r"[*?[]")
 _ITSELF = re.compile(r"\[([^!^\]])\]")
 """A class of one character, which stands for itself."""
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
 
 
 class GlobError(ValueError):
-    """A pattern that cannot be followed, in words that come after nothing; and what to type instead."""
+    """A pattern that cannot be followed, and what to do about it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -70,6 +71,8 @@ class Folders:
     def __init__(self) -> None:
         self._known: dict[str, _Names | None] = {}
         self._count = 0
+        self.overflows = 0
+        """Patterns that looked at too much: after some, others are refused unseen, or each row would take its time."""
 
     def names(self, folder: str) -> _Names | None:
         """The names in a folder; None for one that cannot be read, or is not there any more."""
@@ -133,7 +136,11 @@ def matching(pattern: str, folder: Path, *, below: Sequence[Path] = (), folders:
             raise GlobError(f"{quoted(pattern)} leads out of the project", hint)
         if not rest:
             return [] if base.is_dir() or not os.path.lexists(base) else [top.as_posix()]
-        found = _Search(_segments(pattern, rest), folders or Folders(), pattern).files(base)
+        folders = Folders() if folders is None else folders
+        if folders.overflows >= _OVERFLOWS:
+            message = f"{quoted(pattern)} was not looked for: others look through more than {MAX_LOOKED_AT:,} files"
+            raise GlobError(message, "name nearer folders")
+        found = _Search(_segments(pattern, rest), folders, pattern).files(base)
     except (OSError, ValueError, RuntimeError) as error:  # a circle of links is a RuntimeError before Python 3.13
         if isinstance(error, GlobError):
             raise
@@ -203,6 +210,7 @@ class _Search:
             names = self._folders.names(folder)
             if names is None:
                 continue
+            self._count(len(names.names))
             for name, (is_found, inner) in self._steps(names, states).items():
                 if name not in names.folders:
                     found += [path + name] if is_found else []
@@ -210,18 +218,22 @@ class _Search:
                     waiting.append((f"{path}{name}/", inner))
         return found
 
+    def _count(self, names: int) -> None:
+        self._left -= names
+        if self._left < 0:
+            self._folders.overflows += 1
+            message = f"{quoted(self._pattern)} looks through more than {MAX_LOOKED_AT:,} files"
+            raise GlobError(message, "name a nearer folder")
+
     def _steps(self, names: _Names, states: set[int]) -> dict[str, tuple[bool, set[int]]]:
         """Each name that the pattern leads to here: whether it ends there, and which segments come next."""
         steps: dict[str, tuple[bool, set[int]]] = {}
         for at in sorted(states):
             segment = self._segments[at]
             if segment is None:
-                self._count(len(names.names))
                 for name in (name for name, is_link in names.folders.items() if not is_link and name[0] != "."):
                     steps.setdefault(name, (False, set()))[1].update(self._with_deeper({at}))
                 continue
-            if segment.rule is not None:
-                self._count(sum(1 for _name in names.starting(segment.start)) if segment.start else len(names.names))
             for name in segment.found(names):
                 is_found, inner = steps.get(name, (False, set[int]()))
                 is_last = at + 1 == len(self._segments)
@@ -235,22 +247,18 @@ class _Search:
             states |= more
         return states
 
-    def _count(self, names: int) -> None:
-        self._left -= names
-        if self._left < 0:
-            message = f"{quoted(self._pattern)} looks through more than {MAX_LOOKED_AT:,} files"
-            raise GlobError(message, "name a nearer folder")
-
 
 def why_none(pattern: str, folder: Path) -> tuple[str, str]:
     """What to say of a pattern that no file matches, and what to type instead where that can be told."""
     message = f"no file matches {quoted(pattern)}"
     top, rest = fixed_part(pattern)
     base = folder / top
-    if not base.is_dir():
-        return message + near(base / "*"), ""
     if re.search(r"\{[^{}]*,[^{}]*\}", pattern):
         return message, "braces are no pattern here; list both globs, or use *"
+    if not rest and base.is_dir():
+        return message, f"it is a folder; for what it holds write {top}/*"
+    if not rest or not base.is_dir():
+        return message + near(base / "*" if rest else base), ""
     try:
         found = _Search(_segments(pattern, rest, folding=True), Folders(), pattern).files(base)
     except (OSError, ValueError):
@@ -262,15 +270,19 @@ def why_none(pattern: str, folder: Path) -> tuple[str, str]:
 def near(path: Path) -> str:
     """What follows `there is no file x`: a name that is near, or the folder that is not there."""
     try:
-        gone = None if path.parent.is_dir() else path.parent
-        while gone is not None and not gone.parent.is_dir() and gone != gone.parent:
+        if path.is_symlink():
+            return ": it is a link that leads nowhere"
+        gone = path
+        while not gone.parent.is_dir() and gone != gone.parent:
             gone = gone.parent
-        if gone is None:
-            return meant(path.name, _some(path.parent))
-        told = "is no folder" if gone.exists() else "is not there"
-        return f": the folder {quoted(shown(gone))} is not there{meant(gone.name, _some(gone.parent))}"
+        names = _some(gone.parent)
     except (OSError, ValueError):
         return ""
+    if gone == path:
+        return meant(path.name, names)
+    if gone.exists():
+        return f": {quoted(shown(gone))} is no folder"
+    return f": the folder {quoted(shown(gone))} is not there{meant(gone.name, names)}"
 
 
 def _some(folder: Path) -> list[str]:

@@ -115,7 +115,7 @@ def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterato
 def _lines(items: Items, folder: Path) -> Iterator[Header | Line | Problem]:
     base = items.folder or folder
     if items.kind == "one":
-        return iter([Line(items.place.source.file, items.place.line, (), ())])
+        return iter([Line(items.place.source.file, items.place.line, (), (), origin=items.place)])
     if items.kind == "list":
         assert items.rows is not None
         return sources.written_rows(items.rows)
@@ -155,7 +155,7 @@ def _named(
         try:
             yield Row(job if items.kind == "one" else _id(of_row, row), row, of_row)
         except _IdError as error:
-            known.tell(row.problem(str(error), at=error.at), error.waits_for, problems)
+            known.tell(row.problem(str(error), error.hint, error.at), error.waits_for, problems)
 
 
 def _tell(wrongs: list[Wrong], line: Line, known: Known, problems: Problems) -> None:
@@ -222,10 +222,11 @@ def _passes(columns: Columns, line: Line) -> bool:
 class _IdError(ValueError):
     """A row has no id that can be used."""
 
-    def __init__(self, message: str, at: int | None, waits_for: str = "") -> None:
+    def __init__(self, message: str, at: int | None, waits_for: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.at = at
         self.waits_for = waits_for
+        self.hint = hint
 
 
 def _id(columns: Columns, line: Line) -> str:
@@ -240,7 +241,7 @@ def _id(columns: Columns, line: Line) -> str:
             raise _IdError(f"the id {quoted(text.strip())} holds a control character", columns.id_at)
     if not (text := text.strip()):
         column = "" if columns.id_at is None else f" (column {quoted(columns.names[columns.id_at])})"
-        raise _IdError(f"the id{column} is empty", columns.id_at)
+        raise _IdError(f"the id{column} is empty", columns.id_at, hint="delete the row, or give it an id")
     return text
 
 

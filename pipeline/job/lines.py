@@ -47,8 +47,8 @@ class Line(NamedTuple):
     cells: Sequence[str]
     text: str = ""
     """The row as it stands in its file."""
-    origin: Header | Node | None = None
-    """The header of a CSV, or the node of a row in the manifest."""
+    origin: Header | Node | Place | None = None
+    """The header of a CSV, or the node of a row in the manifest, or the place that stands for the only one."""
     set: Map | None = None
     """The settings of this item alone, in a list of the manifest."""
     facts: Mapping[str, str] = {}
@@ -61,6 +61,8 @@ class Line(NamedTuple):
         if isinstance(self.origin, Node):
             is_cell = at is not None and isinstance(self.origin.value, Map)
             return self.origin.value.at(self.names[at or 0]) if is_cell else self.origin.place
+        if isinstance(self.origin, Place):
+            return self.origin
         if not self.number:
             return Place(Source(self.file))
         if at is None:
@@ -78,6 +80,8 @@ class Line(NamedTuple):
         if isinstance(self.origin, Node):
             is_map = isinstance(self.origin.value, Map)
             return self.origin.value.keys_at[self.names[at]] if is_map else self.origin.place
+        if isinstance(self.origin, Place):
+            return self.origin
         starts = (name for name, _value in member_starts(self.text))
         return place_in(self.file, self.number, self.text, _nth(starts, at))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
 from pipeline.job import schema, yaml12
+from pipeline.job.globs import near
 from pipeline.job.problems import Place, Problems, Source, listed, shown
 from pipeline.job.yaml12 import List, Map
 
@@ -91,7 +92,8 @@ def _at_its_place(error: JobError, path: Path, place: Place) -> Iterable[Problem
         if problem.line:
             yield problem
         else:
-            yield place.problem(f"{shown(path)} {problem.message}", problem.hint)
+            near_name = near(path) if not path.exists() else ""
+            yield place.problem(f"{shown(path)} {problem.message}{near_name}", problem.hint)
 
 
 def _parsed(path: Path) -> Map:

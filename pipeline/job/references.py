@@ -1,28 +1,26 @@
-"""Reference images: found, recognised by their first bytes, and hashed once."""
+"""Reference images: found, recognised by their first bytes, and looked through once: are they whole, and their hash."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
-import re
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline.job import frames, globs
 from pipeline.job.ask import Image
 from pipeline.job.problems import quoted
-from pipeline.job.sources import fixed_part, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+MAX_BYTES = 100_000_000
+"""Of one image."""
 _PNG, _JPEG, _LFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"version https://git-lfs"
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
 _HEIF = {b"mif1", b"msf1", b"heif"}
-_SLICE = 1 << 20
 _HEAD = 32
 
 
@@ -33,9 +31,27 @@ class ImageError(ValueError):
         super().__init__(message)
         self.hint = hint
 
+    def told(self) -> tuple[str, str]:
+        """The message and the hint in full; may look around for what was meant, so only for what will be shown."""
+        return str(self), self.hint
+
 
 class MissingImageError(ImageError):
     """A reference image that is not there."""
+
+    def __init__(self, message: str, hint: str, folder: Path, text: str, *, is_glob: bool = False) -> None:
+        super().__init__(message, hint)
+        self._folder = folder
+        self._text = text
+        self._is_glob = is_glob
+
+    def told(self) -> tuple[str, str]:
+        """The message with a near name, or why a glob finds nothing."""
+        if self._is_glob:
+            message, hint = globs.why_none(self._text, self._folder)
+            return message, hint or self.hint
+        near = "" if globs.is_glob(self._text) else globs.near(self._folder / self._text)
+        return f"{self}{near}", self.hint
 
 
 def reference(text: str, folder: Path, *, home: Path | None = None, below: Sequence[Path] = ()) -> Image:
@@ -43,8 +59,7 @@ def reference(text: str, folder: Path, *, home: Path | None = None, below: Seque
 
     With `below`, its real place must lie in one of those folders: a path made from data leads nowhere else.
     """
-    if _URL.match(text):
-        raise ImageError(f"{quoted(text)} is a URL", "download the image, and name the file")
+    _refuse_url(text)
     path = folder / text
     try:
         if below:
@@ -56,16 +71,21 @@ def reference(text: str, folder: Path, *, home: Path | None = None, below: Seque
                 )
         status = path.stat()
         _check_kind(text, status.st_mode, status.st_size)
-        sha256, mime = _digest(path, status.st_size, status.st_mtime_ns)
+        facts = _facts(path, status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise _why(text, error) from None
+        raise _why(text, folder, error) from None
     except ValueError as error:
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{quoted(text)} cannot be a path: {error}") from None
-    if mime.startswith("!"):
-        raise ImageError(*_not_an_image(text, mime))
-    return Image(path, _seen_from(home or folder, folder, text), sha256, mime, status.st_size)
+    if facts.wrong:
+        raise ImageError(f"{quoted(text)} {facts.wrong}", facts.hint)
+    return Image(path, _seen_from(home or folder, folder, text), facts.sha256, facts.mime, status.st_size)
+
+
+def _refuse_url(text: str) -> None:
+    if globs.is_url(text):
+        raise ImageError(f"{quoted(text)} is a URL", "download the image, and name the file")
 
 
 def _seen_from(home: Path, folder: Path, text: str) -> str:
@@ -74,25 +94,21 @@ def _seen_from(home: Path, folder: Path, text: str) -> str:
     return Path(os.path.relpath(folder / text, home)).as_posix()
 
 
-def matching(pattern: str, folder: Path) -> list[str]:
-    """The files a glob names, relative to `folder`, by relative path in code-point order; hidden ones only if meant."""
-    if _URL.match(pattern):
-        raise ImageError(f"{quoted(pattern)} is a URL", "download the images, and name the files")
-    top, rest = fixed_part(pattern)
+def matching(
+    pattern: str, folder: Path, *, below: Sequence[Path] = (), folders: globs.Folders | None = None
+) -> list[str]:
+    """The files a glob names, as `globs.matching` does; raises `ImageError` for one that cannot be followed."""
+    _refuse_url(pattern)
     try:
-        # Not Path.glob, for which a name that a glob spells out in full need not exist.
-        found = glob.glob(rest, root_dir=folder / top, recursive=True) if rest else [""]  # noqa: PTH207
-        if not rest and not (folder / top).exists():
-            found = []
-        names = sorted(name for name in found if not (folder / top / name).is_dir())
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{quoted(pattern)} is no glob: {error}") from None
-    return [(top / name).as_posix() for name in names]
+        return globs.matching(pattern, folder, below=below, folders=folders)
+    except globs.GlobError as error:
+        raise ImageError(str(error), error.hint) from None
 
 
-def escaped(text: str) -> str:
-    """A value for use inside a glob, where it means itself."""
-    return glob.escape(text)
+def none_matches(pattern: str, folder: Path) -> MissingImageError:
+    """The error for a glob that finds nothing where there must be something."""
+    hint = "where there may be none, say optional: true"
+    return MissingImageError(f"no file matches {quoted(pattern)}", hint, folder, pattern, is_glob=True)
 
 
 def _check_kind(text: str, mode: int, size: int) -> None:
@@ -102,31 +118,43 @@ def _check_kind(text: str, mode: int, size: int) -> None:
         raise ImageError(f"{quoted(text)} is no regular file", "name one image file")
     if not size:
         raise ImageError(f"{quoted(text)} is empty", "was it copied whole?")
+    if size > MAX_BYTES:
+        message = f"{quoted(text)} has {size / 1e6:,.0f} MB; an image has at most {MAX_BYTES // 1_000_000}"
+        raise ImageError(message, "scale it down")
 
 
-def _why(text: str, error: OSError) -> ImageError:
+def _why(text: str, folder: Path, error: OSError) -> ImageError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        hint = "for several images say {glob: …}" if is_glob(text) else "paths are relative to the file that names them"
-        return MissingImageError(f"there is no image {quoted(text)}", hint)
+        is_glob = globs.is_glob(text)
+        hint = "for several images say {glob: …}" if is_glob else "paths are relative to the file that names them"
+        return MissingImageError(f"there is no image {quoted(text)}", hint, folder, text)
     return ImageError(f"cannot read {quoted(text)}: {error.strerror}")
 
 
-def _not_an_image(text: str, mime: str) -> tuple[str, str]:
-    if mime == "!lfs":
-        return f"{quoted(text)} is a Git LFS pointer, not the image", "run git lfs pull"
-    return f"{quoted(text)} is no png, jpeg, webp, heic or heif", "convert it to one of them"
+class _Facts(NamedTuple):
+    """What a file is."""
+
+    sha256: str
+    mime: str
+    wrong: str = ""
+    """Why it cannot be sent, to be read after its name."""
+    hint: str = ""
 
 
 @lru_cache(maxsize=4096)
-def _digest(path: Path, size: int, changed_ns: int) -> tuple[str, str]:  # noqa: ARG001 - they make the cache notice a change
-    """The sha256 and the MIME type of a file; a type that starts with `!` is none."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD)
-        digest.update(head)
-        while block := stream.read(_SLICE):
-            digest.update(block)
-    return digest.hexdigest(), mime_of(head) or ("!lfs" if head.startswith(_LFS) else "!unknown")
+def _facts(path: Path, size: int, changed_ns: int) -> _Facts:  # noqa: ARG001 - they make the cache notice a change
+    """What a file is, from its bytes."""
+    data = path.read_bytes()
+    mime = mime_of(data[:_HEAD])
+    if not mime:
+        if data.startswith(_LFS):
+            return _Facts("", "", "is a Git LFS pointer, not the image", "run git lfs pull")
+        return _Facts("", "", "is no png, jpeg, webp, heic or heif", "convert it to one of them")
+    try:
+        frames.check(data, mime)
+    except frames.FrameError as error:
+        return _Facts("", mime, str(error), error.hint)
+    return _Facts(hashlib.sha256(data).hexdigest(), mime)
 
 
 def mime_of(head: bytes) -> str:

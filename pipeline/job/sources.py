@@ -15,12 +15,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pipeline.errors import JobError, Problem
+from pipeline.job.globs import GlobError, fixed_part, is_url, matching, near, why_none
 from pipeline.job.lines import Header, Line, cell_starts, member_starts, place_in
 from pipeline.job.problems import Place, Source, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import TextIOWrapper
     from pathlib import Path
 
     from pipeline.job.yaml12 import Node
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 MAX_ROW = 4_000_000
 """Characters of one row of a catalog."""
 MAX_COLUMNS = 10_000
-_MAGIC = frozenset("*?[")
+_URL = re.compile(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+:)/(?=[^/])")
+"""Where a URL begins in a path, in which two slashes are one."""
+_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html)\b", re.IGNORECASE)
 _DELIMITERS = {";": '";"', "\t": '"\\t"', "|": '"|"'}
 
 
@@ -39,16 +44,34 @@ def opened(path: Path, encoding: str, place: Place) -> Iterator[TextIO]:
         before = path.stat()
         _check_kind(path, before.st_mode, place)
         with path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="") as stream:
+            _refuse_stranger(stream, path)
             yield stream
             after = os.fstat(stream.fileno())
-    except FileNotFoundError:
-        raise JobError([place.problem(f"there is no file {quoted(shown(path))}")]) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise JobError([_missing(path, place)]) from None
     except OSError as error:
         raise JobError([place.problem(f"cannot read {quoted(shown(path))}: {error.strerror}")]) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise JobError(
             [Place(Source(shown(path))).problem("changed while it was read", "run again when it is complete")]
         )
+
+
+def _missing(path: Path, place: Place) -> Problem:
+    if url := _URL.search(path.as_posix()):
+        text = f"{url[1]}//{path.as_posix()[url.end() :]}"
+        return place.problem(f"{quoted(text)} is a URL", "download it, and name the file")
+    return place.problem(f"there is no file {quoted(shown(path))}{near(path)}")
+
+
+def _refuse_stranger(stream: TextIOWrapper, path: Path) -> None:
+    """Refuse what no encoding makes a catalog, by its first bytes."""
+    head, whole = stream.buffer.peek(64), Place(Source(shown(path)))  # type: ignore[attr-defined]
+    if head.startswith(_WORKBOOKS):
+        raise JobError([whole.problem("is an Excel workbook", "save it as CSV (UTF-8), and name that file")])
+    if _PAGE.match(head):
+        hint = "was the download a login page? open it in a browser"
+        raise JobError([whole.problem("is a web page, not a catalog", hint)])
 
 
 def _check_kind(path: Path, mode: int, place: Place) -> None:
@@ -67,6 +90,8 @@ class _Lines:
         self.number = 0
         self.row: list[str] = []
         """Whoever reads rows puts a new list here after each."""
+        self.delimiter = ""
+        """Of the cells, where a row has cells that quotes may keep open."""
 
     def __iter__(self) -> Iterator[str]:
         readline, size = self._stream.readline, 0
@@ -83,7 +108,8 @@ class _Lines:
     def _refuse_row(self) -> NoReturn:
         if len(self.row) == 1:
             self.refuse(f"a line of more than {MAX_ROW:,} characters")
-        self.refuse(f"a row of more than {MAX_ROW:,} characters; a quote opened in it may never be closed")
+        *_, last = cell_starts("".join(self.row), self.delimiter or "\n")
+        self.refuse(f"a row of more than {MAX_ROW:,} characters; a quote opened in it may never be closed", last)
 
     def place(self, index: int = 0) -> Place:
         """The place of a character of the row that is being read."""
@@ -97,6 +123,7 @@ def table(path: Path, place: Place, *, delimiter: str, encoding: str) -> Iterato
     """The header of a CSV or TSV file, then its rows; what is wrong with a single row comes in its place."""
     csv.field_size_limit(MAX_ROW)
     with _reading(path, encoding, place) as lines:
+        lines.delimiter = delimiter
         rows = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             header = _header(next(rows, None), lines, delimiter)
@@ -124,7 +151,7 @@ def _ragged(line: Line) -> Problem:
     cells, names = len(line.cells), len(line.names)
     message = f"{cells} cell{'s' if cells > 1 else ''}, but the header names {names} column{'s' if names > 1 else ''}"
     if cells < names:
-        return line.problem(message)
+        return line.problem(message, "is a delimiter missing? a cell with a line break in it needs quotes")
     return line.problem(message, 'a cell with the delimiter in it needs quotes: "a, b"', at=names)
 
 
@@ -296,16 +323,18 @@ def text_of(node: Node) -> str:
 
 def images(folder: Path, pattern: str, place: Place, *, above: Path) -> Iterator[Line | Problem]:
     """The files a glob names, by relative path in code-point order; `file` is what leads to one from `above`."""
+    if is_url(pattern):
+        raise JobError([place.problem(f"{quoted(pattern)} is a URL", "download it, and name the file")])
     top, rest = fixed_part(pattern)
     base = folder / top
     if not rest:
         raise JobError([place.problem(f"{quoted(pattern)} names one file, not a glob", "such as photos/*.jpg")])
     try:
-        found = sorted(path.relative_to(base).as_posix() for path in base.glob(rest) if _is_wanted(path, base, rest))
-    except (OSError, ValueError) as error:
-        raise JobError([place.problem(f"{quoted(pattern)} is no glob: {error}")]) from None
+        found = [PurePosixPath(name).relative_to(top).as_posix() for name in matching(pattern, folder)]
+    except GlobError as error:
+        raise JobError([place.problem(str(error), error.hint)]) from None
     if not found:
-        raise JobError([place.problem(f"no file matches {quoted(pattern)}")])
+        raise JobError([place.problem(*why_none(pattern, folder))])
     if folder != above and not top.is_absolute():
         top = PurePosixPath(os.path.relpath(base, above))
     for below in found:
@@ -318,19 +347,3 @@ def images(folder: Path, pattern: str, place: Place, *, above: Path) -> Iterator
         parent = (base / below).parent.name
         facts = {"file": str(file), "stem": file.stem, "name": file.name, "folder": parent}
         yield Line(shown(base / below), 0, (), (), facts=facts, id=str(PurePosixPath(below).with_suffix("")))
-
-
-def fixed_part(pattern: str) -> tuple[PurePosixPath, str]:
-    """A glob's folders before the first wildcard, and the pattern that is left below them."""
-    parts = PurePosixPath(pattern).parts
-    first = next((number for number, part in enumerate(parts) if _MAGIC & set(part)), len(parts))
-    return PurePosixPath(*parts[:first]), "/".join(parts[first:])
-
-
-def is_glob(text: str) -> bool:
-    return bool(_MAGIC & set(text))
-
-
-def _is_wanted(path: Path, base: Path, pattern: str) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(base).parts)
-    return (not hidden or "/." in f"/{pattern}") and not path.is_dir()

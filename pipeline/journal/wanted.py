@@ -279,7 +279,6 @@ class Wanted:
         ).fetchone()
         return row is not None
 
-
     def path_of(self, key: str, fingerprint: str) -> str | None:
         row = self._db.execute(
             "SELECT path FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UsageError
+from pipeline.job.globs import GlobError, is_glob, matching, near, why_none
 from pipeline.job.problems import quoted
-from pipeline.job.sources import fixed_part, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,8 @@ def _named(word: str, cwd: Path) -> list[Path]:
         raise UsageError(f"{quoted(word)} names no manifest")
     try:
         return _found(word, cwd)
+    except GlobError as error:
+        raise UsageError(str(error), hint=error.hint) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{quoted(word)} cannot name a manifest: {error}") from None
 
@@ -46,12 +48,11 @@ def _found(word: str, cwd: Path) -> list[Path]:
     if path.exists():
         return [path]
     if is_glob(word):
-        top, pattern = fixed_part(word)
-        jobs = sorted(one for one in (cwd / top).glob(pattern) if _is_job(one))
-        if jobs:
+        if jobs := [cwd / name for name in matching(word, cwd) if _is_job(cwd / name)]:
             return jobs
-        raise UsageError(f"no job matches {quoted(word)}")
-    raise UsageError(f"there is no manifest {quoted(word)}", hint="`pipeline init` makes a first one")
+        raise UsageError(f"no job matches {quoted(word)}", hint=why_none(word, cwd)[1])
+    message = f"there is no manifest {quoted(word)}{near(path)}"
+    raise UsageError(message, hint="`pipeline init` makes a first one")
 
 
 def _is_job(path: Path) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from jobs import write
 
 from pipeline.errors import UsageError
-from pipeline.job.selection import manifests
+from pipeline.job.named import manifests
 
 
 @pytest.fixture
