@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.job.problems import meant, quoted, shown
+from pipeline.job.problems import file_name, meant, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -281,8 +281,8 @@ def near(path: Path) -> str:
     if gone == path:
         return meant(path.name, names)
     if gone.exists():
-        return f": {quoted(shown(gone))} is no folder"
-    return f": the folder {quoted(shown(gone))} is not there{meant(gone.name, names)}"
+        return f": {file_name(gone)} is no folder"
+    return f": the folder {file_name(gone)} is not there{meant(gone.name, names)}"
 
 
 def _some(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.job import catalog, manifest, matrix, operation, overrides, settings
 from pipeline.job.operation import Batch, Checks, Retry
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, BracketError, Template, fold, split
-from pipeline.job.problems import Place, Problems, located, quoted, shown
+from pipeline.job.problems import Place, Problems, file_name, located, quoted
 from pipeline.job.settings import WORDS, Layer, Said
 from pipeline.job.slugs import slug
 from pipeline.job.yaml12 import Map
@@ -232,7 +232,7 @@ def _tables(written: Map, folder: Path, problems: Problems) -> tuple[TableFile, 
         text = told["file"] if told else node.text
         path = settings.folder_of(at, folder) / text
         if path.suffix.lower() not in {".csv", ".tsv", ".jsonl"}:
-            problems.add(at.problem(f"{quoted(shown(path))} is no table", "a table is x.csv, x.tsv or x.jsonl"))
+            problems.add(at.problem(f"{file_name(path)} is no table", "a table is x.csv, x.tsv or x.jsonl"))
             continue
         tables.append(
             TableFile(

@@ -152,6 +152,11 @@ def quoted(value: object) -> str:
     return f"'{escaped(text[:_VALUE])}{'…' if len(text) > _VALUE else ''}'"
 
 
+def file_name(path: Path) -> str:
+    """A path for a message, whole: its end is what tells files apart."""
+    return f"'{escaped(shown(path))}'"
+
+
 def meant(word: str, words: Iterable[str]) -> str:
     """`; did you mean 'x'?` when one of the words is near, else nothing."""
     known = list(words)

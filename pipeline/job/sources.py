@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from pipeline.errors import JobError, Problem
 from pipeline.job.globs import GlobError, fixed_part, is_url, matching, near, why_none
 from pipeline.job.lines import Header, Line, cell_starts, member_starts, place_in
-from pipeline.job.problems import Place, Source, quoted, shown
+from pipeline.job.problems import Place, Source, file_name, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def opened(path: Path, encoding: str, place: Place) -> Iterator[TextIO]:
     except (FileNotFoundError, NotADirectoryError):
         raise JobError([_missing(path, place)]) from None
     except OSError as error:
-        raise JobError([place.problem(f"cannot read {quoted(shown(path))}: {error.strerror}")]) from None
+        raise JobError([place.problem(f"cannot read {file_name(path)}: {error.strerror}")]) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise JobError(
             [Place(Source(shown(path))).problem("changed while it was read", "run again when it is complete")]
@@ -61,7 +61,7 @@ def _missing(path: Path, place: Place) -> Problem:
     if url := _URL.search(path.as_posix()):
         text = f"{url[1]}//{path.as_posix()[url.end() :]}"
         return place.problem(f"{quoted(text)} is a URL", "download it, and name the file")
-    return place.problem(f"there is no file {quoted(shown(path))}{near(path)}")
+    return place.problem(f"there is no file {file_name(path)}{near(path)}")
 
 
 def _refuse_stranger(stream: TextIOWrapper, path: Path) -> None:
@@ -78,7 +78,7 @@ def _check_kind(path: Path, mode: int, place: Place) -> None:
     if stat.S_ISREG(mode):
         return
     kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
-    raise JobError([place.problem(f"{quoted(shown(path))} is {kind}, not a file")])
+    raise JobError([place.problem(f"{file_name(path)} is {kind}, not a file")])
 
 
 class _Lines:

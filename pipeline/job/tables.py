@@ -8,7 +8,7 @@ from pipeline.errors import JobError, Problem
 from pipeline.job import sources
 from pipeline.job.lines import Header, Line
 from pipeline.job.placeholders import fold
-from pipeline.job.problems import MOST, Problems, escaped, listed, meant, quoted, shown
+from pipeline.job.problems import MOST, Problems, file_name, listed, meant, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +107,7 @@ def _check_size(path: Path, place: Place) -> None:
     except OSError:  # told when it is opened
         return
     if size > MAX_BYTES:
-        message = f"'{escaped(shown(path))}' has {size / 1e6:,.0f} MB; a table has at most {MAX_BYTES // 1_000_000}"
+        message = f"{file_name(path)} has {size / 1e6:,.0f} MB; a table has at most {MAX_BYTES // 1_000_000}"
         raise JobError([place.problem(message, "keep only the rows and columns that are looked up")])
 
 
@@ -119,7 +119,7 @@ def _lines(path: Path, place: Place, delimiter: str | None, encoding: str) -> It
         return sources.json_lines(path, place, encoding=encoding)
     delimiter = delimiter or _DELIMITERS.get(ending)
     if delimiter is None:
-        raise JobError([place.problem(f"'{escaped(shown(path))}' is no table", "a table is x.csv, x.tsv or x.jsonl")])
+        raise JobError([place.problem(f"{file_name(path)} is no table", "a table is x.csv, x.tsv or x.jsonl")])
     return sources.table(path, place, delimiter=delimiter, encoding=encoding)
 
 
@@ -215,7 +215,7 @@ class _Reading:
         some = [*map(quoted, columns[:_SHOWN]), *(["…"] if len(columns) > _SHOWN else [])] or ["none"]
         missing = [word for word in on if self._table.at(word) is None]
         for word in missing:
-            message = f"table {quoted(self._table.name)}: '{escaped(shown(path))}' has no column {quoted(word)}"
+            message = f"table {quoted(self._table.name)}: {file_name(path)} has no column {quoted(word)}"
             self.problems.add(place.problem(f"{message}{meant(word, columns)}", f"columns: {listed(some, last='and')}"))
         if not missing:
             self.problems.extend(self._lacking)

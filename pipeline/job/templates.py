@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import JobError
 from pipeline.job import schema, settings, yaml12
 from pipeline.job.placeholders import BracketError, Template, fold, split
-from pipeline.job.problems import Place, Problems, Source, located, meant, quoted, shown
+from pipeline.job.problems import Place, Problems, Source, file_name, located, meant, quoted, shown
 from pipeline.job.sources import text_of
 
 if TYPE_CHECKING:
@@ -186,16 +186,16 @@ def _read(path: Path, place: Place) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise JobError([place.problem(f"{quoted(shown(path))} is no file")])
+            raise JobError([place.problem(f"{file_name(path)} is no file")])
         if status.st_size > yaml12.MAX_BYTES:
-            raise JobError([place.problem(f"{quoted(shown(path))} is too large for a text")])
+            raise JobError([place.problem(f"{file_name(path)} is too large for a text")])
         text = yaml12.decoded(path.read_bytes(), shown(path))
     except OSError as error:
-        raise JobError([place.problem(f"cannot read {quoted(shown(path))}: {error.strerror}")]) from None
+        raise JobError([place.problem(f"cannot read {file_name(path)}: {error.strerror}")]) from None
     except ValueError as error:
         raise JobError([place.problem(f"{quoted(str(path))} cannot be a path: {error}")]) from None
     if "\0" in text:
-        raise JobError([place.problem(f"{quoted(shown(path))} is no text: it holds a NUL character")])
+        raise JobError([place.problem(f"{file_name(path)} is no text: it holds a NUL character")])
     yaml12.refuse_keys(text, shown(path))
     return text.replace("\r\n", "\n")  # what git does to line ends buys nothing
 
