@@ -4,7 +4,7 @@
                  (yaml12 reads, schema checks, problems and vocabulary find the words)
     language     the map → a Job: settings, items (catalog, conditions), matrix, overrides, turns, tables, operation
     expand       a Job → its requests, row by row; a million rows take the memory of one
-      items        where rows come from (sources, globs, lines, columns): rename, fill, text (plain), where, id, in order
+      items        where rows come from (sources, globs, lines, columns): rename, fill, text (plain), where, id
       overrides    which of them hold for a row in a cell of the matrix; rowsets: what the row sets itself
       cells        the settings that won there (templates, limits of the model), decided once for all rows alike
       fitting      their texts bound to the columns (placeholders, tables, paths, slugs)
