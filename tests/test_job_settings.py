@@ -1,7 +1,7 @@
 """Settings from every place they may stand, and which of them wins."""
 
 import pytest
-from jobs import complaints, expanded, write
+from jobs import JPEG, complaints, expanded, loaded, write
 
 ITEMS = "items: [{id: a, kind: glass}, {id: b, kind: wood}]\n"
 
@@ -355,3 +355,79 @@ def test_what_front_matter_asks_of_the_model_is_checked_there(tmp_path):
     write(tmp_path, "templates/a.md", "---\ndescription: x\naspect: 8:1\n---\na")
     [found] = complaints(tmp_path, "template: a")
     assert found.startswith("a.md:3:9: picture-2 has no aspect '8:1'")
+
+
+# ---------------------------------------------------------------------- what a second reader found
+
+
+def test_a_system_instruction_is_held_to_what_a_prompt_is(tmp_path):
+    write(tmp_path, "c.csv", 'id,x\na,"one\ntwo"\n')
+    [unix] = expanded(tmp_path, 'prompt: y\nsystem: "[x]"\nitems: c.csv')
+    write(tmp_path, "c.csv", 'id,x\r\na,"one\r\ntwo"\r\n')
+    [windows] = expanded(tmp_path, 'prompt: y\nsystem: "[x]"\nitems: c.csv')
+    assert unix.fingerprint == windows.fingerprint
+    write(tmp_path, "c.csv", "id,x\na,AIzaSyA-1234567890abcdefghijklmnopqrstu\n")
+    assert "holds an API key" in complaints(tmp_path, 'prompt: y\nsystem: "[x]"\nitems: c.csv')[0]
+
+
+def test_an_age_and_a_seed_of_a_turn_are_its_own(tmp_path):
+    requests = expanded(tmp_path, "max_age: 1d\nturns: [a, {prompt: b, max_age: 1h}]")
+    assert [request.max_age_s for request in requests] == [86_400, 3_600]
+    [found] = complaints(tmp_path, "samples: 2\nturns: [a, {prompt: b, seed: 2147483647}]")
+    assert found.startswith("2:30: seed 2147483647 leaves no room for 2 samples")
+
+
+def test_a_template_may_be_named_by_settings_and_in_turns(tmp_path):
+    write(tmp_path, "templates/flash-x.md", "for flash")
+    write(tmp_path, "templates/glass.md", "of glass")
+    assert [r.ask.prompt for r in expanded(tmp_path, 'template: "[model]-x"')] == ["for flash"]
+    requests = expanded(
+        tmp_path, f'{ITEMS}turns: [a, {{template: "[kind]"}}]\noverrides: [{{when: {{id: b}}, set: {{skip: true}}}}]'
+    )
+    assert [r.ask.prompt for r in requests] == ["a", "of glass"]
+
+
+def test_a_name_that_only_skipped_rows_have_is_known(tmp_path):
+    text = """\
+        prompt: "x [id]"
+        overrides:
+          - {when: {id: q}, set: {skip: true}}
+          - {when: {size: 4K, hue: red}, set: {samples: 2}}
+        items: [{id: q, hue: red}, {id: r}]
+        """
+    assert [request.id for request in expanded(tmp_path, text)] == ["r"]
+
+
+def test_an_item_that_is_an_image_has_the_aspect_auto_for_conditions_too(tmp_path):
+    write(tmp_path, "p/a.jpg", JPEG)
+    text = "prompt: x\nitems: p/*\noverrides: [{when: {aspect: %s}, set: {size: 2K}}]"
+    assert [r.ask.size for r in expanded(tmp_path, text % "1:1")] == ["1K"]
+    assert [r.ask.size for r in expanded(tmp_path, text % "auto")] == ["2K"]
+
+
+def test_accents_compare_in_either_form(tmp_path):
+    write(tmp_path, "c.csv", "id,x\ncafe\u0301,1\n")
+    write(tmp_path, "t.csv", "x,y\n1,one\n")
+    write(tmp_path, "k.csv", "id,y\ncaf\u00e9,two\n")
+    [request] = expanded(
+        tmp_path,
+        """\
+        prompt: "[t.y] [k.y]"
+        items: {csv: c.csv, where: {id: caf\u00e9}}
+        tables: {t: {file: t.csv, on: [x]}, k: {file: k.csv, on: [id]}}
+        overrides: [{when: {id: caf\u00e9}, set: {size: 2K}}]
+        """,
+    )
+    assert (request.ask.prompt, request.ask.size) == ("one two", "2K")
+
+
+def test_numbers_of_yaml_in_other_bases_are_amounts(tmp_path):
+    assert loaded(tmp_path, "prompt: x\nbudget: 0x10").budget == 16
+    assert str(loaded(tmp_path, "prompt: x\nbudget: 0.10").budget) == "0.10"
+
+
+def test_a_language_is_told_once_whatever_rows_set(tmp_path):
+    write(tmp_path, "c.csv", "id,set.seed\n" + "".join(f"{number},{number}\n" for number in range(50)))
+    warnings = []
+    expanded(tmp_path, "prompt: x [id] [lang]\nitems: c.csv\nmatrix: {lang: [sw]}", warnings=warnings)
+    assert warnings == ["'sw' is not among the languages picture-2 is best at"]

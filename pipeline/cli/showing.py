@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.cli.options import Options
     from pipeline.job.expand import Request
+    from pipeline.job.problems import Place
     from pipeline.journal import Journal, Record
 
 
@@ -160,7 +161,7 @@ def _origins(request: Request | None) -> dict[str, Any]:
     if request is None:
         return {"provenance": {}, "row": None, "template_version": None}
     return {
-        "provenance": {word: str(place) for word, place in request.provenance.items()},
+        "provenance": {word: _place(place, request) for word, place in request.provenance.items()},
         "row": request.where,
         "template_version": request.template_sha256 or None,
     }
@@ -214,12 +215,18 @@ def _from(request: Request | None, word: str) -> str:
     """Where a setting came from, for people."""
     if request is None:
         return ""
-    places = [str(place) for name, place in request.provenance.items() if name == word or name.startswith(f"{word}.")]
+    told = request.provenance.items()
+    places = [_place(place, request) for name, place in told if name == word or name.startswith(f"{word}.")]
     return f"   ← {', '.join(dict.fromkeys(places))}" if places else "   (default)"
 
 
 def _is_told(request: Request | None, name: str) -> bool:
     return request is not None and f"vars.{name}" in request.provenance
+
+
+def _place(place: Place, request: Request) -> str:
+    """Where a setting was written; rows of a catalog that set the same share one place, and each means its own."""
+    return request.where if place.source.folder is None else str(place)
 
 
 def _template(told: Mapping[str, Any], request: Request | None) -> str:

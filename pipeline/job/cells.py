@@ -10,7 +10,7 @@ from pipeline.job import paths, settings, tables, templates
 from pipeline.job.limits import check_languages, check_model, check_offer
 from pipeline.job.placeholders import BracketError, Template, fold, split
 from pipeline.job.problems import quoted
-from pipeline.job.settings import DEFAULTS, OF_THE_ASK, Said, over
+from pipeline.job.settings import OF_THE_ASK, Said, over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +47,7 @@ class Turn:
     written: Mapping[str, Any]
     """Settings of the ask that somebody wrote."""
     images: tuple[Reference, ...]
+    max_age_s: float | None
     price: Decimal | None
     """USD for one image of it in a batch, without what is sent along."""
     fixed: Mapping[str, str | None]
@@ -63,7 +64,6 @@ class Cell:
     model: str
     known_model: Model | None
     samples: int
-    max_age_s: float | None
     turns: tuple[Turn, ...]
     path: Template
     strong: frozenset[str]
@@ -84,7 +84,8 @@ class Judge:
         self._problems = problems
         self._warn = warn
         self._known: dict[str, Model | None] = {}
-        self._prompts: dict[tuple[str, Place], Prompt | None] = {}
+        self._prompts: dict[tuple[str, Place | None], Prompt | None] = {}
+        self._told: set[tuple[str, ...]] = set()
         self._varying = job.matrix.varying()
         self.tables = self._tables()
 
@@ -93,29 +94,37 @@ class Judge:
         own = {axis: Said(value.value, value.place) for axis, value in combination.items() if axis in settings.WORDS}
         return over(self.job.settings, own, *stronger)
 
-    def template_of(self, layer: Layer) -> Template | None:
-        """The name of the template, where it depends on the row."""
-        if "template" not in layer:
-            return None
-        name = self._split("template", layer["template"])
-        return name if name is not None and name.literal is None else None
+    def moving_templates(self, layer: Layer) -> dict[int, tuple[Layer, Template]]:
+        """The names of templates that depend on the row, each with the settings around it: by turn, 0 for the job."""
+        layers = {0: layer}
+        if self._is_conversation(layer):
+            layers |= {said.number: over(layer, said.layer) for said in self.job.turns}
+        found = {}
+        for number, own in layers.items():
+            name = self._split("template", own["template"]) if "template" in own else None
+            if name is not None and name.literal is None:
+                found[number] = own, name
+        return found
 
-    def cell(self, combination: Combination, layer: Layer, name: str | None = None) -> Cell | None:
-        """A cell with all that is decided; None when nothing can be asked. `name` is the template a row names.
+    def _is_conversation(self, layer: Layer) -> bool:
+        """Whether the turns of the job hold: unless something stronger says otherwise."""
+        return bool(self.job.turns) and "prompt" not in layer and "template" not in layer
+
+    def cell(self, combination: Combination, layer: Layer, names: Mapping[int, str]) -> Cell | None:
+        """A cell with all that is decided; None when nothing can be asked. `names` are templates that the row names.
 
         What is wrong goes to the problems, at the place where it was written.
         """
-        prompt = self._prompt(layer, name)
+        prompt = self._prompt(layer, names.get(0))
         whole = over(prompt.layer, layer) if prompt is not None else layer
         axes = {axis: value.text for axis, value in combination.items()}
         said = whole.get("model")
-        model = said.value if said else DEFAULTS["model"]
+        model = said.value if said else self.job.defaults["model"]
         known = self._model(model, said)
         samples = whole["samples"].value if "samples" in whole else 1
+        self._check_languages(known, combination)
         self._check_seed(whole, samples)
-        if known is not None:
-            check_languages(known, {axis: Said(v.text, v.place) for axis, v in combination.items()}, self._warn)
-        turns = self._turns(axes, model, known, whole, prompt)
+        turns = self._turns(axes, (model, known, samples), whole, prompt, names)
         if not turns:
             if known is not None:
                 check_offer(known, whole, self._problems)
@@ -127,7 +136,6 @@ class Judge:
             model=model,
             known_model=known,
             samples=samples,
-            max_age_s=settings.seconds(whole["max_age"].value) if "max_age" in whole else None,
             turns=tuple(turns),
             path=self._path(samples, turns),
             strong=frozenset(map(fold, [*axes, *variables])),
@@ -141,16 +149,19 @@ class Judge:
         return paths.completed(written, self._varying, samples, turns=kept)
 
     def _turns(
-        self, axes: Mapping[str, str], model: str, known: Model | None, whole: Layer, prompt: Prompt | None
-    ) -> list[Turn]:
+        self, axes: Mapping[str, str], around: tuple[str, Model | None, int], whole: Layer, prompt: Prompt | None,
+        names: Mapping[int, str],
+    ) -> list[Turn]:  # fmt: skip
         """The turns of a cell; a conversation only where nothing stronger says otherwise."""
-        if not self.job.turns or "prompt" in whole or "template" in whole:
+        model, known, samples = around
+        if not self._is_conversation(whole):
             made = prompt and self._turn((0, "1", True), axes, model, known, whole, prompt)
             return [made] if made else []
         turns = []
         for said in self.job.turns:
             layer = over(whole, said.layer)
-            prompt = self._prompt(layer, None)
+            self._check_seed(layer, samples)
+            prompt = self._prompt(layer, names.get(said.number))
             if prompt is not None:
                 layer = over({word: v for word, v in prompt.layer.items() if word not in {"model", "samples"}}, layer)
                 place = (said.number, said.name, said.keeps)
@@ -164,9 +175,7 @@ class Judge:
         number, name, keeps = place
         if known is not None:
             check_offer(known, layer, self._problems)
-        default = "auto" if self.job.items.is_images else DEFAULTS["aspect"]
-        aspect = layer["aspect"].value if "aspect" in layer else default
-        size = layer["size"].value if "size" in layer else DEFAULTS["size"]
+        aspect, size = (layer[w].value if w in layer else self.job.defaults[w] for w in ("aspect", "size"))
         return Turn(
             number=number,
             name=name,
@@ -179,6 +188,7 @@ class Judge:
                 word: _asked(word, layer[word].value) for word in OF_THE_ASK if word in layer and word != "system"
             },
             images=self._images(layer, is_first=number <= 1),
+            max_age_s=settings.seconds(layer["max_age"].value) if "max_age" in layer else None,
             price=known.image_price(size, self._today) if known is not None else None,
             fixed=self._fixed(axes, {"model": model, "aspect": aspect, "size": size, "turn": name}, layer, prompt),
             provenance=_provenance(layer, prompt),
@@ -211,6 +221,13 @@ class Judge:
             at = said or Said(model, self.job.place)
             self._known[model] = check_model(at, self._models, self._today, self._problems, self._warn)
         return self._known[model]
+
+    def _check_languages(self, known: Model | None, combination: Combination) -> None:
+        """Once for each model and cell, whatever rows set besides."""
+        mark = (known.id if known is not None else "", *(value.text for value in combination.values()))
+        if known is not None and mark not in self._told:
+            self._told.add(mark)
+            check_languages(known, {axis: Said(v.text, v.place) for axis, v in combination.items()}, self._warn)
 
     def _check_seed(self, layer: Layer, samples: int) -> None:
         seed = layer.get("seed")
@@ -249,7 +266,8 @@ class Judge:
         return templates.load(path, name, place)
 
     def _tried(self, word: str, said: Said, reading: Callable[[Any, Place], Prompt]) -> Prompt | None:
-        key = f"{word} {said.value}", said.place
+        # Rows that name the same share it: the place of a cell is no part of what it says.
+        key = f"{word} {said.value}", said.place if said.place.source.folder else None
         if key not in self._prompts:
             if len(self._prompts) > _MANY:  # rows that all bring their own must not pile up
                 self._prompts.clear()

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pipeline.errors import Problem
-    from pipeline.job.items import Condition, Items
+    from pipeline.job.conditions import Condition
+    from pipeline.job.items import Items
     from pipeline.job.lines import Header
     from pipeline.job.problems import Place, Problems
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from pipeline.job.items import Condition
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
 from pipeline.job.placeholders import fold
 from pipeline.job.sources import text_of
 from pipeline.job.yaml12 import List, Map
+
+if TYPE_CHECKING:
+    from pipeline.job.problems import Place
+
+
+class Condition(NamedTuple):
+    """The field is (or is not) one of the texts."""
+
+    name: str
+    word: str
+    is_not: bool
+    texts: frozenset[str]
+    place: Place
 
 
 def read(written: Map) -> tuple[Condition, ...]:
@@ -14,8 +29,14 @@ def read(written: Map) -> tuple[Condition, ...]:
 
 
 def holds(condition: Condition, value: str) -> bool:
-    """Whether a value is what the condition asks for; white space around it does not count."""
-    return (value.strip() in condition.texts) is not condition.is_not
+    """Whether a value is what the condition asks for."""
+    return (compared(value) in condition.texts) is not condition.is_not
+
+
+def compared(text: str) -> str:
+    """A text as texts are compared: without white space around it, and in one form of its accents."""
+    text = text.strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _condition(written: Map, name: str) -> Condition:
@@ -23,5 +44,5 @@ def _condition(written: Map, name: str) -> Condition:
     if isinstance(node.value, Map):
         node, is_not = node.value.nodes["not"], True
     nodes = node.value.nodes if isinstance(node.value, List) else [node]
-    texts = frozenset(text_of(one).strip() for one in nodes)
+    texts = frozenset(compared(text_of(one)) for one in nodes)
     return Condition(fold(name), name, is_not, texts, written.keys_at[name])

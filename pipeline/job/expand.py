@@ -175,7 +175,7 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
                 where=row.where,
                 price=turn.price,
                 keeps=turn.keeps,
-                max_age_s=cell.max_age_s,
+                max_age_s=turn.max_age_s,
                 provenance=turn.provenance,
             )
 
@@ -191,7 +191,8 @@ def _ask(
     found = images.of(fitted, row, moving, cell.known_model) if fitted.images else ()  # type: ignore[arg-type]
     written = turn.written
     if fitted.system is not None:
-        written = {**written, "system": fill(fitted.system, cells, moving)}
+        system = _checked(fill(fitted.system, cells, moving), row, "system instruction")
+        written = {**written, "system": system}
     ask = Ask(
         prompt=_checked(fill(fitted.text, cells, moving), row),
         model=cell.model,
@@ -207,17 +208,17 @@ def _ask(
     return ask, _path(fitted.path, row, moving, is_image=ask.edits_image) if turn.keeps else ""
 
 
-def _checked(prompt: str, row: Row) -> str:
-    """A prompt as it is sent; raises `JobError` for one that cannot be."""
-    if "\r" in prompt:
-        prompt = prompt.replace("\r\n", "\n")  # what git does to the line ends of a catalog buys nothing
-    if "AIza" in prompt:
-        refuse_keys(prompt, row.where)
-    if len(prompt) > MAX_PROMPT:
-        raise JobError([row.problem(f"the prompt of this row has {len(prompt):,} characters; at most {MAX_PROMPT:,}")])
-    if not prompt or prompt.isspace():
-        raise JobError([row.problem("the prompt of this row is empty")])
-    return prompt
+def _checked(text: str, row: Row, what: str = "prompt") -> str:
+    """A text as it is sent; raises `JobError` for one that cannot be."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")  # what git does to the line ends of a catalog buys nothing
+    if "AIza" in text:
+        refuse_keys(text, row.where)
+    if len(text) > MAX_PROMPT:
+        raise JobError([row.problem(f"the {what} of this row has {len(text):,} characters; at most {MAX_PROMPT:,}")])
+    if not text or text.isspace():
+        raise JobError([row.problem(f"the {what} of this row is empty")])
+    return text
 
 
 def _path(bound: Bound, row: Row, moving: Mapping[str, str], *, is_image: bool) -> str:

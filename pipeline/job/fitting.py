@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.errors import Problem
     from pipeline.job.cells import Cell, Judge, Turn
     from pipeline.job.items import Columns, Row
+    from pipeline.job.matrix import Combination
     from pipeline.job.overrides import Choice
     from pipeline.job.placeholders import Bound, Slot, Template
     from pipeline.job.problems import Place, Problems
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIXED_COLUMNS = frozenset({"csv", "tsv", "glob", "one"})
 _MANY = 10_000
+_MANY_FITTINGS = 1_000
 _BRACES = re.compile(r"\{([A-Za-z][\w -]*)\}")
 _PLAIN_WORDS = frozenset(
     {"aspect", "size", "model", "samples", "seed", "temperature", "thinking", "search", "response"}
@@ -70,7 +72,7 @@ class Fitter:
         self._choices = Choices(self.job, problems)
         self._sets = RowSettings(self.job, problems)
         self._is_plain = not self.job.overrides and not any(
-            judge.template_of(judge.layer(combination)) for combination in self.job.matrix.cells
+            judge.moving_templates(judge.layer(combination)) for combination in self.job.matrix.cells
         )
         rows = self.job.items.rows
         self._names = None if rows is None else {fold(name) for row in rows if isinstance(row, Map) for name in row}
@@ -102,25 +104,27 @@ class Fitter:
             return self._known[key]
         combination = self.job.matrix.cells[choice.cell]
         whole = self._judge.layer(combination, *(self.job.overrides[n].layer for n in choice.overrides), layer)
-        name = None
-        if template := self._judge.template_of(whole):
-            name = self._name(template, whole, combination, row)
-            if name is None:
+        names: dict[int, str] = {}
+        if moving := self._judge.moving_templates(whole):
+            found = {number: self._name(*named, combination, row) for number, named in moving.items()}
+            names = {number: name for number, name in found.items() if name is not None}
+            if len(names) < len(found):
                 return None
-            key = row.columns, choice, mark, name
+            key = row.columns, choice, mark, tuple(names.values())
             if key in self._known:
                 return self._known[key]
-        if len(self._known) > _MANY:
+        if len(self._known) > _MANY_FITTINGS:
             self._known.clear()
-        cell = self._judge.cell(combination, whole, name)
+        cell = self._judge.cell(combination, whole, names)
         self._known[key] = fitting = None if cell is None else self._fitted(cell, row)
         return fitting
 
-    def _name(self, template: Template, layer: Layer, combination: Mapping[str, object], row: Row) -> str | None:
+    def _name(self, layer: Layer, template: Template, combination: Combination, row: Row) -> str | None:
         """The name of the template that a row chooses."""
-        axes = {fold(axis): value.text for axis, value in combination.items()}  # type: ignore[attr-defined]
+        axes = {fold(axis): value.text for axis, value in combination.items()}
         variables = layer["vars"].value if "vars" in layer else {}
-        fixed = {"job": self.job.name, **{fold(name): said.value for name, said in variables.items()}, **axes}
+        own = {word: layer[word].value if word in layer else default for word, default in self.job.defaults.items()}
+        fixed = {"job": self.job.name, **own, **{fold(name): said.value for name, said in variables.items()}, **axes}
         item = row.id + "".join(f"/{text}" for text in axes.values())
         moving = {"id": row.id, "item": item, **row.line.facts}
         scope = Scope(fixed, frozenset(moving), self._judge.tables, frozenset(fixed))
@@ -165,8 +169,8 @@ class Fitter:
 
     def finish(self) -> None:
         """Tell what can be told once all rows were seen: names that only some rows know, or none."""
-        self._choices.check(self.columns)
-        for override in self._choices.unused() if self.columns and not self._problems else ():
+        self._choices.check()
+        for override in self._choices.unused() if not self._problems else ():
             hint = "compare the texts of its when with those of the items"
             self._warn(override.place.problem("this override holds for no item", hint))
         self._note_unused_axes()

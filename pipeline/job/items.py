@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.errors import JobError, Problem
-from pipeline.job import sources
+from pipeline.job import conditions, sources
 from pipeline.job.columns import Columns, Known, Wrong
 from pipeline.job.lines import Header, Line
 from pipeline.job.placeholders import EmptySlotError, Template, fill
@@ -19,22 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from pipeline.job.conditions import Condition
     from pipeline.job.placeholders import Bound
     from pipeline.job.yaml12 import List
 
-__all__ = ["KINDS", "Columns", "Condition", "Items", "Row", "rows"]
+__all__ = ["KINDS", "Columns", "Items", "Row", "rows"]
 
 KINDS = ("csv", "tsv", "jsonl", "glob")
-
-
-class Condition(NamedTuple):
-    """One entry of `where`: the field is (or is not) one of the texts."""
-
-    name: str
-    word: str
-    is_not: bool
-    texts: frozenset[str]
-    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +205,7 @@ class _Cleaner:
 def _passes(columns: Columns, line: Line) -> bool:
     for at, condition in columns.tests:
         value = line.cells[at] if isinstance(at, int) else line.facts.get(at, "")
-        if (value.strip() in condition.texts) is condition.is_not:
+        if not conditions.holds(condition, value):
             return False
     return True
 

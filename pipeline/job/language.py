@@ -93,6 +93,11 @@ class Job:
         return found
 
     @property
+    def defaults(self) -> Mapping[str, str]:
+        """What `model`, `aspect` and `size` are where nobody says: an item that is an image keeps its shape."""
+        return {**settings.DEFAULTS, "aspect": "auto"} if self.items.is_images else settings.DEFAULTS
+
+    @property
     def has_turns(self) -> bool:
         """Whether it is a conversation, which goes in waves."""
         return bool(self.turns)

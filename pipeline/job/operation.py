@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _RETRIED = frozenset({"failed", "no_image", "expired", "missing", "invalid"})
+_DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _SIZES = {"MB": 1_000_000, "GB": 1_000_000_000}
 
 
@@ -58,7 +60,11 @@ def budget(manifest: Map, word: str) -> Decimal | None:
         node = node.value.nodes.get(word)
     elif word != "max":
         node = None
-    return None if node is None else Decimal(node.text or "0")
+    if node is None:
+        return None
+    # As written, so that 0.1 is a tenth; 0x10 and 0o17 are numbers of YAML, too.
+    text = node.text or ""
+    return Decimal(text if _DECIMAL.fullmatch(text) else str(node.value))
 
 
 def batch(written: Mapping[str, Any]) -> Batch:

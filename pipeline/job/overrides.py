@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.job import conditions, settings
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, fold
 from pipeline.job.problems import meant, quoted
-from pipeline.job.settings import DEFAULTS, WORDS
+from pipeline.job.settings import WORDS
 from pipeline.job.yaml12 import List
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pipeline.job.items import Columns, Condition, Row
+    from pipeline.job.conditions import Condition
+    from pipeline.job.items import Columns, Row
     from pipeline.job.language import Job
     from pipeline.job.matrix import Combination
     from pipeline.job.problems import Place, Problems
@@ -71,7 +72,7 @@ class Choices:
         self._all = tuple(Choice(number, ()) for number in range(len(job.matrix.cells)))
         self._known: dict[Columns, list[list[tuple[int, Tests]]]] = {}
         self._fixed = [self._values(combination) for combination in job.matrix.cells]
-        self._seen: set[str] = set()
+        self._met: set[str] = set()
         self._used: set[int] = set()
 
     def of(self, row: Row) -> Sequence[Choice]:
@@ -82,6 +83,7 @@ class Choices:
         if tests is None:
             if len(self._known) > _MANY:
                 self._known.clear()
+            self._met.update(row.columns.folded)
             self._known[row.columns] = tests = [self._tests(row.columns, values) for values in self._fixed]
         chosen = []
         for number, of_cell in enumerate(tests):
@@ -115,7 +117,8 @@ class Choices:
         written = {word: settings.shown(word, said.value) for word, said in job.settings.items() if word != "vars"}
         constants = {fold(name): said.value for name, said in job.vars.items()}
         axes = {fold(axis): value.text for axis, value in combination.items()}
-        return {**dict.fromkeys(WORDS, ""), **DEFAULTS, "samples": "1", **written, "job": job.name, **constants, **axes}
+        silent = {**dict.fromkeys(WORDS, ""), **job.defaults, "samples": "1"}
+        return {**silent, **written, "job": job.name, **constants, **axes}
 
     def _tests(self, columns: Columns, values: Mapping[str, str]) -> list[tuple[int, Tests]]:
         """The overrides that may hold in a cell, each with what is left to test in the row."""
@@ -123,8 +126,7 @@ class Choices:
         for number, override in enumerate(self._job.overrides):
             left: list[tuple[int | str, Condition]] = []
             for condition in override.when:
-                if condition.name in columns.folded:
-                    self._seen.add(condition.name)
+                if condition.name in columns.folded and not (condition.name == "id" and self._is_id(columns)):
                     left.append((columns.folded.index(condition.name), condition))
                 elif condition.name in _OF_ROWS:
                     left.append((condition.name, condition))
@@ -140,18 +142,23 @@ class Choices:
         return [
             override
             for number, override in enumerate(self._job.overrides)
-            if number not in self._used and override.place.source is own
+            if number not in self._used and override.place.source is own and self._met
         ]
 
-    def check(self, columns: Iterable[Columns]) -> None:
-        """Tell of names in `when` that nothing has: called once the rows were seen, with some of their columns."""
+    @staticmethod
+    def _is_id(columns: Columns) -> bool:
+        """Whether the column called id is the one that rows are named by."""
+        return columns.id_at is not None and columns.folded[columns.id_at] == "id"
+
+    def check(self) -> None:
+        """Tell of names in `when` that nothing has, once all rows were seen."""
         known = {*BUILT_INS, *OF_IMAGES, *(name for values in self._fixed for name in values)}
-        known |= {name for some in columns for name in some.folded if name}
-        if "items" in self._job.gaps:
+        known |= self._met - {""}
+        if "items" in self._job.gaps or not self._met:
             return
         for override in self._job.overrides:
             for condition in override.when:
-                if condition.name not in known | self._seen:
+                if condition.name not in known:
                     near = meant(condition.name, sorted(known))
                     message = f"when: no field, axis or setting is called {quoted(condition.word)}{near}"
                     self._problems.add(condition.place.problem(message))

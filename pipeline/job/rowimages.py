@@ -84,6 +84,8 @@ class RowImages:
             assert row is not None
             return self._of_row(bound, reference, row, moving)
         if reference not in self._same:
+            if len(self._same) > _MANY:  # rows that bring their own must not pile up
+                self._same.clear()
             try:
                 self._same[reference] = self._images(reference.template.literal, reference)
             except ImageError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError, Problem
 from pipeline.job import sources
+from pipeline.job.conditions import compared
 from pipeline.job.lines import Header, Line
 from pipeline.job.placeholders import fold
 from pipeline.job.problems import MOST, Problems, file_name, listed, meant, quoted
@@ -75,7 +76,7 @@ class Table:
 
 
 def _key(texts: Sequence[str]) -> bytes:
-    return "\0".join(text.strip() for text in texts).encode("utf-8", "surrogatepass")
+    return "\0".join(map(compared, texts)).encode("utf-8", "surrogatepass")
 
 
 def load(name: str, path: Path, on: tuple[str, ...], place: Place, *, delimiter: str | None, encoding: str) -> Table:
