@@ -7,7 +7,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 REHEARSAL := outputs/rehearsal
-SPREAD := -n auto --dist worksteal
+# Half of the tests wait for a disk or a service at any time.
+SPREAD = -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal
 
 # No recipe may find a key by chance and spend money, nor be led elsewhere by settings of the shell it was started from.
 unexport GEMINI_API_KEY GOOGLE_API_KEY PIPELINE_KEY_FILE GOOGLE_GEMINI_BASE_URL GOOGLE_GENAI_USE_VERTEXAI
