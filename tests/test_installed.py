@@ -89,3 +89,9 @@ def test_starts_a_project_and_renders_it(installed):
     records = (installed.folder / "outputs/first/manifest.jsonl").read_text().splitlines()
     assert {json.loads(record)["status"] for record in records} == {"done"}
     assert len(records) == 6
+
+
+def test_brings_its_templates_along(installed):
+    listed = installed("ls", "templates", "--json")
+    assert listed.code == 0, listed.err
+    assert len(json.loads(listed.out)["items"]) == 14
