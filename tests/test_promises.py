@@ -175,8 +175,7 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize(
     "point",
     [
-        *("publish:renamed:4", "publish:after:1", "publish:renamed:12"),
-        *("move:after:2", "move:after:6", "move:after:8", "replace:after:1"),
+        *("publish:renamed:4", "publish:after:1", "move:after:6", "replace:after:1"),
     ],
 )
 def test_killed_between_the_files_of_an_answer_and_run_again_all_of_them_are_there(undisturbed, tmp_path, point):
