@@ -154,7 +154,7 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
         settings=layer,
         turns=_turns(written, problems),
         items=catalog.read(written, problems, warnings),
-        matrix=_matrix(written, problems),
+        matrix=matrix.read(written.get("matrix"), problems),
         tables=_tables(written, path.parent, problems),
         overrides=_overrides(written, problems),
         output=_output(written, problems),
@@ -213,10 +213,6 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
             turn = replace(turn, name=f"{turn.name}-{number}")
         turns.append(turn)
     return tuple(turns)
-
-
-def _matrix(written: Map, problems: Problems) -> Matrix:
-    return matrix.read(written.get("matrix"), problems)
 
 
 def _overrides(written: Map, problems: Problems) -> tuple[Override, ...]:
