@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +45,13 @@ class Ended:
 class Service:
     """A running service, seen from outside."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, *, latency_s: float = 0.0) -> None:
+        self.url, self._latency_s = url, latency_s
 
     def _call(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"content-type": "application/json"})
+        headers = {"content-type": "application/json", "x-goog-api-key": KEY}
+        request = urllib.request.Request(self.url + path, data, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read())
 
@@ -59,7 +62,20 @@ class Service:
         return [entry for entry in entries if entry["op"] == operation]
 
     def advance(self, seconds):
-        self._call("/_local/clock", {"advance_s": seconds})
+        """Put its clock forward, and return when every batch that is due by then has its answers drawn.
+
+        Drawing takes real time: on a busy machine a batch that is due is still RUNNING for a moment.
+        """
+        now = self._call("/_local/clock", {"advance_s": seconds})["now"]
+        until = time.monotonic() + 30
+        while self._is_drawing(now):
+            assert time.monotonic() < until, "a batch that is due is not drawn"
+
+    def _is_drawing(self, now):
+        batches = self._call("/v1beta/batches?pageSize=100").get("operations", ())
+        running = [one["metadata"] for one in batches if one["metadata"]["state"] == "BATCH_STATE_RUNNING"]
+        made = (dt.datetime.fromisoformat(one["createTime"]).timestamp() for one in running)
+        return any(at + self._latency_s <= now for at in made)
 
 
 class Project:
@@ -149,8 +165,9 @@ def service(tmp_path_factory):
 @pytest.fixture
 def slow_service(tmp_path_factory):
     """The same, whose batches take a day of its own clock."""
-    with local.serving(tmp_path_factory.mktemp("service"), latency_s=20 * 3600.0, pictures="plain") as url:
-        yield Service(url)
+    latency_s = 20 * 3600.0
+    with local.serving(tmp_path_factory.mktemp("service"), latency_s=latency_s, pictures="plain") as url:
+        yield Service(url, latency_s=latency_s)
 
 
 @pytest.fixture
