@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.models import Model, Models
     from pipeline.job.language import Batch as Limits
     from pipeline.job.language import Job
-    from pipeline.journal import Record, WantedRequest
+    from pipeline.journal import Record, Upload, WantedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class BatchFile:
     """The first 24 hex digits of its sha256."""
 
 
-def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None) -> bytes:
-    """The line that asks for what a record describes.
+def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None, uploads: Mapping[str, Upload]) -> bytes:
+    """The line that asks for what a record describes; reference images go along, but for those among `uploads`.
 
     Raises `UnfinishedError` when a reference image changed, and for a later turn of a conversation: what it goes on
     from is made of answers, and nothing is bought without it.
@@ -49,13 +49,15 @@ def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None) 
     return wire.request_line(
         wire_key,
         told["prompt"],
-        images=(_image(job, entry) for entry in told["inputs"]),
+        images=(_image(job, entry, uploads.get(entry["sha256"])) for entry in told["inputs"]),
         settings=told["settings"],
         names_size=model is None or len(model.sizes) > 1,
     )
 
 
-def _image(job: Job, entry: Mapping[str, str]) -> tuple[str, bytes]:
+def _image(job: Job, entry: Mapping[str, str], upload: Upload | None) -> wire.Inline | wire.Linked:
+    if upload is not None:
+        return wire.Linked(upload.mime, upload.uri)
     path = job.folder / entry["path"]
     try:
         data = path.read_bytes()
@@ -69,7 +71,7 @@ def _image(job: Job, entry: Mapping[str, str]) -> tuple[str, bytes]:
             f"{entry['path']}: the reference image was changed while the job ran",
             hint="run the same command again: it is planned anew",
         )
-    return references.mime_of(data[:64]) or "application/octet-stream", data
+    return wire.Inline(references.mime_of(data[:64]) or "application/octet-stream", data)
 
 
 class Filling:
@@ -94,16 +96,17 @@ class Filling:
 
 
 def write(
-    folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models
+    folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models, uploads: Mapping[str, Upload]
 ) -> tuple[BatchFile, list[Record]]:
     """Write the first of these records, as many as fit into one batch, as a request file; return both.
 
-    The records are of one model. The file is complete on disk when this returns.
+    The records are of one model, `uploads` the reference images that are at the service, by sha256. The file is
+    complete on disk when this returns.
     """
     filling, taken, digest = Filling(job.batch), [], hashlib.sha256()
     with folder.replacing(name) as stream:
         for record in records:
-            text = line(job, json.loads(record.line), record.wire_key, models.find(record.model_id))
+            text = line(job, json.loads(record.line), record.wire_key, models.find(record.model_id), uploads)
             if not filling.takes(answer_bytes=record.answer_bytes, input_bytes=len(text)):
                 break
             stream.write(text)
@@ -135,7 +138,7 @@ def compile_all(
                 if left_out:
                     left_out(request.key)
                 continue
-            text = line(job, told, request.wire_key, models.find(model_id))
+            text = line(job, told, request.wire_key, models.find(model_id), {})
             writer = writers.get(model_id)
             if writer is None or not writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text)):
                 if writer:

@@ -36,9 +36,9 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 # Libraries, and the only places that know them.
 HOMES = {
-    "google": {"gemini/api.py"},
-    "httpx2": {"gemini/api.py"},
-    "tenacity": {"gemini/api.py"},
+    "google": {"gemini/connection.py"},
+    "httpx2": {"gemini/connection.py"},
+    "tenacity": {"gemini/connection.py"},
     "sqlite3": {"journal/", "local/"},
     "yaml": {"job/yaml12.py", "gemini/models.py"},
     "jsonschema": {"job/schema.py"},
@@ -49,7 +49,7 @@ HOMES = {
     "http.client": {"local/"},
     "urllib.request": {"local/"},
     "socketserver": {"local/"},
-    "random": {"gemini/api.py", "reconcile/", "local/"},
+    "random": {"gemini/connection.py", "reconcile/", "local/"},
 }
 WRITERS = ("durable.py", "crash.py", "local/")
 

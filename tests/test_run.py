@@ -283,4 +283,4 @@ def test_compile_leaves_out_the_turns_that_are_made_of_answers(shop):
     assert left_out == ["mug/t2", "bowl/t2", "vase/t2"]
     assert shop("compile", "jobs/shop.yaml", "-o", "out").out.split("\t")[2] == "3"
     with pytest.raises(UnfinishedError, match="mug/t2: turn 2"):
-        batchfile.line(job, json.loads(wanted[1].line), "mug", None)
+        batchfile.line(job, json.loads(wanted[1].line), "mug", None, {})

@@ -16,7 +16,6 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from pipeline.cli.options import Options
     from pipeline.journal import Journal
@@ -40,7 +39,7 @@ def status_command(options: Options, jobs: Sequence[str], as_json: bool, watch: 
         if as_json:
             print_json({"jobs": documents, "remote_bytes": remote})
         else:
-            click.echo(_status_text(documents, remote))
+            click.echo(_status_text(documents, remote, options))
         if not watch or not any(document["batches"] for document in documents):
             return 0
         time.sleep(5)
@@ -54,26 +53,30 @@ def _statuses(options: Options, words: Sequence[str]) -> tuple[list[dict[str, An
     with journals.opened(options.state, outputs=options.outputs) as journal:
         known = journal.jobs()
         named = opening.names(words, known)
-        documents, remote = [_no_status(name) for name in named if name not in known], 0
+        documents = [_no_status(name) for name in named if name not in known]
         for name, its in selected.jobs_in(options, journal, [name for name in named if name in known]):
-            document, held = _status(its, name, options)
-            documents.append(document)
-            remote += held
-    return documents, remote
+            documents.append(_status(its, name))
+        return documents, _remote_bytes(journal)
+
+
+def _remote_bytes(journal: Journal) -> int:
+    """What all jobs hold at the service: request files, answers and reference images that were not deleted."""
+    now = time.time()
+    uploads = sum(one.bytes for one in journal.uploads.alive("gemini", now))
+    return journal.batches.held_bytes("gemini", now) + uploads
 
 
 def _no_status(name: str) -> dict[str, Any]:
     return {"job": name, "counts": {}, "open": 0, "batches": [], "cost": {"amount": "0", "currency": "USD"}}
 
 
-def _status(journal: Journal, name: str, options: Options) -> tuple[dict[str, Any], int]:
+def _status(journal: Journal, name: str) -> dict[str, Any]:
     from pipeline.journal.batches import OPEN
 
-    batches, held, service = [], 0, "gemini"
+    batches, service = [], "gemini"
     for batch in journal.batches.all_of(name):
         if batch.remote:
             service = batch.service
-            held += sum(_size(options.state, path) for path in (batch.requests_path, batch.answers_path))
         if batch.state in OPEN and journal.batches.is_inside(batch):
             started = batch.created_at or batch.planned_at
             state = batch.remote_state if batch.state == "live" and batch.remote_state else batch.state
@@ -85,7 +88,7 @@ def _status(journal: Journal, name: str, options: Options) -> tuple[dict[str, An
                     "age_s": max(0, int(time.time() - started)),
                 }
             )
-    document = {
+    return {
         "job": name,
         "counts": journal.records.counts(name),
         "open": journal.records.waiting(name),
@@ -93,17 +96,9 @@ def _status(journal: Journal, name: str, options: Options) -> tuple[dict[str, An
         "cost": {"amount": amount(journal.batches.spent(name, service)), "currency": "USD"},
         "service": service,
     }
-    return document, held if service == "gemini" else 0
 
 
-def _size(state: Path, path: str | None) -> int:
-    try:
-        return (state / path).stat().st_size if path else 0
-    except OSError:
-        return 0
-
-
-def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
+def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Options) -> str:
     if not documents:
         return "nothing was run here yet; `pipeline plan` shows what there is to do"
     lines = []
@@ -118,7 +113,8 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int) -> str:
         if rows:
             lines.append(columns(rows, right=(3, 4)))
     if remote:
-        lines.append(f"held at the service: about {remote / 1e9:.2f} GB of 20 GB")
+        limit = options.models().storage_bytes
+        lines.append(f"held at the service: about {remote / 1e9:.2f} GB of {limit / 1e9:.0f} GB")
     return "\n".join(lines)
 
 

@@ -44,6 +44,11 @@ def age(seconds: float) -> str:
     return f"{minutes}m {seconds % 60:02}s" if minutes else f"{seconds}s"
 
 
+def megabytes(size: int) -> str:
+    """Bytes for people: 0.4 MB, 12.5 MB, 1,900 MB."""
+    return f"{size / MICRO:,.{0 if size >= 100 * MICRO else 1}f} MB"
+
+
 def plural(number: int, word: str) -> str:
     return f"{number:,} {word if number == 1 else f'{word}es' if word.endswith('tch') else f'{word}s'}"
 
@@ -54,6 +59,11 @@ _SENTENCES = {
     "lost": "a create never reached the service; its images are sent again",
     "doubled": "one create made a second batch, {remote}: it was asked to cancel it",
     "sent": "sent {remote}: {requests} images, {model}",
+    "uploading": "uploading {of:,} reference images, {bytes}",
+    "uploaded": "uploaded {count:,} reference images, {bytes}",
+    "full": "the service has room for {left} more of {limit}, and the next batch takes {needed}: it waits for space;"
+    " PIPELINE_KEEP_REMOTE=0 gives back at once what is unpacked",
+    "untidy": "what is of no more use at the service could not be deleted ({why}); the next run tries again",
     "ended": "{remote} {state} after {age}",
     "stuck": "{remote} is {state} for {age}: longer than `batch.deadline`; it is waited for",
     "fetched": "{remote}: its answer is here",
@@ -66,7 +76,8 @@ _SENTENCES = {
     "trouble": "{why}; trying again",
 }
 _DETAIL = frozenset({"fetched"})
-_IN_THE_LINE = frozenset({"sent", "ended", "fetched", "unpacked"})
+_SIZES = ("bytes", "left", "limit", "needed")
+_IN_THE_LINE = frozenset({"sent", "ended", "fetched", "unpacked", "uploading", "uploaded"})
 """What the one line of a terminal sums up; elsewhere each is a line."""
 
 
@@ -104,6 +115,9 @@ class Screen:
     def tell(self, kind: str, **details: Any) -> None:
         """Something happened; the reconciler's words."""
         hidden = _DETAIL if self._live is None else _IN_THE_LINE
+        if kind == "uploading" and details["count"]:
+            self.show(f"uploading reference images: {details['count']:,} of {details['of']:,} · {{age}}")
+            return
         if self._options.quiet or (kind in hidden and not self._options.verbose and not self._options.json_log):
             return
         if "tally" in details:
@@ -114,6 +128,7 @@ class Screen:
             self._write_json(kind, details)
             return
         details["age"] = age(details.get("age_s", 0))
+        details |= {name: megabytes(details[name]) for name in _SIZES if name in details}
         where = f"{details.get('job')}: " if self._several and details.get("job") else ""
         self._write(escaped(where + _SENTENCES[kind].format(**details)))
 

@@ -139,6 +139,15 @@ def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
 # ------------------------------------------------------------------------------------------- one call
 
 
+def _tidy(run: Run, works: list[Work]) -> None:
+    """Publish what there is, and only then let go of it at the service."""
+    from pipeline import reconcile
+
+    for work in works:
+        reconcile.finish(work)
+        reconcile.tidy(run, work)
+
+
 def _work(
     options: Options, words: Sequence[str], call: Call, before: Callable[[Run, list[Work]], None] | None = None
 ) -> int:
@@ -160,6 +169,7 @@ def _work(
                 if before:
                     before(run, works)
                 steps = _passes(run, works, call, screen)
+                _tidy(run, works)
                 codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
                 ended.code, ended.was_cut = _first([*codes, *(error.exit_code for error in opened.locked)]), False
         except PipelineError as error:
@@ -224,6 +234,7 @@ def _run(
         today=options.today,
         concurrent=options.count("PIPELINE_CONCURRENT", 50),
         settle_s=options.seconds("PIPELINE_SETTLE", "15m"),
+        keep_remote_s=options.seconds("PIPELINE_KEEP_REMOTE", "24h"),
         tell=screen.tell,
         shielded=shielded,
         pixels=pixels,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _SHIPPED = Path(__file__).with_name("models.yaml")
 _LARGEST_FILE = 1_000_000
-_TOP_LEVEL = frozenset({"as_of", "prices_as_of", "sources", "defaults", "tables", "models"})
+_TOP_LEVEL = frozenset({"as_of", "prices_as_of", "sources", "limits", "defaults", "tables", "models"})
+_LIMITS = frozenset({"storage_bytes"})
 _RATIO = re.compile(r"[1-9][0-9]{0,3}:[1-9][0-9]{0,3}")
 _SIZE = re.compile(r"[1-9][0-9]{0,3}K?")
 _PIXELS = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})")
@@ -127,9 +128,11 @@ class Model:
 class Models:
     """All models, in the order of the file, the user's own last."""
 
-    def __init__(self, models: Sequence[Model], *, as_of: date, prices_as_of: date) -> None:
+    def __init__(self, models: Sequence[Model], *, as_of: date, prices_as_of: date, storage_bytes: int) -> None:
         self.as_of = as_of
         self.prices_as_of = prices_as_of
+        self.storage_bytes = storage_bytes
+        """What the files of a project may take up at the service."""
         self._models = tuple(models)
         self._by_word = {alias: model for model in models for alias in model.aliases}
         self._by_word |= {model.id: model for model in models}
@@ -236,10 +239,14 @@ def _built(base: Mapping[str, Any], added: Mapping[str, Any]) -> Models:
         rows[identity] = {**rows.get(identity, defaults), **said}
     models = [_model(identity, Row(f"models: {identity}", row)) for identity, row in rows.items()]
     dates = Row("", {**base, **added})
+    told = Row("", added).map("limits") if "limits" in added else {}
+    refuse_unknown("limits", told, _LIMITS)
+    limits = Row("limits", {**base["limits"], **told})
     return Models(
         _without_taken_aliases(models, own),
         as_of=dates.get("as_of", date),
         prices_as_of=dates.get("prices_as_of", date),
+        storage_bytes=limits.number("storage_bytes", 10**15),
     )
 
 

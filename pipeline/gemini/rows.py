@@ -66,9 +66,9 @@ class Row:
     def row(self, key: str) -> Row:
         return Row(f"{self.where}: {key}", self.map(key))
 
-    def number(self, key: str) -> int:
+    def number(self, key: str, most: int = 10**9) -> int:
         value = self.get(key, int)
-        if not 0 <= value <= 10**9:  # more is surely a slip
+        if not 0 <= value <= most:  # more is surely a slip
             raise self.error(key, f"{shown(value)} is out of range")
         return value
 

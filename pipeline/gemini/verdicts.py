@@ -48,7 +48,7 @@ Verdict = Accepted | NotSent | Rejected | Unknown
 
 
 def kind(fault: wire.ServiceFault) -> str:
-    """The class of an error answer: rate, passing, key, gone or bad. By reason first: codes alone mislead.
+    """The class of an error answer: rate, passing, key, gone, taken or bad. By reason first: codes alone mislead.
 
     A missing or foreign file is 403 like a missing permission, and a wrong key is 400 like a wrong field.
     """
@@ -64,7 +64,7 @@ def kind(fault: wire.ServiceFault) -> str:
         return "gone"
     if fault.code == HTTPStatus.FORBIDDEN:
         return "key"
-    return "bad"
+    return "taken" if fault.code == HTTPStatus.CONFLICT else "bad"
 
 
 def names_the_key(fault: wire.ServiceFault) -> bool:

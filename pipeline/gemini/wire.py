@@ -7,7 +7,9 @@ published captures of finished batches (2026-08-20 and later). What comes is rea
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import email.utils
+import hashlib
 import json
 import re
 import time
@@ -25,22 +27,36 @@ JSONL = "application/jsonl"  # `.jsonl` has no MIME type in Python, and `jsonl` 
 # ------------------------------------------------------------------------------------------------ requests
 
 
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """An image that a request brings along."""
+
+    mime: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """An image that a request finds at the service."""
+
+    mime: str
+    uri: str
+
+
 def request_line(
     wire_key: str,
     prompt: str,
     *,
-    images: Iterable[tuple[str, bytes]],
+    images: Iterable[Inline | Linked],
     settings: Mapping[str, Any],
     names_size: bool = True,
 ) -> bytes:
     """One line of a batch's input, newline included.
 
-    `images` are MIME type and bytes, sent after the text in this order. `settings` are those of a record, by the words
+    `images` are sent after the text in this order. `settings` are those of a record, by the words
     of the job language; what is not among them is not sent. `names_size` is false for a model that has just one size.
     """
-    parts: list[dict[str, Any]] = [{"text": prompt}]
-    for mime, data in images:
-        parts.append({"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode("ascii")}})
+    parts: list[dict[str, Any]] = [{"text": prompt}, *map(_image_part, images)]
     request: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}]}
     if "system" in settings:
         request["systemInstruction"] = {"parts": [{"text": settings["system"]}]}
@@ -54,6 +70,12 @@ def request_line(
         request["tools"] = [{"googleSearch": _search(settings["search"])}]
     # ASCII: no reader can trip over a line separator or a lone surrogate inside a prompt.
     return json.dumps({"key": wire_key, "request": request}, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _image_part(image: Inline | Linked) -> dict[str, Any]:
+    if isinstance(image, Linked):
+        return {"fileData": {"mimeType": image.mime, "fileUri": image.uri}}
+    return {"inlineData": {"mimeType": image.mime, "data": base64.b64encode(image.data).decode("ascii")}}
 
 
 _NAMES = {"temperature": "temperature", "top_p": "topP", "seed": "seed", "max_output_tokens": "maxOutputTokens"}
@@ -147,6 +169,61 @@ def _result(reply: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
         if found := file_name(field(as_map(place), "responsesFile") or field(as_map(place), "fileName")):
             return found
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at the service, as far as it tells."""
+
+    name: str
+    uri: str
+    bytes: int | None
+    sha256: str | None
+    """In hex."""
+    state: str
+    """PROCESSING, ACTIVE or FAILED."""
+    expires_at: float | None
+    """By the service's clock; seconds since 1970."""
+
+
+def remote_file(reply: Any) -> RemoteFile | None:
+    """Read what the service says of a file; `None` when it is none."""
+    told = as_map(reply)
+    name = file_name(told.get("name"))
+    if name is None:
+        return None
+    size = str(field(told, "sizeBytes") or "")
+    return RemoteFile(
+        name=name,
+        uri=words(told.get("uri"), 500) or f"{_FILES}{name}",
+        bytes=int(size) if size.isdecimal() else None,
+        sha256=_hash(field(told, "sha256Hash")),
+        state=words(told.get("state")) or "ACTIVE",
+        expires_at=_instant(words(field(told, "expirationTime"))),
+    )
+
+
+_FILES = "https://generativelanguage.googleapis.com/v1beta/"
+
+
+def _hash(told: Any) -> str | None:
+    """A file's sha256 in hex: the service sends base64 of the hex text, and may send base64 of the bytes."""
+    try:
+        raw = base64.b64decode(str(told), validate=True)
+    except ValueError:
+        return None
+    if len(raw) == hashlib.sha256().digest_size:
+        return raw.hex()
+    text = raw.decode("ascii", errors="replace")
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
+
+
+def _instant(text: str) -> float | None:
+    """A time of the API (UTC, with up to nanoseconds) as seconds since 1970."""
+    try:
+        return dt.datetime.fromisoformat(text[:19]).replace(tzinfo=dt.UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def file_name(name: Any) -> str | None:

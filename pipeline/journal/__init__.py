@@ -1,8 +1,9 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
-`Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.wanted` what the
-job asks for now, `Journal.outside` what a command is not about. They share one connection; whatever must become true
-together is written in one `Journal.transaction()`, which is on disk when the block ends.
+`Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which reference
+images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is not about.
+They share one connection; whatever must become true together is written in one `Journal.transaction()`, which is on
+disk when the block ends.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from pipeline.journal.batches import Batch, Batches
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
+from pipeline.journal.uploads import Upload, Uploads
 from pipeline.journal.wanted import Classified, Comparison, Wanted, WantedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "WantedRequest", "opened"]
+__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "Upload", "WantedRequest", "opened"]
 
 _APPLICATION_ID = 0x70697062  # "pipb"
-_VERSION = 1
+_VERSION = 2
 _NAME = "journal.db"
 _MICRO = 1_000_000
 
@@ -45,6 +47,7 @@ class Journal:
         self.workspace = workspace
         self.batches = Batches(db)
         self.records = Records(db)
+        self.uploads = Uploads(db)
         self.wanted = Wanted(db)
         self.outside = Outside(db)
 
@@ -153,13 +156,36 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise _damage(f"the journal {path}", None)
     db.execute(OUTSIDE)
-    if not version:
-        # One transaction, so that a killed process leaves no half schema behind.
-        statements = resources.files("pipeline.journal").joinpath("journal.sql").read_text()
-        db.executescript(
-            f"BEGIN IMMEDIATE;\n{statements}\nPRAGMA application_id = {_APPLICATION_ID};\n"
-            f"PRAGMA user_version = {_VERSION};\nCOMMIT;"
-        )
+    if version < _VERSION:
+        _bring_up(db)
+
+
+def _bring_up(db: sqlite3.Connection) -> None:
+    """Make the tables of a new journal, or bring those of an older version up to date: all of it, or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
+        scripts = ["journal.sql"] if not version else [f"journal-{n}.sql" for n in range(version + 1, _VERSION + 1)]
+        for script in scripts:
+            for statement in _statements(resources.files("pipeline.journal").joinpath(script).read_text()):
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; `executescript` would commit what is open before it begins."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:

@@ -51,6 +51,13 @@ class Batch:
     created_at: float | None
     ended_at: float | None
     trouble_at: float | None
+    lane: str
+    input_bytes: int
+    result_bytes: int
+    unpacked_at: float | None
+    whole: int
+    input_deleted_at: float | None
+    remote_deleted_at: float | None
 
 
 _COLUMNS = tuple(field.name for field in fields(Batch))
@@ -213,3 +220,41 @@ class Batches:
             (job, service),
         ).fetchone()
         return int(row[0] or 0)
+
+    # ------------------------------------------------------------------------- what the service holds
+
+    def held_bytes(self, service: str, now: float) -> int:
+        """What request files and answers of ours take up at the service, as far as we know, in bytes.
+
+        Request files are kept for two days, answers for six weeks at most, unless we delete them.
+        """
+        row = self._db.execute(
+            "SELECT sum(iif(input_file IS NOT NULL AND input_deleted_at IS NULL AND intent_at > ?1 - 172800,"
+            " input_bytes, 0)) + sum(iif(remote IS NOT NULL AND remote_deleted_at IS NULL AND ended_at > ?1 - 3628800,"
+            " result_bytes, 0)) FROM batch WHERE service = ?2 AND (input_file IS NOT NULL OR remote IS NOT NULL)",
+            (now, service),
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def expected_bytes(self, service: str) -> int:
+        """How large the answers will be that the service is still working on."""
+        row = self._db.execute(
+            f"SELECT sum(answer_bytes) FROM batch WHERE service = ? AND lane = 'batch' AND state IN ({_list(LIVE)})",
+            (service,),
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def to_tidy(self, job: str, service: str, unpacked_before: float) -> list[Batch]:
+        """Batches that left something at the service which is ours to delete, oldest first.
+
+        That is the input file of one that has its outcome, and the batch itself once it was `unpacked_before` then and
+        its answer was whole.
+        """
+        rows = self._db.execute(
+            "SELECT * FROM batch WHERE job = ? AND service = ? AND ("
+            "(input_file IS NOT NULL AND input_deleted_at IS NULL AND state IN ('unpacked', 'rejected'))"
+            " OR (state = 'unpacked' AND whole AND remote IS NOT NULL AND remote_deleted_at IS NULL"
+            " AND unpacked_at <= ?)) ORDER BY id",
+            (job, service, unpacked_before),
+        )
+        return [Batch(**row) for row in rows]

@@ -14,7 +14,7 @@ CREATE TABLE job (
     census_at   REAL                        -- when the service was last asked for batches that we do not know
 ) STRICT;
 
--- One Batch API job of many requests. It is here before it is sent.
+-- One Batch API job of many requests, or some requests that were asked one by one. It is here before it is sent.
 CREATE TABLE batch (
     id            INTEGER PRIMARY KEY,
     job           TEXT NOT NULL,
@@ -53,6 +53,13 @@ CREATE TABLE batch (
     created_at    REAL,
     ended_at      REAL,
     trouble_at    REAL,                     -- since when the service gives answers that make no sense
+    lane          TEXT NOT NULL DEFAULT 'batch' CHECK (lane IN ('batch', 'interactive')),
+    input_bytes   INTEGER NOT NULL DEFAULT 0,  -- of the request file
+    result_bytes  INTEGER NOT NULL DEFAULT 0,  -- of the answer file
+    unpacked_at   REAL,
+    whole         INTEGER NOT NULL DEFAULT 0,  -- 1 when every request had an answer of its own that could be read
+    input_deleted_at REAL,                  -- since when the service holds its input file no more
+    remote_deleted_at REAL,                 -- since when it holds neither the batch nor its result file
     UNIQUE (job, chunk, attempt)
 ) STRICT;
 CREATE INDEX batch_open ON batch (job, state) WHERE state NOT IN ('unpacked', 'rejected', 'lost');
@@ -114,6 +121,18 @@ CREATE TABLE file (
     bytes         INTEGER NOT NULL,
     mtime_ns      INTEGER NOT NULL,         -- together with bytes: unchanged means not edited
     PRIMARY KEY (job, path)
+) STRICT, WITHOUT ROWID;
+
+-- A reference image at the service, for all jobs of the outputs folder.
+CREATE TABLE upload (
+    service       TEXT NOT NULL,
+    sha256        TEXT NOT NULL,            -- of the image
+    name          TEXT NOT NULL,            -- files/…
+    uri           TEXT NOT NULL,            -- what a request names
+    mime          TEXT NOT NULL,
+    bytes         INTEGER NOT NULL,
+    expires_at    REAL NOT NULL,            -- by the service's clock
+    PRIMARY KEY (service, sha256)
 ) STRICT, WITHOUT ROWID;
 
 -- What happened, in order, for people who look for a reason.

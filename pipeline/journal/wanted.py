@@ -36,6 +36,8 @@ class WantedRequest:
     upper_bound: int | None
     answer_bytes: int
     input_bytes: int
+    images: str
+    """The sha256 and the bytes of each reference image it shows, as JSON; empty where there is none."""
     max_age_s: float | None
     line: str
 
@@ -234,6 +236,32 @@ class Wanted:
             "SELECT count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open GROUP BY model_id, turn"
         )
         return [tuple(row) for row in rows]
+
+    def share(self, most_inline: int) -> int:
+        """Find the reference images that go to the service once, as files; returns how many bytes that are.
+
+        They are those larger than `most_inline` bytes, and those that several of the open requests show. What such a
+        request itself sends is so much less.
+        """
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM shared")
+        self._db.execute(
+            "INSERT INTO shared SELECT one.value ->> 0 AS image, max(one.value ->> 1) AS size FROM wanted,"
+            " json_each(wanted.images) one WHERE open AND images <> '' GROUP BY image"
+            " HAVING count(DISTINCT n) > 1 OR size > ?",
+            (most_inline,),
+        )
+        self._db.execute(
+            "UPDATE wanted SET input_bytes = input_bytes - coalesce((SELECT sum((one.value ->> 1) * 4 / 3)"
+            " FROM json_each(wanted.images) one WHERE one.value ->> 0 IN (SELECT sha256 FROM shared)), 0)"
+            " WHERE open AND images <> ''"
+        )
+        self._db.execute("COMMIT")
+        return int(self._db.execute("SELECT coalesce(sum(bytes), 0) FROM shared").fetchone()[0])
+
+    def is_shared(self, sha256: str) -> bool:
+        """Whether a reference image goes to the service once, as a file."""
+        return self._db.execute("SELECT 1 FROM shared WHERE sha256 = ?", (sha256,)).fetchone() is not None
 
     def opened(self) -> list[str]:
         """The keys of what would be bought."""

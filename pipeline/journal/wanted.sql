@@ -14,6 +14,7 @@ CREATE TEMP TABLE wanted (
     upper_bound   INTEGER,
     answer_bytes  INTEGER NOT NULL,
     input_bytes   INTEGER NOT NULL,
+    images        TEXT NOT NULL,            -- [sha256, bytes] of each reference image, as JSON; empty for none
     max_age_s     REAL,                     -- an older result is asked for again
     line          TEXT NOT NULL,
     state         TEXT,                     -- new changed done edited moved pending failed, or outside the selection
@@ -22,5 +23,8 @@ CREATE TEMP TABLE wanted (
     anew          INTEGER,                  -- 1 when its retries are counted from here on
     moved_from    TEXT                      -- the key whose record it takes over
 ) STRICT;
+-- Reference images that go to the service once, as files, and not along with each request that shows them.
+CREATE TEMP TABLE IF NOT EXISTS shared (sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+DELETE FROM temp.shared;
 CREATE INDEX temp.wanted_ask ON wanted (fingerprint);
 CREATE INDEX temp.wanted_wire_key ON wanted (wire_key);

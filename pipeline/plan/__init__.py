@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
 
-__all__ = ["MICRO", "Look", "Plan", "compare", "give_way", "may_retry", "wanted"]
+__all__ = ["MICRO", "MOST_INLINE", "Look", "Plan", "compare", "give_way", "may_retry", "wanted"]
 
 _MANY_GONE = 20
+MOST_INLINE = 4_000_000
+"""Bytes of a reference image that goes along with the one request that shows it; a larger one is uploaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Plan:
     gone_value: int
     asked_before: int
     wanted: int
+    upload_bytes: int = 0
+    """Of reference images that are sent once, as files."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -66,7 +70,8 @@ class Plan:
 
     @property
     def input_bytes(self) -> int:
-        return sum(total.input_bytes for total in self.totals)
+        """What is sent: request files, and reference images that are files of their own."""
+        return sum(total.input_bytes for total in self.totals) + self.upload_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -135,6 +140,7 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
         if wanted_before:
             gone_now += 1
             gone_value += cost or 0
+    upload_bytes = journal.wanted.share(MOST_INLINE)
     totals = tuple(journal.wanted.totals())
     return Plan(
         job=job.name,
@@ -147,6 +153,7 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
         gone_value=gone_value,
         asked_before=journal.wanted.asked_before(job.name),
         wanted=asked,
+        upload_bytes=upload_bytes,
         problems=problems,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import record
@@ -47,9 +48,16 @@ def wanted(requests: Iterable[Request], models: Models, *, service: str, today: 
             upper_bound=int(estimate.upper_bound * MICRO) if estimate else None,
             answer_bytes=takes.answer_bytes,
             input_bytes=takes.input_bytes,
+            images=_images(ask),
             max_age_s=request.max_age_s,
             line=record.dumps(record.draft(request, model_id=model_id, service=service)),
         )
+
+
+def _images(ask: Ask) -> str:
+    """All reference images that go along with an ask, those of earlier turns included."""
+    images = [image for turn in (*ask.earlier, ask) for image in turn.images]
+    return json.dumps([(image.sha256, image.bytes) for image in images]) if images else ""
 
 
 class _Takes(NamedTuple):

@@ -14,13 +14,14 @@ from pipeline.outputs import write_manifest, write_sidecars
 from pipeline.reconcile import adopt, collect, send
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
+from pipeline.reconcile.tidy import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pipeline.journal import Batch
 
-__all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile"]
+__all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile", "tidy"]
 
 _FAILING_PASSES = 5
 

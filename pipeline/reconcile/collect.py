@@ -118,13 +118,14 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
                     f"the answer of {batch.remote} was cut: {stream.tell()} of {announced} bytes",
                     hint="run again: it is fetched once more; nothing is lost",
                 )
+            size = stream.tell()
     except GoneError as error:
         _late_answer(run, work, batch, str(error))
         return
     with work.journal.transaction():
         work.journal.batches.change(
             batch, state="fetched", answers_path=name, answers_sha256=digest.hexdigest(), fetches=batch.fetches + 1,
-            confirmed=int(batch.answers_sha256 == digest.hexdigest()),
+            confirmed=int(batch.answers_sha256 == digest.hexdigest()), result_bytes=size,
         )  # fmt: skip
     run.tell("fetched", job=work.job.name, remote=batch.remote)
 

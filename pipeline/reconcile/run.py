@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.journal.batches import UNFINISHED
@@ -46,6 +46,10 @@ class Run:
     shielded: Callable[[], AbstractContextManager[object]]
     """A block that a signal must not cut; the signal is heard at its end."""
     pixels: PixelChecks | None = None
+    keep_remote_s: float = 86_400.0
+    """How long a batch that is unpacked is left at the service."""
+    seen: set[str] = field(default_factory=set)
+    """Files at the service that this run has looked at."""
     not_before: float = 0.0
     """No create before this time: the service wants fewer of them."""
     creates_stopped: str = ""

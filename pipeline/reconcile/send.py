@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 from pipeline import batchfile, plan, record
 from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
-from pipeline.gemini import verdicts
+from pipeline.gemini import verdicts, wire
 from pipeline.journal.batches import OPEN
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.reconcile import adopt
+from pipeline.reconcile import adopt, attach, uploads
 
 if TYPE_CHECKING:
     from pipeline.journal import Batch, Record
     from pipeline.reconcile.run import Run, Work
 
 _ROOM = 2.4  # an answer, its images, and some air, in multiples of the expected answer
+_LEAST_INPUT_LIFE_S = 24 * 3600.0
 _RATE_PAUSE_S = 5.0
 _LONGEST_RATE_PAUSE_S = 3600.0
 
@@ -58,6 +59,23 @@ def send_open(run: Run, work: Work) -> None:
         _send(run, work, made)
 
 
+def _space(run: Run, work: Work) -> int:
+    """How many bytes more the service keeps for us, beside what is there and the answers that are on their way."""
+    journal, service = work.journal, run.service
+    taken = journal.batches.held_bytes(service, run.clock.time()) + journal.batches.expected_bytes(service)
+    taken += sum(one.bytes for one in journal.uploads.alive(service, run.api.now()))
+    return run.models.storage_bytes - taken
+
+
+def _is_full(run: Run, work: Work, space: int, needed: int) -> bool:
+    """Whether that is too little; then nothing is created until something was deleted there or has expired."""
+    if needed <= space:
+        return False
+    run.creates_stopped = "the storage at the service is full"
+    run.tell("full", job=work.job.name, left=max(0, space), needed=needed, limit=run.models.storage_bytes)
+    return True
+
+
 def _may_send(run: Run) -> bool:
     if run.clock.time() < run.not_before:
         run.creates_stopped = "the service asked for fewer batches"
@@ -74,10 +92,14 @@ def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
     """Whether a batch that was never sent is still what the job wants; if not, it is given up."""
     asked = work.journal.batches.asked(batch).values()
     there = batch.requests_path and Folder(run.state).status(batch.requests_path)
+    note = "no longer wanted before it was sent"
     if there and all(work.journal.wanted.has(key, fingerprint) for key, fingerprint, _attempt, _status in asked):
-        return True
+        rows = (work.journal.records.get(batch.job, key, fingerprint) for key, fingerprint, _attempt, _status in asked)
+        if attach.lives_long_enough(run, work, (row for row in rows if row is not None)):
+            return True
+        note = "its reference images would not have outlived it"
     with work.journal.transaction():
-        work.journal.batches.release(batch, "lost", note="no longer wanted before it was sent")
+        work.journal.batches.release(batch, "lost", note=note)
     return False
 
 
@@ -87,15 +109,29 @@ def _next(run: Run, work: Work) -> Batch | None:
     while (model_id := records.next_model(job.name)) is not None:
         fits = _affordable(run, work, records.to_send(job.name, model_id, job.batch.max_requests))
         if fits:
-            return _planned(run, work, model_id, fits)
+            return _planned(run, work, model_id, fits) if (fits := _storable(run, work, fits)) else None
     return None
+
+
+def _storable(run: Run, work: Work, records: list[Record]) -> list[Record]:
+    """As many of these as the service has room for: their reference images, their lines and their answers."""
+    fits: list[Record] = []
+    space, needed = _space(run, work), 0
+    for row in records:
+        needed += row.answer_bytes + attach.upload_bytes(run, work, row)
+        if needed > space:
+            break
+        fits.append(row)
+    if not fits:
+        _is_full(run, work, space, needed)
+    return fits
 
 
 def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batch | None:
     """Write a request file with as many of these as fit, then the batch's row; from then on they are taken."""
     job, journal, folder = work.job, work.journal, Folder(run.state)
     draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
-    made, taken = batchfile.write(folder, draft, job, records, run.models)
+    made, taken = batchfile.write(folder, draft, job, records, run.models, attach.attached(run, work, records))
     _check_room(run, taken)
     attempt = journal.batches.attempts(job.name, made.chunk) + 1
     name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
@@ -108,6 +144,7 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
             job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
             name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
             chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
+            input_bytes=made.bytes,
             answer_bytes=sum(row.answer_bytes for row in taken),
         )  # fmt: skip
         journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
@@ -154,9 +191,15 @@ def _check_room(run: Run, taken: list[Record]) -> None:
 def _send(run: Run, work: Work, batch: Batch) -> None:
     """Upload a planned batch's file and create the batch: intent first, one POST, then the verdict."""
     journal = work.journal
+    if _is_full(run, work, _space(run, work), batch.input_bytes):  # its answer is expected already
+        return
     # One name for one batch: no other job or machine can have a batch with this input file.
-    wish = f"pl-{hashlib.sha256(batch.name.encode()).hexdigest()[:32]}"
-    name = run.api.upload(Folder(run.state).path / str(batch.requests_path), wish)
+    name = f"pl-{hashlib.sha256(batch.name.encode()).hexdigest()[:32]}"
+    path = Folder(run.state).path / str(batch.requests_path)
+    digest = str(Folder(run.state).sha256(str(batch.requests_path)))
+    names = (name, f"{name}-2")
+    wish = uploads.Wish(path, path.name, wire.JSONL, path.stat().st_size, digest, names, _LEAST_INPUT_LIFE_S)
+    name = uploads.published(run.api, wish, run.clock).name
     with run.shielded():
         with journal.transaction():
             batch = journal.batches.change(

@@ -84,8 +84,15 @@ class Unpacking:
                         self._without_answer(known, status, reason, transient=transient)
             for known in self._journal.records.claimed(self._batch.job, str(self._batch.remote)):
                 self._without_answer(known, status, reason, transient=transient)
-            self._batch = self._journal.batches.change(self._batch, state="unpacked")
+            self._batch = self._journal.batches.change(
+                self._batch, state="unpacked", unpacked_at=self._now(), whole=int(self._is_whole())
+            )
             self._journal.note(self._batch.job, "unpacked", batch=self._batch.name, counts=self.tally.counts)
+
+    def _is_whole(self) -> bool:
+        """Whether nothing of this answer is left to be wished for, so that the service need not keep it."""
+        odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts
+        return not odd and self._asked.keys() <= self._settled.keys() and "invalid" not in self._settled.values()
 
     def _without_answer(self, known: Record, status: str, reason: str, *, transient: bool) -> None:
         self.tally.count(status)

@@ -1,0 +1,258 @@
+"""One connection to the service: the SDK over an HTTP client of ours, each call with what its answer means.
+
+The client follows no redirect (the SDK would send the key along), re-sends nothing, and keeps the raw answer, which the
+SDK cuts (a batch's error and input file never reach its own types). Several threads may call at once.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import logging
+import re
+import threading
+import time
+import warnings
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import tenacity
+
+from pipeline.errors import PipelineError, ServiceError, UnfinishedError
+from pipeline.gemini import verdicts, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx2
+
+T = TypeVar("T")
+
+DEFAULT_URL = "https://generativelanguage.googleapis.com"
+VERSION = "v1beta"  # the SDK's own default, v1, is not documented for batches and files
+_TIMEOUT_S = 120.0
+_LONGEST_PAUSE_S = 15.0
+_REDIRECTED = 3  # hundreds of HTTP codes
+
+
+class Secret:
+    """An API key that shows itself to nobody but the request header."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is never written down")
+
+
+class GoneError(PipelineError):
+    """What was asked for is not at the service, or belongs to another project."""
+
+    exit_code = 6
+
+
+class TakenError(ServiceError):
+    """Something else has the name that was wished for."""
+
+
+class RateLimitError(UnfinishedError):
+    """The service wants fewer calls; `retry_after_s` when it said for how long."""
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message, hint="run the same command again later; nothing is lost")
+        self.retry_after_s = retry_after_s
+
+
+class PassingError(UnfinishedError):
+    """Network trouble or a failure of the service that may pass by itself."""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this very machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_worth_another(error: BaseException) -> bool:
+    """Whether a call is made again at once; a service that asks for a long pause gets it between two passes."""
+    if isinstance(error, RateLimitError):
+        return (error.retry_after_s or 0.0) <= _LONGEST_PAUSE_S
+    return isinstance(error, PassingError)
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, RateLimitError) else None
+    return max(asked or 0.0, tenacity.wait_random_exponential(multiplier=0.5, max=20)(state))
+
+
+class _Raw(threading.local):
+    """The last answer that came to this thread: HTTP code (0 for none), body, Retry-After."""
+
+    answer: tuple[int, bytes, str | None] = (0, b"", None)
+
+
+class Connection:
+    """The service for one key. `client` is the SDK's, `http` our own below it; call through `call` or `once`."""
+
+    def __init__(self, key: Secret, base_url: str = DEFAULT_URL) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import httpx2  # noqa: PLC0415 - half a second, and only for those who send
+            from google import genai  # noqa: PLC0415
+            from google.genai import errors, types  # noqa: PLC0415
+
+        logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
+        self._errors, self.types, self.httpx = errors, types, httpx2
+        self.base_url = base_url.rstrip("/")
+        self._key = key
+        self._raw = _Raw()
+        self._closing = threading.Event()
+        self._ahead_s: float | None = None
+        self.http = httpx2.Client(
+            follow_redirects=False,
+            trust_env=not is_loopback(base_url),
+            timeout=httpx2.Timeout(_TIMEOUT_S, connect=30.0),
+            event_hooks={"response": [self._keep]},
+        )
+        self.client = genai.Client(
+            api_key=key.reveal(), vertexai=False, http_options=self.options(httpx_client=self.http)
+        )
+
+    def options(self, **more: Any) -> Any:
+        """What every call of the SDK is told."""
+        return self.types.HttpOptions(
+            base_url=self.base_url, api_version=VERSION, timeout=int(_TIMEOUT_S * 1000), **more
+        )
+
+    def _keep(self, response: httpx2.Response) -> None:
+        """Keep the raw answer of a call; bodies of downloads pass by."""
+        self._ahead_s = _ahead_s(response.headers.get("date", ""), self._ahead_s)
+        if not response.request.url.path.endswith(":download"):
+            self.keep(response)
+
+    def keep(self, response: httpx2.Response) -> None:
+        """Take this for the last answer, its body read whole."""
+        response.read()
+        self._raw.answer = (response.status_code, response.content, response.headers.get("retry-after"))
+
+    def forget(self) -> None:
+        """Take it that no answer has come."""
+        self._raw.answer = (0, b"", None)
+
+    @property
+    def raw(self) -> tuple[int, bytes, str | None]:
+        """The last answer to this thread: HTTP code, 0 where none came, body, Retry-After."""
+        return self._raw.answer
+
+    def now(self) -> float:
+        """The service's own time in seconds since 1970, as its last answer told it; ours before the first."""
+        return time.time() + (self._ahead_s or 0.0)
+
+    @property
+    def ahead_s(self) -> float | None:
+        """How far the service's clock is ahead of ours, in seconds; None before it has told."""
+        return self._ahead_s
+
+    def headers(self) -> dict[str, str]:
+        """What a request of our own sends along."""
+        return {"x-goog-api-key": self._key.reveal(), "accept-encoding": "identity"}
+
+    def close(self) -> None:
+        """End it; what other threads are still waiting for fails at once."""
+        self._closing.set()
+        self.http.close()
+
+    def document(self, what: str) -> dict[str, Any]:
+        """The last answer as a JSON object."""
+        try:
+            told = json.loads(self.raw[1])
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, dict):
+            raise PassingError(f"{what}: an answer that is no JSON object", hint="run again later")
+        return told
+
+    # ---------------------------------------------------------------------------------------- errors
+
+    def call(self, what: str, call: Callable[[], T], *, attempts: int = 4) -> T:
+        """Make a call that may be repeated, with back-off; raise what it means in the end."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: _is_worth_another(error) and not self._closing.is_set()),
+            wait=_wait,
+            sleep=tenacity.sleep_using_event(self._closing),
+            stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(180),
+            reraise=True,
+        )
+        return retrying(lambda: self.once(what, call))
+
+    def once(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call a single time; raise what its answer means."""
+        self.forget()
+        try:
+            with warnings.catch_warnings():  # a state that the SDK does not know is no news to us
+                warnings.simplefilter("ignore")
+                return call()
+        except PipelineError:
+            raise
+        except self._errors.APIError:
+            raise self.meaning(what) from None
+        except Exception as error:  # noqa: BLE001 - whatever the SDK makes of an answer, ours are the words
+            # No exception of the SDK is shown or chained: its request carries the key.
+            code, body, _ = self.raw
+            if code and code != HTTPStatus.OK:
+                raise self.meaning(what) from None
+            said = f"an answer that is no JSON ({len(body)} bytes)" if code else type(error).__name__
+            raise PassingError(
+                f"{what}: {said}", hint="check the network, then run the same command again; nothing is lost"
+            ) from None
+
+    def meaning(self, what: str) -> PipelineError:
+        """What the last answer, which is no good one, means."""
+        code, body, retry_after = self.raw
+        fault = wire.fault(code, body, retry_after)
+        if fault is None:
+            if code // 100 == _REDIRECTED:
+                return ServiceError(
+                    f"{what}: the server wants to send us elsewhere (HTTP {code}), which is not followed",
+                    hint=f"check GOOGLE_GEMINI_BASE_URL ({self.base_url})",
+                )
+            return PassingError(
+                f"{what}: HTTP {code} without the API's own words", hint="run the same command again; nothing is lost"
+            )
+        words = f"{what}: {self.redacted(fault.message or fault.status)[:500]} (HTTP {fault.code})"
+        hints = {
+            "passing": "run the same command again; nothing is lost",
+            "key": "check the API key, its project and billing; then run again: nothing is lost",
+        }
+        kind = verdicts.kind(fault)
+        if kind == "rate":
+            return RateLimitError(words, fault.retry_after_s)
+        classes = {"passing": PassingError, "gone": GoneError, "taken": TakenError}
+        return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
+
+    def redacted(self, text: str) -> str:
+        """`text` without the key, should the service have echoed it."""
+        return re.sub(r"AIza[0-9A-Za-z_-]{35}", "***", text.replace(self._key.reveal(), "***"))
+
+
+def _ahead_s(date: str, before: float | None) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return before
