@@ -61,6 +61,11 @@ class Service:
         entries = told if isinstance(told, list) else told["ledger"]
         return [entry for entry in entries if entry["op"] == operation]
 
+    def delete(self, name):
+        """Delete a file or a batch, as somebody else might."""
+        request = urllib.request.Request(f"{self.url}/v1beta/{name}", headers={"x-goog-api-key": KEY}, method="DELETE")
+        urllib.request.urlopen(request, timeout=30).close()
+
     def advance(self, seconds):
         """Put its clock forward, and return when every batch that is due by then has its answers drawn.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,37 @@ def test_commits_are_on_disk_before_they_are_believed(made, tmp_path):
     with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
         pragmas = {name: one._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
     assert pragmas == {"journal_mode": "wal", "synchronous": 2}
+
+
+OLD = Path(__file__).with_name("data").joinpath("journal-1.sql")
+
+
+def _shape(path):
+    """Every table with its columns, and every index."""
+    with sqlite3.connect(path) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name: sorted(row[1:4] for row in db.execute(f"PRAGMA table_info({name})")) for name in names}
+        indexes = {row[0] for row in db.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > ''")}
+    db.close()
+    return tables, indexes
+
+
+def test_a_journal_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_knows(made, tmp_path):
+    expected = _shape(made)
+    outputs = tmp_path / "old"
+    path = outputs / ".pipeline/journal.db"
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as db:
+        db.executescript(OLD.read_text() + "PRAGMA application_id = 0x70697062; PRAGMA user_version = 1;")
+        db.execute("INSERT INTO job (name, manifest) VALUES ('shop', 'jobs/shop.yaml')")
+        db.execute(
+            "INSERT INTO batch (job, service, model_id, name, chunk, attempt, requests, answer_bytes, cost, state,"
+            " planned_at, ended_at) VALUES ('shop', 'gemini', 'm', 'n', 'c', 1, 2, 3, 4, 'unpacked', 5.0, 6.0)"
+        )
+    db.close()
+    for _again in range(2):
+        with journal.opened(path.parent, outputs=outputs) as one:
+            assert one.jobs() == ["shop"]
+            (batch,) = one.batches.all_of("shop")
+            assert (batch.requests, batch.lane, batch.whole, batch.unpacked_at) == (2, "batch", 0, 6.0)
+    assert _shape(path) == expected

@@ -59,8 +59,8 @@ _SENTENCES = {
     "lost": "a create never reached the service; its images are sent again",
     "doubled": "one create made a second batch, {remote}: it was asked to cancel it",
     "sent": "sent {remote}: {requests} images, {model}",
-    "uploading": "uploading {of:,} reference images, {bytes}",
-    "uploaded": "uploaded {count:,} reference images, {bytes}",
+    "uploading": "uploading {images}, {bytes}",
+    "uploaded": "uploaded {images}, {bytes}",
     "full": "the service has room for {left} more of {limit}, and the next batch takes {needed}: it waits for space;"
     " PIPELINE_KEEP_REMOTE=0 gives back at once what is unpacked",
     "untidy": "what is of no more use at the service could not be deleted ({why}); the next run tries again",
@@ -128,6 +128,7 @@ class Screen:
             self._write_json(kind, details)
             return
         details["age"] = age(details.get("age_s", 0))
+        details["images"] = plural(details.get("of", 0), "reference image")
         details |= {name: megabytes(details[name]) for name in _SIZES if name in details}
         where = f"{details.get('job')}: " if self._several and details.get("job") else ""
         self._write(escaped(where + _SENTENCES[kind].format(**details)))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _TRANSIENT = frozenset({4, 8, 10, 13, 14, 408, 429}) | frozenset(range(500, 600))
 _CANCELLED = frozenset({1, 499})
+_FORBIDDEN = frozenset({7, 403})
 _REFUSALS = frozenset(
     {
         "SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION",
@@ -168,7 +169,9 @@ def _failed(trouble: Any) -> Refusal:
     reason = words(f"code {code}: {said}" if said else f"code {code}")
     if not isinstance(code, int):
         return Refusal("failed", reason)
-    return Refusal("cancelled", reason) if code in _CANCELLED else Refusal("failed", reason, code in _TRANSIENT)
+    # A file that went away meanwhile is no fault of the request: it is uploaded again.
+    transient = code in _TRANSIENT or (code in _FORBIDDEN and "access the File" in said)
+    return Refusal("cancelled", reason) if code in _CANCELLED else Refusal("failed", reason, transient)
 
 
 def _usage(usage: Any) -> Usage | None:

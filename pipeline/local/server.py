@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import isfinite
@@ -130,6 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Say nothing: requests carry keys."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The service's own clock, which may have been put forward."""
+        return formatdate(self.server.service.state.now() if timestamp is None else timestamp, usegmt=True)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is no proper HTTP."""

@@ -31,7 +31,8 @@ def reconcile(run: Run, work: Work) -> Progress:
 
     Raises what stops the job: `LocalError`; `UnfinishedError` or `ServiceError` when nothing of the pass went well.
     """
-    run.creates_stopped = ""
+    run.creates_stopped, run.is_full = "", False
+    run.seen.clear()
     adopt.claim(run, work)
     if adopt.is_census_due(work):
         adopt.census(run, work)
@@ -47,6 +48,9 @@ def reconcile(run: Run, work: Work) -> Progress:
     if work.sends:
         send.ask_again(work)
         send.send_open(run, work)
+    if run.is_full:
+        finish(work)
+        tidy(run, work)
     if stops is not None:
         raise stops
     for trouble in troubles:

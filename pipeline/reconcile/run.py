@@ -49,7 +49,9 @@ class Run:
     keep_remote_s: float = 86_400.0
     """How long a batch that is unpacked is left at the service."""
     seen: set[str] = field(default_factory=set)
-    """Files at the service that this run has looked at."""
+    """Files at the service that this pass has looked at."""
+    is_full: bool = False
+    """The service has no room for the next batch."""
     not_before: float = 0.0
     """No create before this time: the service wants fewer of them."""
     creates_stopped: str = ""

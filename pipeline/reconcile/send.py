@@ -71,7 +71,7 @@ def _is_full(run: Run, work: Work, space: int, needed: int) -> bool:
     """Whether that is too little; then nothing is created until something was deleted there or has expired."""
     if needed <= space:
         return False
-    run.creates_stopped = "the storage at the service is full"
+    run.creates_stopped, run.is_full = "the storage at the service is full", True
     run.tell("full", job=work.job.name, left=max(0, space), needed=needed, limit=run.models.storage_bytes)
     return True
 
