@@ -8,7 +8,7 @@ import pytest
 from api_names import ENUMS, MESSAGES, problems
 from conftest import ROOT
 
-from pipeline.gemini.wire import request_line
+from pipeline.gemini.wire import Inline, Linked, request_line
 
 PIXEL = base64.b64encode(b"\xff\xfe\xfd\xfb").decode()
 SMALL = {"contents": [{"parts": [{"text": "a red fox"}]}]}
@@ -301,6 +301,8 @@ def test_a_model_of_one_size_is_told_none():
 
 
 def test_images_follow_the_text():
-    parts = written({}, images=[("image/png", b"\xff\xfe"), ("image/webp", b"b")])["contents"][0]["parts"]
-    assert [part["inlineData"]["mimeType"] for part in parts[1:]] == ["image/png", "image/webp"]
-    assert base64.b64decode(parts[1]["inlineData"]["data"]) == b"\xff\xfe"
+    images = [Inline("image/png", b"\xff\xfe"), Linked("image/webp", "https://x/v1beta/files/ref-1")]
+    text, along, linked = written({}, images=images)["contents"][0]["parts"]
+    assert text["text"].endswith("owl")
+    assert along == {"inlineData": {"mimeType": "image/png", "data": "//4="}}
+    assert linked == {"fileData": {"mimeType": "image/webp", "fileUri": "https://x/v1beta/files/ref-1"}}
