@@ -194,6 +194,13 @@ def test_many_are_uploaded_and_a_kill_in_between_uploads_none_of_them_twice(shop
     assert len(service.ledger()) == 1
 
 
+def test_a_kill_before_the_create_does_not_upload_the_requests_twice(shop, service):
+    assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:1").returncode == -9
+    assert shop.process("run", "jobs/shop.yaml").returncode == 0
+    assert len(service.ledger("files.upload")) == 1
+    assert len(service.ledger()) == 1
+
+
 def test_says_how_many_it_uploads_and_nothing_when_quiet(shop):
     shop.write("jobs/shop.yaml", SHARED)
     shop.write("jobs/photo.png", photo())

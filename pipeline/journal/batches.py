@@ -128,6 +128,15 @@ class Batches:
         row = self._db.execute("SELECT max(attempt) FROM batch WHERE job = ? AND chunk = ?", (job, chunk)).fetchone()
         return int(row[0] or 0)
 
+    def first_unsent(self, batch: Batch) -> Batch:
+        """The first of the tries with this request file since one was sent: what that one uploaded is nobody else's."""
+        row = self._db.execute(
+            "SELECT * FROM batch WHERE job = ?1 AND chunk = ?2 AND intent_at IS NULL AND id > coalesce((SELECT max(id)"
+            " FROM batch WHERE job = ?1 AND chunk = ?2 AND intent_at IS NOT NULL), 0) ORDER BY id LIMIT 1",
+            (batch.job, batch.chunk),
+        ).fetchone()
+        return Batch(**row) if row else batch
+
     def ask(self, batch: Batch, asked: Iterable[tuple[str, str, str, int]]) -> None:
         """Put requests into a batch: wire key, key, fingerprint, attempt of each."""
         self._db.executemany(
