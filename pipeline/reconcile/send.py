@@ -193,8 +193,8 @@ def _send(run: Run, work: Work, batch: Batch) -> None:
     journal = work.journal
     if _is_full(run, work, _space(run, work), batch.input_bytes):  # its answer is expected already
         return
-    # One name for one batch: no other job or machine can have a batch with this input file. A run that was killed before
-    # it created one may have uploaded these very bytes.
+    # One name for one batch: no other job or machine can have a batch with this input file. A run that was killed
+    # before it created one may have uploaded these very bytes.
     first = journal.batches.first_unsent(batch)
     name = f"pl-{hashlib.sha256(first.name.encode()).hexdigest()[:32]}"
     path = Folder(run.state).path / str(batch.requests_path)
