@@ -185,10 +185,10 @@ def test_many_are_uploaded_and_a_kill_in_between_uploads_none_of_them_twice(shop
     shop.write("jobs/shop.yaml", EACH + "samples: 2\n")
     for seed in range(20):
         shop.write(f"jobs/photos/{seed:02}.png", photo(seed + 1))
-    killed = shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:9")
+    killed = shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:5")
     assert killed.returncode == -9
     assert len(uploaded(service)) < 20
-    assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:7").returncode == -9
+    assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:3").returncode == -9
     assert shop(*RUN).code == 0
     assert sorted(uploaded(service)) == sorted(name_of(photo(seed + 1)) for seed in range(20))
     assert len(service.ledger()) == 1

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import re
+import ssl
 import threading
 import time
 import warnings
@@ -124,14 +125,23 @@ class Connection:
         self._raw = _Raw()
         self._closing = threading.Event()
         self._ahead_s: float | None = None
+        # Once, for us and for the two clients that the SDK makes and we never use: reading the authorities takes time.
+        context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
         self.http = httpx2.Client(
+            verify=context,
             follow_redirects=False,
             trust_env=not is_loopback(base_url),
             timeout=httpx2.Timeout(_TIMEOUT_S, connect=30.0),
             event_hooks={"response": [self._keep]},
         )
         self.client = genai.Client(
-            api_key=key.reveal(), vertexai=False, http_options=self.options(httpx_client=self.http)
+            api_key=key.reveal(),
+            vertexai=False,
+            http_options=self.options(
+                httpx_client=self.http,
+                client_args={"verify": context},
+                async_client_args={"verify": context, "ssl": context},
+            ),
         )
 
     def options(self, **more: Any) -> Any:
@@ -249,6 +259,11 @@ class Connection:
     def redacted(self, text: str) -> str:
         """`text` without the key, should the service have echoed it."""
         return re.sub(r"AIza[0-9A-Za-z_-]{35}", "***", text.replace(self._key.reveal(), "***"))
+
+
+def _bare_context() -> ssl.SSLContext:
+    """For a server without TLS; whoever should speak it all the same is believed nothing."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _ahead_s(date: str, before: float | None) -> float | None:
