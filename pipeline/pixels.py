@@ -118,14 +118,18 @@ class PixelChecks:
             yield from self.finished()
 
     def _send(self, task: _Task) -> None:
-        idle = [worker for worker in self._workers if not worker.asked]
-        if not idle and len(self._workers) < self._most:
+        if self._wants_another():
             worker = _Worker(*self._limits)
             self._workers.append(worker)
             self._selector.register(worker.answers, selectors.EVENT_READ, worker)
         else:
             worker = min(self._workers, key=lambda worker: len(worker.asked))
         worker.ask(task)
+
+    def _wants_another(self) -> bool:
+        """A process takes as long to start as it takes for a few pictures: where there are no more, one is enough."""
+        fewest = min((len(worker.asked) for worker in self._workers), default=_QUEUE)
+        return len(self._workers) < self._most and fewest >= _QUEUE // 2
 
     def _pump(self, timeout: float | None) -> None:
         """Take what the workers have said; with None, wait until one of them says something."""
