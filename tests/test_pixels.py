@@ -175,11 +175,21 @@ def test_a_decoder_that_cannot_start_is_local_trouble_and_no_fault_of_the_pictur
         list(checks.drain())
 
 
+def test_a_second_process_starts_only_where_there_is_work_for_two(file):
+    path = file(Image.new("RGB", (7000, 7000)))
+    with PixelChecks(2) as checks:
+        for number in range(4):
+            checks.submit(str(number), path, blank=False)
+        assert len(checks._workers) == 1
+        checks.submit("4", path, blank=False)
+        assert len(checks._workers) == 2
+
+
 def test_leaving_the_block_ends_the_workers(file):
     path = file(Image.new("RGB", (7000, 7000)))
     with PixelChecks(2) as checks:
-        checks.submit("a", path, blank=False)
-        checks.submit("b", path, blank=False)
+        for number in range(5):
+            checks.submit(str(number), path, blank=False)
         workers = list(checks._workers)
     assert [worker.process.returncode for worker in workers] == [-signal.SIGKILL] * 2
 
