@@ -93,6 +93,15 @@ def test_a_seed_leaves_room_for_the_samples(tmp_path):
 # -------------------------------------------------------------------------------------------- overrides
 
 
+@pytest.mark.parametrize(("name", "aspect"), [("exclude", "4:5"), ("include", "16:9")])
+def test_what_a_matrix_leaves_out_or_adds_is_no_axis(tmp_path, name, aspect):
+    matrix = f"matrix: {{aspect: [1:1, 4:5], {name}: [{{aspect: {aspect}}}]}}"
+    override = f"overrides: [{{when: {{aspect: 1:1}}, set: {{vars: {{{name}: grey}}}}}}]"
+    assert complaints(tmp_path, f"prompt: a [{name}] fox\nvars: {{{name}: red}}\n{matrix}\n{override}") == []
+    turns = f"turns: [a fox, {{prompt: 'a [{name}] one', vars: {{{name}: grey}}}}]"
+    assert complaints(tmp_path, f"{matrix}\n{turns}") == []
+
+
 def test_overrides_hold_for_the_items_and_cells_they_name(tmp_path):
     requests = expanded(
         tmp_path,

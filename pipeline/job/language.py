@@ -15,7 +15,7 @@ from pipeline.job.slugs import slug
 from pipeline.job.yaml12 import Map
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from decimal import Decimal
     from pathlib import Path
 
@@ -136,6 +136,7 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
     found.gaps |= {word for word in WORDS if word in written and word not in layer}
     _note_settings(written.get("vars"), warnings)
     _note_axes(written, warnings)
+    cells = matrix.read(written.get("matrix"), problems)
     return Job(
         name=written.get("job") or slug(path.stem)[:64].rstrip("-"),
         path=path,
@@ -152,11 +153,11 @@ def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:
         place=Place(written.place.source, 1, 1),
         name_place=written.at("job") if "job" in written else Place(written.place.source, 1, 1),
         settings=layer,
-        turns=_turns(written, problems),
+        turns=_turns(written, cells.axes, problems),
         items=catalog.read(written, problems, warnings),
-        matrix=matrix.read(written.get("matrix"), problems),
+        matrix=cells,
         tables=_tables(written, path.parent, problems),
-        overrides=_overrides(written, problems),
+        overrides=_overrides(written, cells.axes, problems),
         output=_output(written, problems),
         gaps=frozenset(found.gaps),
         warnings=tuple(warnings),
@@ -189,7 +190,7 @@ def _note_axes(written: Map, warnings: list[Problem]) -> None:
             warnings.append(axes.keys_at[axis].problem(message, "give it another name if the built-in is meant"))
 
 
-def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
+def _turns(written: Map, axes: Collection[str], problems: Problems) -> tuple[TurnSaid, ...]:
     if "turns" not in written:
         return ()
     nodes, turns = written["turns"].nodes, list[TurnSaid]()
@@ -206,7 +207,7 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
         if not {"prompt", "template"} & turn.layer.keys() and not is_cut:
             problems.add(node.place.problem("this turn says nothing to draw", "add a key: prompt, or template"))
         own = {word: said for word, said in turn.layer.items() if word not in manifest.ONE_OF}
-        settings.refuse_axes(own, written.get("matrix", {}), problems)
+        settings.refuse_axes(own, axes, problems)
         if any(turn.name == other.name for other in turns):
             at = node.value.at("name") if isinstance(node.value, Map) and "name" in node.value else node.place
             problems.add(at.problem(f"two turns have the name {quoted(turn.name)}"))
@@ -215,9 +216,8 @@ def _turns(written: Map, problems: Problems) -> tuple[TurnSaid, ...]:
     return tuple(turns)
 
 
-def _overrides(written: Map, problems: Problems) -> tuple[Override, ...]:
+def _overrides(written: Map, axes: Collection[str], problems: Problems) -> tuple[Override, ...]:
     found = overrides.read(written, problems)
-    axes = written.get("matrix", {})
     for override in found:
         settings.refuse_axes(override.layer, axes, problems)
     return found

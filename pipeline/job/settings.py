@@ -17,7 +17,7 @@ from pipeline.job.sources import text_of
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from pipeline.job.problems import Problems
@@ -209,7 +209,7 @@ def over(*layers: Layer) -> Layer:
     return whole
 
 
-def refuse_axes(layer: Layer, axes: Mapping[str, Any], problems: Problems) -> None:
+def refuse_axes(layer: Layer, axes: Collection[str], problems: Problems) -> None:
     """A setting for some items that is an axis of the matrix would make cells equal."""
     named = {word: said.place for word, said in layer.items() if word != "vars"}
     named |= {name: said.place for name, said in (layer["vars"].value if "vars" in layer else {}).items()}
