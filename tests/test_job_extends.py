@@ -71,6 +71,14 @@ def test_null_takes_away_what_is_inherited(tmp_path):
     assert "size" not in request.ask.written
 
 
+@pytest.mark.parametrize("null", ["size: null", "vars: {mood: null}"])
+def test_an_empty_matrix_is_refused_beside_a_null_too(tmp_path, null):
+    write(tmp_path, "_a.yaml", "prompt: x\nsize: 2K\nvars: {mood: calm}")
+    alone = complaints(tmp_path, "extends: _a.yaml\nmatrix: {}")
+    assert "'matrix'" in alone[0]
+    assert complaints(tmp_path, f"extends: _a.yaml\nmatrix: {{}}\n{null}") == alone
+
+
 def test_null_without_a_base_is_an_empty_value(tmp_path):
     assert complaints(tmp_path, "prompt: x\nsize: null") == ["2:7: 'size' is 512, 1K, 2K or 4K, not empty"]
 

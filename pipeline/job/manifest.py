@@ -128,11 +128,12 @@ def _nulls(own: Map) -> frozenset[tuple[str, ...]]:
     for key in own.keys() & _MERGED:
         inner = own[key]
         names = schema.keys_of(key)
-        for name in list(inner) if isinstance(inner, Map) else ():
-            if inner[name] is None and (names is None or name in names):
-                found.append((key, name))
-                inner.drop(name)
-        if found and isinstance(inner, Map) and not inner:
+        nulls = [name for name in inner if inner[name] is None] if isinstance(inner, Map) else []
+        nulls = [name for name in nulls if names is None or name in names]
+        for name in nulls:
+            found.append((key, name))
+            inner.drop(name)
+        if nulls and not inner:
             own.drop(key)
     for path in found:
         if len(path) == 1:
