@@ -37,7 +37,7 @@ def shop(tmp_path):
         # Values, and how they are written.
         ("prompt: x\nsamples: [2]", "2:10: 'samples' is a whole number, not a list (write 2)"),
         ("prompt: x\ntemperature: [1]", "2:14: 'temperature' is a number, not a list (write 1)"),
-        ("prompt: x\nthoughts: [true]", "2:11: 'thoughts' is true or false, not a list (write True)"),
+        ("prompt: x\nthoughts: [true]", "2:11: 'thoughts' is true or false, not a list (write true)"),
         ("prompt: x\nsamples: 010", "2:10: 'samples' is a whole number, not a text: '010' (write 10)"),
         ("prompt: x\nbudget: $5", "2:9: 'budget' is a number or a map, not a text: '$5' (write 5)"),
         ("prompt: x\ntemperature: 1,5", "2:14: 'temperature' is a number, not a text: '1,5' (write 1.5)"),

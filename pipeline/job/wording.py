@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,8 @@ def _out_of_a_list(value: list[Any], kinds: Sequence[str], at: Place | None) -> 
         return ""
     if "string" not in kinds:
         single = value[0] if len(value) == 1 else None
-        return f"write {single}" if single is not None and any(is_kind(single, kind) for kind in kinds) else ""
+        is_meant = single is not None and any(is_kind(single, kind) for kind in kinds)
+        return f"write {json.dumps(single)}" if is_meant else ""
     lines = at.source.lines if at is not None else ()
     written = lines[at.line - 1][at.column - 1 :].strip() if at is not None and 0 < at.line <= len(lines) else ""
     return f'quote it: "{written[: written.find("]") + 1]}"' if written.startswith("[") else ""
