@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .asks import SIGNATURE
@@ -62,21 +63,26 @@ def _parts(ask: Ask, digest: bytes, mode: str) -> Iterator[Part]:
         if "TEXT" in ask.modalities:
             yield {"text": _beside(ask, number)}
         step = f" ({number} of {ask.pictures})" if ask.pictures > 1 else ""
-        picture = Picture(
-            model=ask.model,
-            aspect=ask.aspect,
-            size=ask.size,
-            prompt=ask.prompt + step,
-            digest=digest if number == 1 else hashlib.sha256(digest + bytes([number])).digest(),
-            references=ask.references,
-            notes=_notes(ask),
-            sources=tuple(f"{number}  {title}  {uri}" for number, (title, uri) in enumerate(sources(ask), 1)),
-        )
-        data, mime, _width, _height = draw(picture, mode)
+        picture = _picture(ask, digest if number == 1 else hashlib.sha256(digest + bytes([number])).digest())
+        data, mime, _width, _height = draw(replace(picture, prompt=ask.prompt + step), mode)
         part: Part = {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}}
         if ask.model.thinks:
             part["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
         yield part
+
+
+def _picture(ask: Ask, digest: bytes) -> Picture:
+    return Picture(
+        model=ask.model,
+        aspect=ask.aspect,
+        size=ask.size,
+        prompt=ask.prompt,
+        digest=digest,
+        earlier=ask.earlier,
+        references=ask.references,
+        notes=_notes(ask),
+        sources=tuple(f"{number}  {title}  {uri}" for number, (title, uri) in enumerate(sources(ask), 1)),
+    )
 
 
 def _notes(ask: Ask) -> tuple[str, ...]:
@@ -108,7 +114,7 @@ def _thoughts(ask: Ask, digest: bytes, mode: str) -> Iterator[Part]:
         return
     yield {"text": f"Composing {ask.aspect} at {ask.size}: {ask.prompt[:80]}", "thought": True}
     if ask.pictures:
-        picture = Picture(ask.model, ask.aspect, next(iter(ask.model.tokens)), f"Sketch: {ask.prompt}", digest)
+        picture = replace(_picture(ask, digest), size=next(iter(ask.model.tokens)), prompt=f"Sketch: {ask.prompt}")
         data, mime = sketch(picture, mode)
         yield {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}, "thought": True}
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
-
-from PIL import Image
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .catalog import OUTPUT_TOKENS
+from .references import UNREADABLE, shape
 from .refusals import RefusalError, invalid
 from .validation import checked
 
@@ -26,7 +24,6 @@ SIGNATURE = b"local\x01"
 """What a thought signature of ours begins with; the digest of the picture follows."""
 
 _IMAGES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif", "image/gif", "image/avif")
-_UNREADABLE = "Unable to process input image. "
 _NAMED_RATIOS = {
     "ONE": "1",
     "TWO": "2",
@@ -55,7 +52,12 @@ class Ask:
     """All text of the request, for counting and for telling asks apart."""
     system: str
     """The system instruction."""
+    images: tuple[bytes, ...]
+    """All images of the request, for the same."""
+    earlier: bytes | None
+    """The newest picture of the model, in a later turn of a conversation."""
     references: tuple[bytes, ...]
+    """The images of the user: after that picture, if there is one."""
     aspect: str
     size: str
     modalities: frozenset[str]
@@ -79,14 +81,14 @@ class Ask:
     @property
     def prompt_tokens(self) -> tuple[int, int]:
         """Tokens of text and tokens of images that go in."""
-        return -(-len(self.words.encode()) // 4), len(self.references) * self.model.reference_tokens
+        return -(-len(self.words.encode()) // 4), len(self.images) * self.model.reference_tokens
 
     def digest(self, salt: str = "") -> bytes:
         """The same 32 bytes for the same ask; another salt is another sample."""
         told = (self.model.id, self.aspect, self.size, self.words, str(self.seed), self.level, salt, *self.choices)
         digest = hashlib.sha256("\x00".join(told).encode())
-        for reference in self.references:
-            digest.update(hashlib.sha256(reference).digest())
+        for image in self.images:
+            digest.update(hashlib.sha256(image).digest())
         return digest.digest()
 
 
@@ -105,11 +107,12 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
     prompt = "\n".join(_texts(turns[-1]))
     if not "".join(_texts(*turns)).strip():
         raise invalid("The request has no text: say in words what the picture should show.")
-    references = tuple(_references(fields["contents"], fetch))
+    images = tuple(_images(fields["contents"], fetch))
+    earlier, references = _newest(images)
     given = sum(bool(part.keys() & {"inlineData", "fileData"}) for turn in turns for part in turn["parts"])
     if given > model.references:
         raise invalid(f"models/{model.id} takes at most {model.references} images, the request has {given}.")
-    aspect, size = _frame(settings, model, references)
+    aspect, size = _frame(settings, model, earlier or (references[0] if references else None))
     modalities = settings.get("responseModalities") or ["TEXT", "IMAGE"]
     thinking = settings.get("thinkingConfig", {})
     ask = Ask(
@@ -117,6 +120,8 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
         prompt=prompt or words,
         words=words,
         system=system,
+        images=tuple(image.data for image in images),
+        earlier=earlier,
         references=references,
         aspect=aspect,
         size=size,
@@ -240,8 +245,15 @@ def _searches(tool: dict[str, Any]) -> frozenset[str]:
     return frozenset(tool.get("googleSearch", {}).get("searchTypes") or {"webSearch": {}})
 
 
-def _references(turns: list[dict[str, Any]], fetch: Fetch) -> Iterator[bytes]:
-    for part in (part for turn in turns for part in turn["parts"]):
+class _Image(NamedTuple):
+    """An image of a request, and who showed it."""
+
+    role: str
+    data: bytes
+
+
+def _images(turns: list[dict[str, Any]], fetch: Fetch) -> Iterator[_Image]:
+    for role, part in ((turn.get("role", "user"), part) for turn in turns for part in turn["parts"]):
         if "inlineData" in part:
             mime, data = part["inlineData"].get("mimeType", ""), part["inlineData"]["data"]
         elif "fileData" in part:
@@ -252,8 +264,15 @@ def _references(turns: list[dict[str, Any]], fetch: Fetch) -> Iterator[bytes]:
         if mime not in _IMAGES:
             raise invalid(f"Unsupported MIME type: {mime or 'none given'}")
         if mime not in _kinds(data):
-            raise invalid(f"{_UNREADABLE}It is said to be {mime}, and its bytes are something else.")
-        yield data
+            raise invalid(f"{UNREADABLE}It is said to be {mime}, and its bytes are something else.")
+        yield _Image("thought" if part.get("thought") else role, data)
+
+
+def _newest(images: tuple[_Image, ...]) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """The last picture of the model and what the user showed after it; without one, all the user showed."""
+    last = max((number for number, image in enumerate(images) if image.role == "model"), default=None)
+    later = images if last is None else images[last + 1 :]
+    return None if last is None else images[last].data, tuple(image.data for image in later if image.role == "user")
 
 
 def _kinds(data: bytes) -> tuple[str, ...]:
@@ -268,7 +287,7 @@ def _kinds(data: bytes) -> tuple[str, ...]:
     return ()
 
 
-def _frame(settings: dict[str, Any], model: Model, references: tuple[bytes, ...]) -> tuple[str, str]:
+def _frame(settings: dict[str, Any], model: Model, reference: bytes | None) -> tuple[str, str]:
     """The aspect ratio and the size, chosen, or as the model chooses them."""
     image = settings.get("imageConfig", {})
     newer = settings.get("responseFormat", {}).get("image", {})
@@ -281,7 +300,7 @@ def _frame(settings: dict[str, Any], model: Model, references: tuple[bytes, ...]
     if size not in model.tokens:
         raise invalid(f"Invalid image size {size!r}: models/{model.id} supports {', '.join(model.tokens)}.")
     if not aspect:
-        aspect = model.nearest_ratio(*_shape(references[0])) if references else "1:1"
+        aspect = model.nearest_ratio(*shape(reference)) if reference else "1:1"
     return aspect, size
 
 
@@ -293,14 +312,3 @@ def _named_ratio(ratio: str) -> str:
 
 def _named_size(size: str) -> str:
     return _NAMED_SIZES.get(size.removeprefix("IMAGE_SIZE_"), size)
-
-
-def _shape(image: bytes) -> tuple[int, int]:
-    if image[4:8] == b"ftyp" and image[8:12] not in (b"avif", b"avis"):
-        return 1, 1  # HEIC, which we cannot read
-    try:
-        with Image.open(BytesIO(image)) as opened:
-            turned = opened.getexif().get(0x0112, 1) >= 5  # noqa: PLR2004 - EXIF orientations that lie on their side
-            return opened.size[::-1] if turned else opened.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise invalid(f"{_UNREADABLE}{error}") from None

@@ -21,6 +21,9 @@ _BICUBIC = Image.Resampling.BICUBIC
 _AREA = 1_200_000
 """Forms are drawn at this many pixels at most and enlarged."""
 
+_STICKER = 0.15
+"""The part of a picture the box around a sticker takes."""
+
 _PALETTES = (  # the ink of the caption, then from dark to light
     "1b1f3b 30507d 5d8aa8 f2b880 fbe9d0",
     "2d1e2f 7a3b69 c75146 f0a868 fbe3c0",
@@ -64,6 +67,36 @@ def composed(width: int, height: int, digest: bytes) -> tuple[Image.Image, Palet
     canvas.pick(_COMPOSITIONS)(ImageDraw.Draw(image, "RGBA"), canvas)
     image = _softened(image)
     return image if image.size == (width, height) else image.resize((width, height), _BICUBIC), canvas.palette
+
+
+def sticker(width: int, height: int, digest: bytes) -> tuple[Image.Image, tuple[int, int], Palette]:
+    """A small composition in a form of its own, to be put on a picture of that size: what, where, and its palette."""
+    canvas = Canvas(width, height, digest + b"sticker")
+    area = _STICKER * width * height
+    tall = min(area**0.5, 0.7 * height, area / min(area**0.5, 0.7 * width))
+    size = max(8, round(area / tall)), max(8, round(tall))
+    image, palette = composed(*size, digest)
+    lobes = *canvas.pick(((0, 0.0), (5, 0.1), (6, 0.08), (8, 0.07), (12, 0.04))), canvas.between(0, 2 * pi)
+    mask = _rosette(size, lobes, 1.0)
+    framed = Image.new("RGBA", size, palette[4])
+    framed.paste(image, mask=_rosette(size, lobes, 0.93))
+    framed.putalpha(mask)
+    margin = round(0.04 * canvas.short)
+    at = canvas.between(margin, width - size[0] - margin), canvas.between(margin, height - size[1] - margin)
+    return framed, (round(at[0]), round(at[1])), palette
+
+
+def _rosette(size: tuple[int, int], lobes: tuple[int, float, float], scale: float) -> Image.Image:
+    """The mask of a round form with lobes: how many, how deep, and turned how far; with none, an ellipse."""
+    (width, height), (count, depth, turn) = size, lobes
+    mask = Image.new("L", (2 * width, 2 * height), 0)
+    line = []
+    for step in range(240):
+        angle = 2 * pi * step / 240
+        reach = scale * (1 - depth + depth * cos(count * angle + turn))
+        line.append((width * (1 + reach * cos(angle)), height * (1 + reach * sin(angle))))
+    ImageDraw.Draw(mask).polygon(line, fill=255)
+    return mask.reduce(2)
 
 
 def _colour(text: str) -> Colour:
