@@ -80,9 +80,17 @@ def _picture(ask: Ask, digest: bytes) -> Picture:
         digest=digest,
         earlier=ask.earlier,
         references=ask.references,
-        notes=_notes(ask),
+        notes=(*_shown(ask), *_notes(ask)),
         sources=tuple(f"{number}  {title}  {uri}" for number, (title, uri) in enumerate(sources(ask), 1)),
     )
+
+
+def _shown(ask: Ask) -> Iterator[str]:
+    """What the request shows, for the small line of a picture."""
+    if ask.turn > 1:
+        yield f"turn {ask.turn}"
+    if ask.references:
+        yield "1 reference" if len(ask.references) == 1 else f"{len(ask.references)} references"
 
 
 def _notes(ask: Ask) -> tuple[str, ...]:

@@ -54,6 +54,8 @@ class Ask:
     """The system instruction."""
     images: tuple[bytes, ...]
     """All images of the request, for the same."""
+    turn: int
+    """Which turn of the user it is, from 1."""
     earlier: bytes | None
     """The newest picture of the model, in a later turn of a conversation."""
     references: tuple[bytes, ...]
@@ -121,6 +123,7 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
         words=words,
         system=system,
         images=tuple(image.data for image in images),
+        turn=len(turns),
         earlier=earlier,
         references=references,
         aspect=aspect,

@@ -74,7 +74,7 @@ class Caption:
 
 
 def _listed(words: tuple[str, ...]) -> str:
-    return "  ·  ".join(words)
+    return "  ·  ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
 
 
 def _shown(prompt: str) -> str:

@@ -137,7 +137,7 @@ def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tu
 
 def _orbits(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
     """Large discs that overlap, and rings around one of them."""
-    x, y = canvas.between(0.25, 0.75) * canvas.width, canvas.between(0.2, 0.55) * canvas.height
+    x, y = canvas.between(0.25, 0.75) * canvas.width, canvas.between(0.3, 0.65) * canvas.height
     radius = canvas.between(0.24, 0.36) * canvas.short
     for ring in range(6, 0, -1):
         reach = radius * (1 + 0.34 * ring)
@@ -159,7 +159,7 @@ def _ridges(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
     layers = 5
     for layer in range(layers):
         share = layer / (layers - 1)
-        base = canvas.height * (0.36 + 0.34 * share)
+        base = canvas.height * (0.4 + 0.46 * share)
         waves = [
             (canvas.between(0.02, 0.075) / k, canvas.between(1.1, 2.0) * k, canvas.between(0, 2 * pi))
             for k in (1, 2.3, 4.1)
@@ -180,7 +180,7 @@ def _arches(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
     pitch = canvas.width / count
     for arch in range(count):
         middle, order = pitch * (arch + 0.5), canvas.pick(((1, 3, 4, 2), (2, 4, 3, 1), (3, 1, 4, 2), (4, 2, 1, 3)))
-        top = canvas.height * canvas.between(0.08, 0.3)
+        top = canvas.height * canvas.between(0.08, 0.36)
         for ring, colour in enumerate(order):
             half = pitch * 0.44 * (1 - ring * 0.235)
             crown = top + pitch * 0.44 * ring * 0.235
@@ -232,7 +232,7 @@ def _ribbons(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
 
 def _petals(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
     """A flower of translucent leaves."""
-    x, y = canvas.between(0.38, 0.62) * canvas.width, canvas.between(0.3, 0.42) * canvas.height
+    x, y = canvas.between(0.36, 0.64) * canvas.width, canvas.between(0.44, 0.56) * canvas.height
     for colour, reach, count in ((1, 0.56, 12), (2, 0.44, 10), (4, 0.3, 8)):
         length, turn = canvas.short * reach * canvas.between(0.85, 1.1), canvas.between(0, pi)
         for petal in range(count):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw, ImageOps
 
@@ -24,6 +24,8 @@ _SIGNS = 6
 _SIGN = 0.45
 """The part of a picture that words in quotation marks take, at most; less of one that shows its input."""
 _SIGN_ON_INPUT = 0.13
+_SIGN_BELOW = 0.24
+"""The part of the height kept for them below images side by side."""
 _BICUBIC = Image.Resampling.BICUBIC
 _NEAREST = Image.Resampling.NEAREST
 
@@ -38,13 +40,13 @@ class Picture:
     prompt: str
     digest: bytes
     """Other digests, other pictures."""
-    earlier: bytes | None = None
-    """The picture it starts from, in a later turn of a conversation."""
     references: tuple[bytes, ...] = ()
     notes: tuple[str, ...] = ()
     """What else was chosen, for the small line below the prompt."""
     sources: tuple[str, ...] = ()
     """What was found, a line each."""
+    earlier: bytes | None = None
+    """The picture it starts from, in a later turn of a conversation."""
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -54,6 +56,11 @@ class Picture:
     def base(self) -> bytes | None:
         """The image most of which is kept: the earlier picture, or the only reference."""
         return self.earlier or (self.references[0] if len(self.references) == 1 else None)
+
+    @property
+    def insets(self) -> tuple[bytes, ...]:
+        """What is new beside the earlier picture."""
+        return self.references if self.earlier is not None else ()
 
     @property
     def caption(self) -> Caption:
@@ -97,12 +104,15 @@ def _plain(picture: Picture) -> Image.Image:
     lines = wrapped(legible(picture.prompt, _SHOWN_PLAIN), letters, width * 0.9)
     top = int(height - letters.size * (LEADING * len(lines) + 1))
     image = Image.new("RGB", (width, height), dark)
-    _show_references(image, picture, (dark, dark, light, light, light), top, _NEAREST)
     pen = ImageDraw.Draw(image)
-    share = 4 if picture.base or picture.references else 2
+    if picture.base:  # it lies below the form; images side by side lie on it
+        _show_references(image, picture, (dark, dark, light, light, light), top, _NEAREST)
+    share = 4 if picture.base else 2
     x, y = width * more[0][0] // 512, height * more[0][1] // 512
     box = (x, y, x + width // share, y + height // share)
     (pen.ellipse if more[0][2] % 2 else pen.rectangle)(box, fill=light)
+    if not picture.base:
+        _show_references(image, picture, (dark, dark, light, light, light), top, _NEAREST)
     pen.rectangle((0, top, width, height), fill=(24, 24, 24))
     for number, line in enumerate(lines):
         at = width * 0.05, top + letters.size * (LEADING * number + 0.5)
@@ -114,17 +124,21 @@ def _drawn(picture: Picture) -> Image.Image:
     caption = picture.caption
     width, height = picture.pixels
     top = height - caption.height
+    words = list(quoted(picture.prompt))[:_SIGNS]
     image = Image.new("RGB", (width, height))
-    if picture.base is None:
-        drawn, palette = composed(width, top, picture.digest)
-        image.paste(drawn)
-        _show_references(image, picture, palette, top, _BICUBIC)
-    else:
+    if picture.base is not None:
         change, at, palette = sticker(width, top, picture.digest)
         _show_references(image, picture, palette, top, _BICUBIC)
         image.paste(change, at, change)
-    share = _SIGN_ON_INPUT if picture.base else _SIGN
-    _show_words(image, list(quoted(picture.prompt))[:_SIGNS], palette, (top, share))
+        is_high = at[1] + change.height / 2 < top / 2 and not picture.insets
+        room = _Room(top / 2 if is_high else 0, top if is_high else top / 2, _SIGN_ON_INPUT)
+    else:
+        drawn, palette = composed(width, top, picture.digest)
+        image.paste(drawn)
+        room = _Room(top * (1 - _SIGN_BELOW) if picture.references else 0, top, _SIGN)
+        _show_references(image, picture, palette, int(room.top) if words and room.top else top, _BICUBIC)
+    if words:
+        _show_words(image, words, palette, room)
     caption.draw_on(image, palette)
     return image
 
@@ -135,38 +149,44 @@ def _show_references(
     """All of the one image that is kept, with what is new as insets; or all images side by side."""
     if picture.base is not None:
         image.paste(references.fitted(picture.base, image.size, palette, how))
-        if picture.earlier is not None:
-            references.inset(image, picture.references, palette, height, how)
+        references.inset(image, picture.insets, palette, height, how)
     elif picture.references:
         references.side_by_side(image, picture.references, palette, height, how)
 
 
-def _show_words(image: Image.Image, words: list[str], palette: Palette, room: tuple[int, float]) -> None:
-    """What stands in quotation marks, as large as the room (a height, and a part of its area) has it, on a sign."""
-    if not words:
-        return
-    width, (height, share) = image.width, room
-    letters, lines = _large(words, width, height, share)
+class _Room(NamedTuple):
+    """Where a sign may stand: between two heights, on a part of the picture down to the lower one."""
+
+    top: float
+    bottom: float
+    share: float
+
+
+def _show_words(image: Image.Image, words: list[str], palette: Palette, room: _Room) -> None:
+    """What stands in quotation marks, as large as the room has it, on a sign."""
+    letters, lines = _large(words, image.width, room)
     wide = max(letters.getlength(line) for line in lines)
     tall = len(lines) * letters.size * LEADING
     margin = letters.size * 0.5
-    top = (height - tall) / 2
-    box = ((width - wide) / 2 - margin, top - margin * 0.8, (width + wide) / 2 + margin, top + tall + margin * 0.6)
+    left, top = (image.width - wide) / 2, (room.top + room.bottom - tall) / 2
+    box = (left - margin, top - margin * 0.8, left + wide + margin, top + tall + margin * 0.6)
     pen = ImageDraw.Draw(image)
     pen.rounded_rectangle(box, margin / 2, fill=palette[4], outline=palette[0], width=max(2, int(letters.size / 24)))
     for number, line in enumerate(lines):
-        at = (width - letters.getlength(line)) / 2, top + number * letters.size * LEADING
+        at = (image.width - letters.getlength(line)) / 2, top + number * letters.size * LEADING
         pen.text(at, line, font=letters, fill=palette[0])
 
 
-def _large(words: list[str], width: int, height: int, share: float) -> tuple[ImageFont.FreeTypeFont, list[str]]:
-    size = min(width, height) / 3.4
+def _large(words: list[str], width: int, room: _Room) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+    """The largest letters in which the words fit, a line for each or more, and these lines."""
+    most_tall, most_area = 0.76 * (room.bottom - room.top), room.share * width * room.bottom
+    size = min(width, room.bottom) / 3.4
     while True:
         letters = font(size)
         lines = [line for word in words for line in wrapped(word, letters, width * 0.8)]
         wide = max(letters.getlength(line) for line in lines) + letters.size
         tall = len(lines) * letters.size * LEADING + 0.7 * letters.size
-        whole = " ".join(lines) == " ".join(words)  # no word is broken
-        if size <= SMALLEST or (whole and tall <= 0.7 * height and wide * tall <= share * width * height):
+        is_whole = " ".join(lines) == " ".join(words)  # no word is broken
+        if size <= SMALLEST or (is_whole and tall <= most_tall and wide * tall <= most_area):
             return letters, lines
         size *= 0.93

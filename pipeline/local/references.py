@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageOps
 
-from .letters import LEADING, block, font
+from .letters import font
 from .refusals import invalid
 
 if TYPE_CHECKING:
@@ -100,13 +100,21 @@ def _coloured(image: Image.Image) -> Image.Image:
 
 
 def _field(label: str, size: tuple[int, int], palette: Palette) -> Image.Image:
+    """The label all over a plain field, so that it can be read whatever lies on a part of it."""
     image = Image.new("RGB", size, palette[1])
-    letters, lines = block(label, (size[0] * 0.7, size[1] * 0.5), (min(size) / 3, 0))
+    letters = font(min(size) / 7)
+    wide, tall = letters.getlength(label) + 1.5 * letters.size, 2.2 * letters.size
     pen = ImageDraw.Draw(image)
-    for number, line in enumerate(lines):
-        at = size[0] / 2, size[1] / 2 + (number - (len(lines) - 1) / 2) * letters.size * LEADING
-        pen.text(at, line, font=letters, fill=palette[4], anchor="mm")
+    for row in range(int(size[1] / tall) + 2):
+        for column in range(int(size[0] / wide) + 2):
+            at = size[0] / 2 + _spread(column) * wide + (row % 2 - 0.5) * wide / 2, size[1] / 2 + _spread(row) * tall
+            pen.text(at, label, font=letters, fill=palette[4], anchor="mm")
     return image
+
+
+def _spread(number: int) -> int:
+    """0, 1, -1, 2, -2 and so on: from the middle outwards."""
+    return (number + 1) // 2 * (1 if number % 2 else -1)
 
 
 def _hang(image: Image.Image, shown: Image.Image, at: tuple[int, int], palette: Palette, label: str) -> None:
