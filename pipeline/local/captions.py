@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _SURE = 200
 """So many characters of a prompt are shown, whatever they are; half as many again where letters are letters."""
 _SHOWN_SOURCE = 100
+_USUAL = ("turn 2", "2 references", "seed 1000")
+"""For so much of what may be chosen there is room in every caption."""
 
 
 class Caption:
@@ -39,7 +41,7 @@ class Caption:
         self.margin = max(5, min(width, height) // 27)
         inner = width - 2 * self.margin
         self.small = font(min(middle / 48, height / 17, width / 20))
-        usual = len(wrapped(_listed(footer), self.small, inner))
+        usual = len(wrapped(_listed((*footer, *_USUAL)), self.small, inner))
         self.footer = wrapped(_listed((*footer, *chosen)), self.small, inner)
         self.sources = [line for one in found for line in wrapped(legible(one, _SHOWN_SOURCE), self.small, inner)]
         body = max(SMALLEST, min(middle / 36, height / 13))
@@ -74,7 +76,7 @@ class Caption:
 
 
 def _listed(words: tuple[str, ...]) -> str:
-    return "  ·  ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    return "  ·  ".join(words)
 
 
 def _shown(prompt: str) -> str:

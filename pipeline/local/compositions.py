@@ -73,7 +73,7 @@ def sticker(width: int, height: int, digest: bytes) -> tuple[Image.Image, tuple[
     """A small composition in a form of its own, to be put on a picture of that size: what, where, and its palette."""
     canvas = Canvas(width, height, digest + b"sticker")
     area = _STICKER * width * height
-    tall = min(area**0.5, 0.7 * height, area / min(area**0.5, 0.7 * width))
+    tall = min(area / min(area**0.5, 0.7 * width), 0.7 * height)
     size = max(8, round(area / tall)), max(8, round(tall))
     image, palette = composed(*size, digest)
     lobes = *canvas.pick(((0, 0.0), (5, 0.1), (6, 0.08), (8, 0.07), (12, 0.04))), canvas.between(0, 2 * pi)
@@ -176,7 +176,7 @@ def _ridges(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
 
 def _arches(draw: ImageDraw.ImageDraw, canvas: Canvas) -> None:
     """Arches within arches, side by side."""
-    count = max(1, min(5, round(canvas.width / canvas.height * 2.4)))
+    count = max(1, round(canvas.width / canvas.height * 2.4))
     pitch = canvas.width / count
     for arch in range(count):
         middle, order = pitch * (arch + 0.5), canvas.pick(((1, 3, 4, 2), (2, 4, 3, 1), (3, 1, 4, 2), (4, 2, 1, 3)))

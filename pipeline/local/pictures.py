@@ -65,7 +65,7 @@ class Picture:
     @property
     def caption(self) -> Caption:
         width, height = self.pixels
-        footer = (self.model.id, self.aspect, self.size, f"{width} x {height}")
+        footer = (self.model.id, self.aspect, self.size, f"{width}x{height}")
         return Caption((width, height), self.prompt, footer, self.notes, self.sources)
 
 
@@ -105,14 +105,17 @@ def _plain(picture: Picture) -> Image.Image:
     top = int(height - letters.size * (LEADING * len(lines) + 1))
     image = Image.new("RGB", (width, height), dark)
     pen = ImageDraw.Draw(image)
-    if picture.base:  # it lies below the form; images side by side lie on it
-        _show_references(image, picture, (dark, dark, light, light, light), top, _NEAREST)
+    palette = (dark, dark, light, light, light)
+    if picture.base is not None:
+        image.paste(references.fitted(picture.base, image.size, palette, _NEAREST))
     share = 4 if picture.base else 2
     x, y = width * more[0][0] // 512, height * more[0][1] // 512
     box = (x, y, x + width // share, y + height // share)
     (pen.ellipse if more[0][2] % 2 else pen.rectangle)(box, fill=light)
-    if not picture.base:
-        _show_references(image, picture, (dark, dark, light, light, light), top, _NEAREST)
+    if picture.base is not None:
+        references.inset(image, picture.insets, palette, top, _NEAREST)
+    else:
+        references.side_by_side(image, picture.references, palette, top, _NEAREST)
     pen.rectangle((0, top, width, height), fill=(24, 24, 24))
     for number, line in enumerate(lines):
         at = width * 0.05, top + letters.size * (LEADING * number + 0.5)
@@ -128,30 +131,21 @@ def _drawn(picture: Picture) -> Image.Image:
     image = Image.new("RGB", (width, height))
     if picture.base is not None:
         change, at, palette = sticker(width, top, picture.digest)
-        _show_references(image, picture, palette, top, _BICUBIC)
+        image.paste(references.fitted(picture.base, image.size, palette, _BICUBIC))
         image.paste(change, at, change)
+        references.inset(image, picture.insets, palette, top, _BICUBIC)
         is_high = at[1] + change.height / 2 < top / 2 and not picture.insets
         room = _Room(top / 2 if is_high else 0, top if is_high else top / 2, _SIGN_ON_INPUT)
     else:
         drawn, palette = composed(width, top, picture.digest)
         image.paste(drawn)
         room = _Room(top * (1 - _SIGN_BELOW) if picture.references else 0, top, _SIGN)
-        _show_references(image, picture, palette, int(room.top) if words and room.top else top, _BICUBIC)
+        below = int(room.top) if words and picture.references else top
+        references.side_by_side(image, picture.references, palette, below, _BICUBIC)
     if words:
         _show_words(image, words, palette, room)
     caption.draw_on(image, palette)
     return image
-
-
-def _show_references(
-    image: Image.Image, picture: Picture, palette: Palette, height: int, how: Image.Resampling
-) -> None:
-    """All of the one image that is kept, with what is new as insets; or all images side by side."""
-    if picture.base is not None:
-        image.paste(references.fitted(picture.base, image.size, palette, how))
-        references.inset(image, picture.insets, palette, height, how)
-    elif picture.references:
-        references.side_by_side(image, picture.references, palette, height, how)
 
 
 class _Room(NamedTuple):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 UNREADABLE = "Unable to process input image. "
 _ON_ITS_SIDE = 5
 """EXIF orientations from here on change width and height."""
+_LONGEST = 1.5
+"""Of two images or more, none is shown in a field that is longer than this times its width."""
 _INSETS = 0.11
 """The part of a picture that insets take."""
 
@@ -54,15 +56,19 @@ def side_by_side(
     image: Image.Image, references: Sequence[bytes], palette: Palette, height: int, how: Image.Resampling
 ) -> None:
     """Show every image in a field of its own, from the top of the picture to `height`, with its number."""
+    if not references:
+        return
     width, count = image.width, len(references)
-    gap = max(4, min(width, height) // 40)
+    gap = max(4, min(width, height) // 36)
     columns, rows = _grid(count, width / height)
-    cell = (width - gap * (columns + 1)) // columns, (height - gap * (rows + 1)) // rows
+    room = (width - gap * (columns + 1)) // columns, (height - gap * (rows + 1)) // rows
+    cell = min(room[0], int(_LONGEST * room[1])), min(room[1], int(_LONGEST * room[0]))
     for number, reference in enumerate(references):
         row, column = divmod(number, columns)
-        missing = columns - (count - row * columns) if row == rows - 1 else 0
-        shift = missing * (cell[0] + gap) // 2  # the last row stands in the middle
-        at = (gap + column * (cell[0] + gap) + shift, gap + row * (cell[1] + gap))
+        across = min(columns, count - row * columns)
+        left = (width - across * (cell[0] + gap) + gap) // 2  # each row stands in the middle
+        upper = (height - rows * (cell[1] + gap) + gap) // 2
+        at = left + column * (cell[0] + gap), upper + row * (cell[1] + gap)
         _hang(image, fitted(reference, cell, palette, how), at, palette, str(number + 1))
 
 
@@ -102,19 +108,15 @@ def _coloured(image: Image.Image) -> Image.Image:
 def _field(label: str, size: tuple[int, int], palette: Palette) -> Image.Image:
     """The label all over a plain field, so that it can be read whatever lies on a part of it."""
     image = Image.new("RGB", size, palette[1])
-    letters = font(min(size) / 7)
-    wide, tall = letters.getlength(label) + 1.5 * letters.size, 2.2 * letters.size
+    letters = font(min(size) / 9)
+    columns = max(1, round(size[0] / (letters.getlength(label) * 2)))
+    rows = max(1, round(size[1] / (letters.size * 2.5)))
     pen = ImageDraw.Draw(image)
-    for row in range(int(size[1] / tall) + 2):
-        for column in range(int(size[0] / wide) + 2):
-            at = size[0] / 2 + _spread(column) * wide + (row % 2 - 0.5) * wide / 2, size[1] / 2 + _spread(row) * tall
+    for row in range(rows):
+        for column in range(columns):
+            at = (column + 0.5) * size[0] / columns, (row + 0.5) * size[1] / rows
             pen.text(at, label, font=letters, fill=palette[4], anchor="mm")
     return image
-
-
-def _spread(number: int) -> int:
-    """0, 1, -1, 2, -2 and so on: from the middle outwards."""
-    return (number + 1) // 2 * (1 if number % 2 else -1)
 
 
 def _hang(image: Image.Image, shown: Image.Image, at: tuple[int, int], palette: Palette, label: str) -> None:
