@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .compositions import Colour, Palette
 
 _SURE = 200
-"""So many characters of a prompt are shown, whatever they are; half as many again where letters are letters."""
+"""So many characters of a prompt are shown; half as many again where that makes the letters little smaller."""
+_LITTLE = 0.75
 _SHOWN_SOURCE = 100
 _USUAL = ("turn 2", "2 references", "seed 1000")
 """For so much of what may be chosen there is room in every caption."""
@@ -44,10 +45,12 @@ class Caption:
         usual = len(wrapped(_listed((*footer, *_USUAL)), self.small, inner))
         self.footer = wrapped(_listed((*footer, *chosen)), self.small, inner)
         self.sources = [line for one in found for line in wrapped(legible(one, _SHOWN_SOURCE), self.small, inner)]
-        body = max(SMALLEST, min(middle / 36, height / 13))
+        body = max(SMALLEST, min(middle / 36, height / 14))
         room = ceil(_SURE * WIDTH * body / inner) * body * LEADING
         largest = min(middle / 13, room / LEADING)
-        self.font, self.lines = block(_shown(prompt), (inner, room), (largest, middle / 84))
+        self.font, self.lines = block(legible(prompt, _SURE * 3 // 2), (inner, room), (largest, middle / 84))
+        if self.font.size < _LITTLE * body:
+            self.font, self.lines = block(legible(prompt, _SURE), (inner, room), (largest, middle / 84))
         self.room = max(room, len(self.lines) * self.font.size * LEADING)
         small = (max(usual, len(self.footer)) + len(self.sources)) * self.small.size * LEADING
         self.height = round(self.room + small + (2.4 if self.sources else 1.9) * self.margin)
@@ -77,8 +80,3 @@ class Caption:
 
 def _listed(words: tuple[str, ...]) -> str:
     return "  ·  ".join(words)
-
-
-def _shown(prompt: str) -> str:
-    more = legible(prompt, _SURE + _SURE // 2)
-    return more if len(more) <= 2 * _SURE else legible(prompt, _SURE)

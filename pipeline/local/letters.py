@@ -66,21 +66,23 @@ def quoted(text: str) -> Iterator[str]:
 
 def wrapped(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """The text in lines that fit the width; a word that fits no line is broken."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if letters.getlength(longer) <= width:
-            lines[-1] = longer
+    lines, left, space = list[list[str]](), 0.0, letters.getlength(" ")
+    for whole in text.split(" "):
+        word, length = whole, letters.getlength(whole)  # word by word, as to measure whole lines takes long
+        if lines and length <= left - space:
+            lines[-1].append(word)
+            left -= space + length
             continue
-        rest = word
-        while letters.getlength(rest) > width and len(rest) > 1:
-            fits = max(1, int(len(rest) * width / letters.getlength(rest)))
-            while fits > 1 and letters.getlength(rest[:fits]) > width:
+        while length > width and len(word) > 1:
+            fits = max(1, int(len(word) * width / length))
+            while fits > 1 and letters.getlength(word[:fits]) > width:
                 fits -= 1
-            lines.append(rest[:fits])
-            rest = rest[fits:]
-        lines.append(rest)
-    return lines if lines[0] else lines[1:] or [""]
+            lines.append([word[:fits]])
+            word = word[fits:]
+            length = letters.getlength(word)
+        lines.append([word])
+        left = width - length
+    return [" ".join(line) for line in lines]
 
 
 def block(text: str, room: tuple[float, float], sizes: tuple[float, float]) -> tuple[ImageFont.FreeTypeFont, list[str]]:

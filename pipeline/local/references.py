@@ -59,7 +59,7 @@ def side_by_side(
     if not references:
         return
     width, count = image.width, len(references)
-    gap = max(4, min(width, height) // 36)
+    gap = max(4, min(width, height) // 18)
     columns, rows = _grid(count, width / height)
     room = (width - gap * (columns + 1)) // columns, (height - gap * (rows + 1)) // rows
     cell = min(room[0], int(_LONGEST * room[1])), min(room[1], int(_LONGEST * room[0]))
