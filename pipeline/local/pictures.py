@@ -26,8 +26,8 @@ _SIGN = 0.45
 _SIGN_ON_INPUT = 0.13
 _SIGN_BELOW = 0.24
 """The part of the height kept for them below images side by side."""
-_BICUBIC = Image.Resampling.BICUBIC
-_NEAREST = Image.Resampling.NEAREST
+_SMOOTH = Image.Resampling.BILINEAR
+_QUICK = Image.Resampling.NEAREST
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,15 @@ def _plain(picture: Picture) -> Image.Image:
     pen = ImageDraw.Draw(image)
     palette = (dark, dark, light, light, light)
     if picture.base is not None:
-        image.paste(references.fitted(picture.base, image.size, palette, _NEAREST))
+        image.paste(references.fitted(picture.base, image.size, palette, _QUICK))
     share = 4 if picture.base else 2
     x, y = width * more[0][0] // 512, height * more[0][1] // 512
     box = (x, y, x + width // share, y + height // share)
     (pen.ellipse if more[0][2] % 2 else pen.rectangle)(box, fill=light)
     if picture.base is not None:
-        references.inset(image, picture.insets, palette, top, _NEAREST)
+        references.inset(image, picture.insets, palette, top, _QUICK)
     else:
-        references.side_by_side(image, picture.references, palette, top, _NEAREST)
+        references.side_by_side(image, picture.references, palette, top, _QUICK)
     pen.rectangle((0, top, width, height), fill=(24, 24, 24))
     for number, line in enumerate(lines):
         at = width * 0.05, top + letters.size * (LEADING * number + 0.5)
@@ -131,9 +131,9 @@ def _drawn(picture: Picture) -> Image.Image:
     image = Image.new("RGB", (width, height))
     if picture.base is not None:
         change, at, palette = sticker(width, top, picture.digest)
-        image.paste(references.fitted(picture.base, image.size, palette, _BICUBIC))
+        image.paste(references.fitted(picture.base, image.size, palette, _SMOOTH))
         image.paste(change, at, change)
-        references.inset(image, picture.insets, palette, top, _BICUBIC)
+        references.inset(image, picture.insets, palette, top, _SMOOTH)
         is_high = at[1] + change.height / 2 < top / 2 and not picture.insets
         room = _Room(top / 2 if is_high else 0, top if is_high else top / 2, _SIGN_ON_INPUT)
     else:
@@ -141,7 +141,7 @@ def _drawn(picture: Picture) -> Image.Image:
         image.paste(drawn)
         room = _Room(top * (1 - _SIGN_BELOW) if picture.references else 0, top, _SIGN)
         below = int(room.top) if words and picture.references else top
-        references.side_by_side(image, picture.references, palette, below, _BICUBIC)
+        references.side_by_side(image, picture.references, palette, below, _SMOOTH)
     if words:
         _show_words(image, words, palette, room)
     caption.draw_on(image, palette)
