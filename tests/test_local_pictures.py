@@ -89,7 +89,8 @@ COLOURS = [(51 * (number % 5) + 25, 110 * (number // 5) + 15, 230 - 40 * (number
 
 
 def seen(image, colour, by=24):
-    """The share of pixels that have a colour."""
+    """The share of pixels that have a colour; of sixteen, one is looked at."""
+    image = image.resize((image.width // 4, image.height // 4), Image.Resampling.NEAREST)
     return 1 - differs(image, Image.new("RGB", image.size, colour), by=by)
 
 
@@ -98,7 +99,7 @@ def seen(image, colour, by=24):
 def test_a_picture_is_exact_and_not_one_colour(model, mode):
     offered = catalog._MODELS[model]
     for number, aspect in enumerate(offered.ratios):
-        for size in ("512", "1K") if "512" in offered.tokens and mode == "plain" else ("1K",):
+        for size in ("512", "1K") if mode == "plain" and "512" in offered.tokens else [*offered.tokens][:1]:
             data, mime, width, height = draw(Picture(offered, aspect, size, "an owl", bytes([number] * 32)), mode)
             with Image.open(BytesIO(data)) as image:
                 assert image.size == (width, height) == offered.pixels(aspect, size)
@@ -317,7 +318,7 @@ def test_an_edit_keeps_most_of_its_input(aspect, prompt, mode):
 def test_every_reference_appears_in_a_composition(count, aspect, prompt, mode):
     references = [inline(photo(40, 60, colour=colour)) for colour in COLOURS[:count]]
     image = shown(ask(prompt, *references, imageConfig={"aspectRatio": aspect}), mode=mode)
-    assert min(seen(image, colour) for colour in COLOURS[:count]) > 0.08 / count
+    assert min(seen(image, colour) for colour in COLOURS[:count]) > 0.06 / count
 
 
 @pytest.mark.parametrize("mode", ["drawn", "plain"])

@@ -46,8 +46,8 @@ class Caption:
         self.footer = wrapped(_listed((*footer, *chosen)), self.small, inner)
         self.sources = [line for one in found for line in wrapped(legible(one, _SHOWN_SOURCE), self.small, inner)]
         body = max(SMALLEST, min(middle / 36, height / 14))
-        room = ceil(_SURE * WIDTH * body / inner) * body * LEADING
-        largest = min(middle / 13, room / LEADING)
+        room = max(ceil(_SURE * WIDTH * body / inner) * body * LEADING, height / 7)
+        largest = min(middle / 13, height / 8)
         self.font, self.lines = block(legible(prompt, _SURE * 3 // 2), (inner, room), (largest, middle / 84))
         if self.font.size < _LITTLE * body:
             self.font, self.lines = block(legible(prompt, _SURE), (inner, room), (largest, middle / 84))

@@ -66,23 +66,36 @@ def quoted(text: str) -> Iterator[str]:
 
 def wrapped(text: str, letters: ImageFont.FreeTypeFont, width: float) -> list[str]:
     """The text in lines that fit the width; a word that fits no line is broken."""
-    lines, left, space = list[list[str]](), 0.0, letters.getlength(" ")
+    lines, left = list[list[str]](), 0.0
+    space = _advance(letters.size, " ")
     for whole in text.split(" "):
-        word, length = whole, letters.getlength(whole)  # word by word, as to measure whole lines takes long
-        if lines and length <= left - space:
-            lines[-1].append(word)
-            left -= space + length
-            continue
-        while length > width and len(word) > 1:
-            fits = max(1, int(len(word) * width / length))
-            while fits > 1 and letters.getlength(word[:fits]) > width:
-                fits -= 1
-            lines.append([word[:fits]])
-            word = word[fits:]
-            length = letters.getlength(word)
-        lines.append([word])
-        left = width - length
+        pieces = list(_pieces(whole, letters.size, width))
+        for piece, length in pieces:
+            if len(pieces) == 1 and lines and space + length <= left:
+                lines[-1].append(piece)
+                left -= space + length
+            else:
+                lines.append([piece])
+                left = width - length
     return [" ".join(line) for line in lines]
+
+
+def _pieces(word: str, size: float, width: float) -> Iterator[tuple[str, float]]:
+    """The word, or the parts of it that fit the width; each with its own width."""
+    start, length = 0, 0.0
+    for at, letter in enumerate(word):
+        advance = _advance(size, letter)
+        if length + advance > width and at > start:
+            yield word[start:at], length
+            start, length = at, 0.0
+        length += advance
+    yield word[start:], length
+
+
+@lru_cache(8192)
+def _advance(size: float, letter: str) -> float:
+    """How far a letter moves the pen. A sum of these is quick, and hardly more than what they take together."""
+    return font(size).getlength(letter)
 
 
 def block(text: str, room: tuple[float, float], sizes: tuple[float, float]) -> tuple[ImageFont.FreeTypeFont, list[str]]:
