@@ -61,6 +61,14 @@ def wire(tmp_path):
         pytest.param(ask("x", inline(b"%PDF-1.7", "application/pdf")), "Unsupported MIME type", id="pdf"),
         pytest.param(ask("x", inline(photo(kind="JPEG"))), "its bytes are something else", id="mime and bytes"),
         pytest.param(ask("x", inline(photo()[:40])), "Unable to process input image", id="torn image"),
+        pytest.param(
+            ask("x", inline(photo(900, 900)[:-900]), imageConfig={"aspectRatio": "1:1"}),
+            "Unable to process input image",
+            id="image torn at its end",
+        ),
+        pytest.param(
+            ask("x", inline(photo()), inline(photo(900, 900)[:-900])), "Unable to process input image", id="second torn"
+        ),
         pytest.param(ask("x", {"inlineData": {"mimeType": "image/png", "data": "!!"}}), "(TYPE_BYTES)", id="base64"),
         pytest.param(ask("x", *[inline(photo())] * 15), "at most 14 images", id="too many images"),
         pytest.param({**ask(), "tools": [{"codeExecution": {}}]}, "codeExecution is not enabled", id="tool"),
@@ -160,6 +168,20 @@ def test_an_image_of_ours_comes_back_with_its_signature(wire):
     assert "missing a thought_signature" in wire.refused("POST", path, again(unsigned))[2]
     forged = {**image, "thoughtSignature": base64.b64encode(b"forged").decode()}
     assert "Corrupted thought signature" in wire.refused("POST", path, again(forged))[2]
+
+
+def test_a_later_turn_has_the_shape_of_the_newest_picture_and_pays_for_all_of_them(wire):
+    path = f"/v1beta/models/{MODEL}:generateContent"
+    turns = [{"role": "user", "parts": [{"text": "an owl"}, inline(photo(90, 160))]}]
+    for aspect, size in (({"imageConfig": {"aspectRatio": "21:9"}}, (1584, 672)), ({}, (1584, 672))):
+        response = wire.ok("POST", path, {"contents": turns, "generationConfig": aspect})
+        assert picture_of(response)[0].size == size
+        turns += [
+            {"role": "model", "parts": [response["candidates"][0]["content"]["parts"][-1]]},
+            {"role": "user", "parts": [{"text": "again"}]},
+        ]
+    details = wire.ok("POST", path, {"contents": turns})["usageMetadata"]["promptTokensDetails"]
+    assert details[1] == {"modality": "IMAGE", "tokenCount": 3 * 1120}
 
 
 # Answers

@@ -21,9 +21,11 @@ and four words in a prompt rehearse what can go wrong:
     LOCAL:PROMPTBLOCK   no candidates, promptFeedback.blockReason PROHIBITED_CONTENT
     LOCAL:ERROR         an error in place of the answer, code 13
 
-What is asked for can be seen: words in quotation marks stand large in the picture, sources of a search are listed in
-it, and every setting that was chosen makes it another picture and is named below the prompt. With words and pictures
-asked for, a prompt that says `steps` or `several` gets two of each, in turn; thoughts are a text and a grey sketch.
+What is asked for can be seen: the first 200 characters of the prompt stand below the picture, in Latin letters, with
+all that was chosen and the sources of a search; words in quotation marks stand large in it. One image is kept but for
+a sticker, as an edit of it; several are shown side by side, with their numbers. A later turn of a conversation starts
+from the newest picture, with what is new as insets. With words and pictures asked for, a prompt that says `steps` or
+`several` gets two of each, in turn; thoughts are a text and a grey sketch.
 """
 
 from __future__ import annotations
