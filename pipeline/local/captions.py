@@ -18,6 +18,8 @@ _SURE = 200
 """So many characters of a prompt are shown; half as many again where that makes the letters little smaller."""
 _LITTLE = 0.75
 _SHOWN_SOURCE = 100
+_MOST = 0.9
+"""Of the height of a picture; only names of emoji can take so much."""
 _USUAL = ("turn 2", "2 references", "seed 1000")
 """For so much of what may be chosen there is room in every caption."""
 
@@ -47,13 +49,15 @@ class Caption:
         self.sources = [line for one in found for line in wrapped(legible(one, _SHOWN_SOURCE), self.small, inner)]
         body = max(SMALLEST, min(middle / 36, height / 14))
         room = max(ceil(_SURE * WIDTH * body / inner) * body * LEADING, height / 7)
-        largest = min(middle / 13, height / 8)
-        self.font, self.lines = block(legible(prompt, _SURE * 3 // 2), (inner, room), (largest, middle / 84))
+        sizes = min(middle / 13, height / 8), middle / 84
+        self.font, self.lines = block(legible(prompt, _SURE * 3 // 2), (inner, room), sizes)
         if self.font.size < _LITTLE * body:
-            self.font, self.lines = block(legible(prompt, _SURE), (inner, room), (largest, middle / 84))
-        self.room = max(room, len(self.lines) * self.font.size * LEADING)
+            self.font, self.lines = block(legible(prompt, _SURE), (inner, room), sizes)
         small = (max(usual, len(self.footer)) + len(self.sources)) * self.small.size * LEADING
-        self.height = round(self.room + small + (2.4 if self.sources else 1.9) * self.margin)
+        rest = small + (2.4 if self.sources else 1.9) * self.margin
+        del self.lines[int((_MOST * height - rest) / (self.font.size * LEADING)) :]
+        self.room = max(room, len(self.lines) * self.font.size * LEADING)
+        self.height = round(self.room + rest)
 
     def draw_on(self, image: Image.Image, palette: Palette) -> None:
         top = image.height - self.height
