@@ -151,18 +151,21 @@ def _within(ask: Ask, parts: Iterator[Part]) -> tuple[list[Part], dict[str, Any]
     return kept, usage, reason
 
 
+def details(text: int, images: int) -> list[dict[str, Any]]:
+    """The tokens of what went in, by kind."""
+    kinds = [{"modality": "TEXT", "tokenCount": text}]
+    return [*kinds, {"modality": "IMAGE", "tokenCount": images}] if images else kinds
+
+
 def _response(
     ask: Ask, digest: bytes, said: dict[str, Any], candidates: dict[str, Any], thoughts: int
 ) -> dict[str, Any]:
     text, images = ask.prompt_tokens
-    details = [{"modality": "TEXT", "tokenCount": text}]
-    if images:
-        details.append({"modality": "IMAGE", "tokenCount": images})
     usage = {
         "promptTokenCount": text + images,
         **candidates,
         "totalTokenCount": text + images + candidates.get("candidatesTokenCount", 0) + thoughts,
-        "promptTokensDetails": details,
+        "promptTokensDetails": details(text, images),
         **({"thoughtsTokenCount": thoughts} if thoughts else {}),
     }
     response_id = base64.urlsafe_b64encode(digest[:16]).decode().rstrip("=")

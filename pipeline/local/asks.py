@@ -83,7 +83,7 @@ class Ask:
     @property
     def prompt_tokens(self) -> tuple[int, int]:
         """Tokens of text and tokens of images that go in."""
-        return -(-len(self.words.encode()) // 4), len(self.images) * self.model.reference_tokens
+        return _text_tokens(self.words), len(self.images) * self.model.reference_tokens
 
     def digest(self, salt: str = "") -> bytes:
         """The same 32 bytes for the same ask; another salt is another sample."""
@@ -142,6 +142,24 @@ def understood(request: Any, model: Model, fetch: Fetch) -> Ask:
             f"the maximum number of tokens allowed ({model.input_tokens})."
         )
     return ask
+
+
+def counted(request: Any, model: Model, fetch: Fetch) -> tuple[int, int]:
+    """Tokens of text and tokens of images in a request, whatever else is wrong with it."""
+    fields = checked("GenerateContentRequest", request)
+    turns = fields.get("contents")
+    if not turns:
+        raise invalid("* CountTokensRequest.contents: contents is not specified\n")
+    for index, turn in enumerate(turns):
+        for number, part in enumerate(turn.get("parts", ())):
+            _check_part(part, f"CountTokensRequest.contents[{index}].parts[{number}]")
+    words = "\n".join(filter(None, _texts(fields.get("systemInstruction", {}), *turns)))
+    images = sum(1 for _ in _references([turn for turn in turns if turn.get("parts")], fetch))
+    return _text_tokens(words), images * model.reference_tokens
+
+
+def _text_tokens(words: str) -> int:
+    return -(-len(words.encode()) // 4)
 
 
 def _choices(fields: dict[str, Any], settings: dict[str, Any]) -> Iterator[str]:

@@ -29,6 +29,11 @@ _LIVE = (
     "AND NOT (rendered_at IS NOT NULL AND ends_at <= ?1)"
 )
 _PIECE = 1 << 20
+_COLUMNS = {
+    "displayName": "display_name",
+    "display_name": "display_name",
+    "priority": "priority",
+}
 
 
 def create(service: Service, call: Call, model: str) -> Reply:
@@ -83,6 +88,25 @@ def listed(service: Service, call: Call) -> Reply:
     if len(rows) > size:
         body["nextPageToken"] = page_token(rows[size - 1]["seq"])
     return Reply(body)
+
+
+def update(service: Service, call: Call, batch_id: str) -> Reply:
+    """Change the name a batch is shown by, or its priority."""
+    state = service.state
+    said = checked("GenerateContentBatch", call.json())
+    mask = {_COLUMNS.get(name.strip()) for name in call.query.get("updateMask", "displayName,priority").split(",")}
+    if None in mask:
+        raise invalid("Only display_name and priority of a batch can be changed: name them in updateMask.")
+    values = {"display_name": said.get("displayName"), "priority": said.get("priority")}
+    with state.writing() as db:
+        _found(state, batch_id)
+        for column in sorted(mask & values.keys()):
+            db.execute(f"UPDATE batch SET {column} = ? WHERE id = ?", (values[column], batch_id))
+        state.record(db, "batches.update", name=f"batches/{batch_id}", displayName=said.get("displayName"))
+        row = _found(state, batch_id)
+    metadata = dict(_operation(state, row, _stage(row, state.now()))["metadata"])
+    metadata.pop("@type")
+    return Reply(metadata)
 
 
 def cancel(service: Service, _call: Call, batch_id: str) -> Reply:

@@ -54,17 +54,17 @@ class Call:
     def json(self) -> Any:
         return parsed(self.body() or b"{}")
 
-    def page(self) -> tuple[int, int | None]:
-        """How many items are wanted, and below which number they start."""
+    def page(self, usual: int = _PAGE, most: int = _PAGE_MOST) -> tuple[int, int | None]:
+        """How many items are wanted, and the number that the token of the page before names."""
         size, token = self.query.get("pageSize", ""), self.query.get("pageToken", "")
         try:
-            wanted = int(size or _PAGE)
-            below = int(base64.urlsafe_b64decode(token)) if token else None
+            wanted = int(size or usual)
+            number = int(base64.urlsafe_b64decode(token)) if token else None
         except (ValueError, binascii.Error):
             raise invalid("Invalid page size or page token.") from None
         if wanted < 0:
             raise invalid("Page size must not be negative.")
-        return min(wanted or _PAGE, _PAGE_MOST), below
+        return min(wanted or usual, most), number
 
 
 @dataclass(frozen=True, slots=True)

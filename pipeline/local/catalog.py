@@ -112,7 +112,7 @@ class Model:
             "description": f"{self.title}, played by the local service: it draws, it does not imagine.",
             "inputTokenLimit": self.input_tokens,
             "outputTokenLimit": OUTPUT_TOKENS,
-            "supportedGenerationMethods": ["generateContent", "batchGenerateContent"],
+            "supportedGenerationMethods": ["generateContent", "countTokens", "batchGenerateContent"],
             "temperature": 1,
             "topP": 0.95,
             "topK": 64,

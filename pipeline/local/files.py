@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .calls import Reply, page_token
-from .refusals import RefusalError, invalid, no_such_file
+from .refusals import RefusalError, error_info, invalid, no_such_file
 from .state import KEPT_S, fresh_id, instant
 from .validation import checked
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 _URI = "https://generativelanguage.googleapis.com/v1beta/files/"
 _FILE_BYTES = 2 * 1024**3
 _PROJECT_BYTES = 20 * 1024**3
+# The results of batches count as well, until their batch is deleted.
+_HELD = (
+    "SELECT (SELECT coalesce(sum(size), 0) FROM file WHERE expires_at > ?)"
+    " + (SELECT coalesce(sum(bytes), 0) FROM batch WHERE file IS NOT NULL)"
+)
+_GCS = re.compile(r"gs://[^/]+/.+")
 _LONGEST_ID = 40
 _ID = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
@@ -75,6 +81,21 @@ def listed(service: Service, call: Call) -> Reply:
     if len(rows) > size:
         body["nextPageToken"] = page_token(rows[size - 1]["seq"])
     return Reply(body)
+
+
+def register(_service: Service, call: Call) -> Reply:
+    """Refuse objects of Google Cloud Storage: without OAuth as the service does, with it because none is in reach."""
+    uris = checked("RegisterFilesRequest", call.json()).get("uris", [])
+    if not uris or not all(map(_GCS.fullmatch, uris)):
+        raise invalid(f"Invalid or unsupported file uri: {next((uri for uri in uris if not _GCS.fullmatch(uri)), '')}")
+    if not call.headers.get("authorization", "").startswith("Bearer "):
+        raise RefusalError(
+            "UNAUTHENTICATED",
+            "API keys are not supported by this API. Expected OAuth2 access token or other authentication "
+            "credentials that assert a principal.",
+            details=[error_info("CREDENTIALS_MISSING")],
+        )
+    raise RefusalError("PERMISSION_DENIED", f"The local service reaches no bucket, and so has no access to {uris[0]}.")
 
 
 def delete(service: Service, _call: Call, file_id: str) -> Reply:
@@ -142,7 +163,7 @@ def _check_room(state: State, db: sqlite3.Connection, file_id: str, size: int) -
     now = state.now()
     if db.execute("SELECT 1 FROM file WHERE id = ? AND expires_at > ?", (file_id, now)).fetchone():
         raise RefusalError("ALREADY_EXISTS", f"File {file_id} already exists.")
-    (held,) = db.execute("SELECT coalesce(sum(size), 0) FROM file WHERE expires_at > ?", (now,)).fetchone()
+    (held,) = db.execute(_HELD, (now,)).fetchone()
     if held + size > _PROJECT_BYTES:
         raise RefusalError("RESOURCE_EXHAUSTED", f"File storage is full: the limit is {_PROJECT_BYTES} bytes.")
 

@@ -123,7 +123,26 @@ MESSAGES: Mapping[str, Mapping[str, str]] = {
     "InlinedRequest": {"request": "struct", "metadata": "struct"},
     "WebhookConfig": {"uris": "[string]", "userMetadata": "struct"},
     "CreateFileRequest": {"file": "File"},
-    "File": {"name": "string", "displayName": "string", "mimeType": "string", "sizeBytes": "int64"},
+    "File": {
+        "name": "string",
+        "displayName": "string",
+        "mimeType": "string",
+        "sizeBytes": "int64",
+        # Said by the service, not by the caller; taken and not looked at.
+        "createTime": "any",
+        "updateTime": "any",
+        "expirationTime": "any",
+        "sha256Hash": "any",
+        "uri": "any",
+        "downloadUri": "any",
+        "state": "any",
+        "source": "any",
+        "error": "any",
+        "videoMetadata": "any",
+    },
+    "RegisterFilesRequest": {"uris": "[string]"},
+    # Kept as they came; `asks` holds them against the message they stand for.
+    "CountTokensRequest": {"contents": "any", "generateContentRequest": "struct"},
 }
 
 _CATEGORIES = "HARASSMENT HATE_SPEECH SEXUALLY_EXPLICIT DANGEROUS_CONTENT CIVIC_INTEGRITY JAILBREAK"

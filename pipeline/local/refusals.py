@@ -17,6 +17,7 @@ _CODES = {  # the name: what HTTP calls it, what google.rpc calls it
     "RESOURCE_EXHAUSTED": (429, 8),
     "FAILED_PRECONDITION": (400, 9),
     "INTERNAL": (500, 13),
+    "UNAUTHENTICATED": (401, 16),
 }
 
 
@@ -38,6 +39,16 @@ class RefusalError(Exception):
     def as_item(self) -> dict[str, Any]:
         """The error of one answer in a batch: a google.rpc number and words, never details."""
         return {"code": self.rpc_code, "message": self.message}
+
+
+def error_info(reason: str) -> dict[str, Any]:
+    """The detail of an error that names its reason for programs."""
+    return {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": reason,
+        "domain": "googleapis.com",
+        "metadata": {"service": "generativelanguage.googleapis.com"},
+    }
 
 
 def invalid(message: str) -> RefusalError:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import isfinite
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from . import batches, catalog, files
-from .answers import answered
-from .asks import understood
-from .calls import Call, Reply, Service
-from .refusals import RefusalError
+from .answers import answered, details
+from .asks import counted, understood
+from .calls import Call, Reply, Service, page_token
+from .refusals import RefusalError, error_info, invalid
+from .validation import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -32,8 +32,14 @@ _DRAINED = 64 << 20
 _KEY = re.compile(r"[A-Za-z0-9_-]{20,}")
 
 
-def models_listed(service: Service, _call: Call) -> Reply:
-    return Reply({"models": [model.described() for model in catalog.available(service.state.now())]})
+def models_listed(service: Service, call: Call) -> Reply:
+    size, start = call.page(usual=50, most=1000)
+    start = max(start or 0, 0)
+    shown = catalog.available(service.state.now())[start:]
+    body: dict[str, Any] = {"models": [model.described() for model in shown[:size]]} if shown else {}
+    if len(shown) > size:
+        body["nextPageToken"] = page_token(start + size)
+    return Reply(body)
 
 
 def model_shown(service: Service, _call: Call, model: str) -> Reply:
@@ -48,6 +54,18 @@ def generate(service: Service, call: Call, model: str) -> Reply:
     with state.writing() as db:
         state.record(db, "generateContent", model=model, requests=1)
     return Reply(answer)
+
+
+def count(service: Service, call: Call, model: str) -> Reply:
+    """Tell how many tokens go in, and do nothing."""
+    state = service.state
+    offered = catalog.found(model, state.now(), method="countTokens")
+    asked = checked("CountTokensRequest", call.json())
+    if len(asked) != 1:
+        raise invalid("Exactly one of contents and generate_content_request must be set.")
+    request = asked.get("generateContentRequest", asked)
+    text, images = counted(request, offered, lambda uri: files.content(state, uri))
+    return Reply({"totalTokens": text + images, "promptTokensDetails": details(text, images)})
 
 
 def clock_advanced(service: Service, call: Call) -> Reply:
@@ -71,14 +89,17 @@ _ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
     for method, pattern, route in (
         ("POST", rf"{_V}/models/(?P<model>[^/:]+):batchGenerateContent", batches.create),
         ("POST", rf"{_V}/models/(?P<model>[^/:]+):generateContent", generate),
+        ("POST", rf"{_V}/models/(?P<model>[^/:]+):countTokens", count),
         ("GET", rf"{_V}/models", models_listed),
         ("GET", rf"{_V}/models/(?P<model>[^/:]+)", model_shown),
         ("GET", rf"{_V}/batches", batches.listed),
         ("GET", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.get),
+        ("PATCH", rf"{_V}/batches/(?P<batch_id>[^/:]+):updateGenerateContentBatch", batches.update),
         ("POST", rf"{_V}/batches/(?P<batch_id>[^/:]+):cancel", batches.cancel),
         ("DELETE", rf"{_V}/batches/(?P<batch_id>[^/:]+)", batches.delete),
         ("GET", rf"(?:/download)?{_V}/files/(?P<file_id>[^/:]+):download", batches.results),
         ("GET", rf"{_V}/files", files.listed),
+        ("POST", rf"{_V}/files:register", files.register),
         ("GET", rf"{_V}/files/(?P<file_id>[^/:]+)", files.get),
         ("DELETE", rf"{_V}/files/(?P<file_id>[^/:]+)", files.delete),
         ("POST", rf"/upload{_V}/files", files.start),
@@ -133,8 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: requests carry keys."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """The service's own clock, which may have been put forward."""
-        return formatdate(self.server.service.state.now() if timestamp is None else timestamp, usegmt=True)
+        """The time of the Date header: by the service's own clock."""
+        return super().date_time_string(self.server.service.state.now() if timestamp is None else timestamp)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse what is no proper HTTP."""
@@ -172,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(url.query))
         match, route = self._route(url.path, query)
         if not url.path.startswith("/_local/") and route is not files.transfer:
-            self._check_key()
+            self._check_key(query.get("key"))
         if match is None:
             raise RefusalError("NOT_FOUND", f"There is no {self.command} {url.path}.")
         named = match.groupdict()
@@ -194,8 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return match, route
         return None, models_listed
 
-    def _check_key(self) -> None:
-        key = self.headers.get("x-goog-api-key")
+    def _check_key(self, in_query: str | None) -> None:
+        key = self.headers.get("x-goog-api-key") or in_query
         if not key:
             raise RefusalError(
                 "PERMISSION_DENIED",
@@ -206,14 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusalError(
                 "INVALID_ARGUMENT",
                 "API key not valid. Please pass a valid API key.",
-                details=[
-                    {
-                        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-                        "reason": "API_KEY_INVALID",
-                        "domain": "googleapis.com",
-                        "metadata": {"service": "generativelanguage.googleapis.com"},
-                    }
-                ],
+                details=[error_info("API_KEY_INVALID")],
             )
 
     def _pieces(self) -> Iterator[bytes]:
