@@ -40,7 +40,7 @@ HOMES = {
     "httpx2": {"gemini/connection.py"},
     "tenacity": {"gemini/connection.py"},
     "sqlite3": {"journal/", "local/"},
-    "yaml": {"job/yaml12.py", "gemini/models.py"},
+    "yaml": {"job/yaml12.py", "gemini/models.py", "local/faultsfile.py"},
     "jsonschema": {"job/schema.py"},
     "click": {"cli/"},
     "rich": {"cli/"},

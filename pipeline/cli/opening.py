@@ -262,13 +262,11 @@ def service(options: Options, say: object) -> Iterator[Api]:
     assert callable(say)
     with contextlib.ExitStack() as stack:
         if options.service == "local":
-            from pipeline import local
-
             latency = options.seconds("PIPELINE_LOCAL_LATENCY", "2s")
             pictures = options.environment.get("PIPELINE_LOCAL_PICTURES") or "drawn"
-            url = stack.enter_context(
-                local.serving(options.outputs / ".local-service", latency_s=latency, pictures=pictures)
-            )
+            faults = options.environment.get("PIPELINE_LOCAL_FAULTS")
+            folder = options.outputs / ".local-service"
+            url = stack.enter_context(serving(folder, latency_s=latency, pictures=pictures, faults=faults))
             api = Api(Secret(LOCAL_KEY), url)
         else:
             if options.environment.get("GOOGLE_GENAI_USE_VERTEXAI"):
@@ -279,6 +277,21 @@ def service(options: Options, say: object) -> Iterator[Api]:
             api = Api(Secret(options.key()), url)
         stack.callback(api.close)
         yield api
+
+
+@contextlib.contextmanager
+def serving(state: Path, *, port: int = 0, latency_s: float, pictures: str, faults: str | None = None) -> Iterator[str]:
+    """Serve the local service, with the trouble of a faults file; raises `UsageError` if it is not one."""
+    from pipeline import local
+
+    with contextlib.ExitStack() as stack:
+        try:
+            path = Path(faults) if faults else None
+            served = local.serving(state, port=port, latency_s=latency_s, pictures=pictures, faults=path)
+            url = stack.enter_context(served)
+        except local.FaultsError as error:
+            raise UsageError(str(error), hint="docs/faults.md has every word of a faults file") from None
+        yield url
 
 
 def chosen_service(options: Options) -> str:

@@ -72,18 +72,17 @@ def schema_command(what: str) -> int:
 @click.option("--state", "folder", metavar="DIR", help="Where its files and batches live (<outputs>/.local-service).")
 @click.option("--latency", default="2s", metavar="TIME", help="How long a batch takes (2s).")
 @click.option("--pictures", type=click.Choice(["drawn", "plain"]), default="drawn", help="What it draws (drawn).")
-@click.option("--faults", metavar="FILE", help="Not there yet: rehearse trouble.")
+@click.option("--faults", metavar="FILE", help="Rehearse trouble: a list of rules (docs/faults.md).")
 @click.pass_obj
 def serve_command(
     options: Options, port: int, folder: str | None, latency: str, pictures: str, faults: str | None
 ) -> int:
     """Serve the local Gemini-compatible service until it is interrupted; any client can talk to it."""
-    from pipeline import local
+    from pipeline.cli.opening import serving
 
-    if faults:
-        raise UsageError("`serve --faults` is not there yet in this version")
     state = Path(folder) if folder else options.outputs / ".local-service"
-    with local.serving(state, port=port, latency_s=duration(latency, "--latency"), pictures=pictures) as url:
+    latency_s = duration(latency, "--latency")
+    with serving(state, port=port, latency_s=latency_s, pictures=pictures, faults=faults) as url:
         click.echo(url)
         click.echo(f"export GOOGLE_GEMINI_BASE_URL={url} GEMINI_API_KEY=local-service-needs-no-key", err=True)
         while True:

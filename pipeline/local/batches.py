@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from . import catalog, files
+from . import catalog, fates, files
 from .calls import Reply, page_token
 from .refusals import RefusalError, invalid, no_such_file
 from .state import KEPT_S, fresh_id, instant
@@ -29,6 +29,8 @@ _LIVE = (
     "AND NOT (rendered_at IS NOT NULL AND ends_at <= ?1)"
 )
 _PIECE = 1 << 20
+_UNDONE = ("PENDING", "RUNNING")
+_BAD = ("CANCELLED", "FAILED", "EXPIRED")
 _COLUMNS = {
     "displayName": "display_name",
     "display_name": "display_name",
@@ -64,6 +66,7 @@ def create(service: Service, call: Call, model: str) -> Reply:
                 *(now, now + service.latency_s * _PENDING_PART, now + service.latency_s),
             ),
         )
+        fates.lay_on_batch(db, batch_id, service.rehearsal.of_batch(db, batch.get("displayName", "")), now)
         told = {"displayName": batch.get("displayName"), "fileName": file and f"files/{file['id']}", "model": model}
         state.record(db, "batches.create", name=f"batches/{batch_id}", **told, requests=total)
     service.wake()
@@ -80,7 +83,9 @@ def listed(service: Service, call: Call) -> Reply:
     size, below = call.page()
     state, now = service.state, service.state.now()
     rows = state.rows(
-        "SELECT * FROM batch WHERE ? IS NULL OR seq < ? ORDER BY seq DESC LIMIT ?", below, below, size + 1
+        "SELECT * FROM batch WHERE (listed_at IS NULL OR listed_at <= ?) AND (? IS NULL OR seq < ?) "
+        "ORDER BY seq DESC LIMIT ?",
+        *(now, below, below, size + 1),
     )
     body: dict[str, Any] = (
         {"operations": [_operation(state, row, _stage(row, now)) for row in rows[:size]]} if rows else {}
@@ -94,13 +99,13 @@ def update(service: Service, call: Call, batch_id: str) -> Reply:
     """Change the name a batch is shown by, or its priority."""
     state = service.state
     said = checked("GenerateContentBatch", call.json())
-    mask = {_COLUMNS.get(name.strip()) for name in call.query.get("updateMask", "displayName,priority").split(",")}
-    if None in mask:
+    names = [name.strip() for name in call.query.get("updateMask", "displayName,priority").split(",")]
+    if not _COLUMNS.keys() >= set(names):
         raise invalid("Only display_name and priority of a batch can be changed: name them in updateMask.")
     values = {"display_name": said.get("displayName"), "priority": said.get("priority")}
     with state.writing() as db:
         _found(state, batch_id)
-        for column in sorted(mask & values.keys()):
+        for column in {_COLUMNS[name] for name in names}:
             db.execute(f"UPDATE batch SET {column} = ? WHERE id = ?", (values[column], batch_id))
         state.record(db, "batches.update", name=f"batches/{batch_id}", displayName=said.get("displayName"))
         row = _found(state, batch_id)
@@ -123,7 +128,7 @@ def cancel(service: Service, _call: Call, batch_id: str) -> Reply:
                 db.execute(
                     "UPDATE batch SET stop_after = ?, stopped = 0, rendered_at = NULL, ends_at = min(ends_at, ?) "
                     "WHERE id = ?",
-                    (kept, now, batch_id),
+                    (kept, now + fates.cancel_s(row), batch_id),
                 )
         state.record(db, "batches.cancel", name=f"batches/{batch_id}", displayName=row["display_name"])
     service.wake()
@@ -146,7 +151,11 @@ def results(service: Service, _call: Call, file_id: str) -> Reply:
     """The answers of a batch that has succeeded, for download."""
     state = service.state
     row = state.row("SELECT * FROM batch WHERE 'batch-' || id = ? AND file IS NOT NULL", file_id)
-    if row is not None and _stage(row, state.now()) == "SUCCEEDED":
+    if row is not None and _has_output(row, _stage(row, state.now())):
+        if row["withheld"]:
+            with state.writing() as db:
+                db.execute("UPDATE batch SET withheld = withheld - 1 WHERE id = ? AND withheld", (row["id"],))
+            raise no_such_file(file_id)
         return Reply(path=state.batches / f"{row['id']}.out")
     if state.row("SELECT 1 FROM file WHERE id = ? AND expires_at > ?", file_id, state.now()):
         raise invalid(f"File {file_id} was uploaded, and only generated files can be downloaded.")
@@ -217,7 +226,14 @@ def _stage(row: sqlite3.Row, now: float) -> str:
         return "FAILED"
     if row["ends_at"] > expires_at:
         return "EXPIRED" if now >= expires_at else "RUNNING"
-    return "SUCCEEDED" if row["rendered_at"] is not None and now >= row["ends_at"] else "RUNNING"
+    return fates.ended_as(row) if row["rendered_at"] is not None and now >= row["ends_at"] else "RUNNING"
+
+
+def _has_output(row: sqlite3.Row, stage: str) -> bool:
+    if stage == "SUCCEEDED":
+        return True
+    rule = fates.ending(row)
+    return rule is not None and rule.said["output"] and stage == fates.ended_as(row)
 
 
 def _elapsed(row: sqlite3.Row, now: float) -> float:
@@ -243,50 +259,49 @@ def _operation(state: State, row: sqlite3.Row, stage: str, *, with_inlined: bool
         "name": name,
     }
     operation = {"name": name, "metadata": metadata}
-    if stage == "SUCCEEDED":
-        output = _output(state, row, with_inlined=with_inlined)
-        if output:
-            metadata["output"] = output
-        response = {"@type": f"{_TYPES}GenerateContentBatchOutput", **output}
-        return {**operation, "done": True, "response": response}
-    if stage in ("PENDING", "RUNNING"):
+    output = _output(state, row, with_inlined=with_inlined) if _has_output(row, stage) else {}
+    if output:
+        metadata["output"] = output
+    if stage in _UNDONE or not fates.is_done(row):
         return operation
-    return {**operation, "done": True, "error": _error(row, stage)}
+    if stage in _BAD:
+        return {**operation, "done": True, "error": _error(row, stage)}
+    return {**operation, "done": True, "response": {"@type": f"{_TYPES}GenerateContentBatchOutput", **output}}
 
 
 def _ended_at(row: sqlite3.Row, stage: str) -> float | None:
-    match stage:
-        case "CANCELLED":
-            return float(row["cancelled_at"])
-        case "FAILED":
-            return float(max(row["starts_at"], row["broken_at"]))
-        case "EXPIRED":
-            return float(row["created_at"] + KEPT_S)
-        case "SUCCEEDED":
-            return float(max(row["ends_at"], row["rendered_at"]))
-    return None
+    if stage in _UNDONE:
+        return None
+    if row["cancelled_at"] is not None:
+        return float(row["cancelled_at"])
+    if row["broken"] is not None:
+        return float(max(row["starts_at"], row["broken_at"]))
+    if row["rendered_at"] is None or row["ends_at"] > row["created_at"] + KEPT_S:
+        return float(row["created_at"] + KEPT_S)
+    return float(max(row["ends_at"], row["rendered_at"]))
 
 
 def _error(row: sqlite3.Row, stage: str) -> dict[str, Any]:
-    match stage:
-        case "CANCELLED":
-            return {"code": 13, "message": f"Batch {row['id']} failed without error."}
-        case "FAILED":
-            return {"code": 3, "message": row["broken"]}
+    rule = fates.ending(row)
+    if stage == "CANCELLED":
+        return {"code": 13, "message": f"Batch {row['id']} failed without error."}
+    if stage == "FAILED":
+        broken = {"code": 3, "message": row["broken"]}
+        return broken if rule is None else {"code": rule.said["code"], "message": rule.said["message"]}
     return {"code": 4, "message": f"Batch {row['id']} was not finished within 48 hours and has expired."}
 
 
 def _counts(row: sqlite3.Row, stage: str, now: float) -> dict[str, str]:
     """The statistics as text, and none that is zero."""
     good, bad = row["done"] - row["failed"], row["failed"]
-    if stage != "SUCCEEDED":
+    if not _has_output(row, stage):
         part = _elapsed(row, now) if stage == "RUNNING" else 0
         good, bad = int(good * part), int(bad * part)
     counts = {
         "requestCount": row["total"],
         "successfulRequestCount": good,
         "failedRequestCount": bad,
-        "pendingRequestCount": row["total"] - good - bad if stage in ("PENDING", "RUNNING") else 0,
+        "pendingRequestCount": row["total"] - good - bad if stage in _UNDONE else 0,
     }
     return {name: str(count) for name, count in counts.items() if count}
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .refusals import invalid
 from .validation import parsed
@@ -14,12 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from .rehearsal import Rehearsal
     from .state import State
 
 JSON_BYTES = 20_971_520
 """The most a JSON body may have."""
 _PAGE = 10
 _PAGE_MOST = 100
+_PIECE = 1 << 18
+_DROPS = 20
+"""In a second, of a reply that drips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,8 @@ class Service:
     pictures: str
     wake: Callable[[], None]
     """Tell the workers that there is something to draw."""
+    rehearsal: Rehearsal
+    """What trouble is due."""
 
 
 @dataclass(slots=True)
@@ -68,14 +77,53 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How a reply is sent: whole and at once, unless trouble is rehearsed."""
+
+    most: int | None = None
+    """So many bytes of it."""
+    part: float = 1.0
+    """That part of it, where `most` does not say."""
+    told: str = "full"
+    """The Content-Length: of the `full` reply, of what is sent (`short`), or `none` at all."""
+    rate: int | None = None
+    """Bytes in a second."""
+
+    def sent(self, length: int) -> int:
+        return min(length, int(length * self.part) if self.most is None else self.most)
+
+    def length(self, length: int) -> int | None:
+        return {"full": length, "short": self.sent(length)}.get(self.told)
+
+    def pieces(self, stream: BinaryIO, length: int) -> Iterator[bytes]:
+        """What is sent of a reply, in pieces; slowly if it has to be."""
+        left = self.sent(length)
+        most = _PIECE if self.rate is None else max(1, self.rate // _DROPS)
+        while left and (piece := stream.read(min(left, most))):
+            left -= len(piece)
+            yield piece
+            if self.rate is not None:
+                time.sleep(len(piece) / self.rate)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: JSON, or a file as it is."""
+    """What goes back: JSON, or a file as it is; text is a page in HTML."""
 
     body: Any = field(default_factory=dict)
     code: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
     """Sent in place of the body."""
+    manner: Manner = Manner()
+
+    def opened(self) -> tuple[str, int, BinaryIO]:
+        """The MIME type, the length and the bytes of what is sent."""
+        if self.path is not None:
+            return "application/octet-stream", self.path.stat().st_size, self.path.open("rb")
+        is_page = isinstance(self.body, str)
+        content = self.body.encode() if is_page else json.dumps(self.body).encode()
+        return f"{'text/html' if is_page else 'application/json'}; charset=UTF-8", len(content), BytesIO(content)
 
 
 def page_token(number: int) -> str:

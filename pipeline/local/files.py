@@ -8,6 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from . import fates
 from .calls import Reply, page_token
 from .refusals import RefusalError, error_info, invalid, no_such_file
 from .state import KEPT_S, fresh_id, instant
@@ -61,14 +62,19 @@ def start(service: Service, call: Call) -> Reply:
 def transfer(service: Service, call: Call) -> Reply:
     """Take one chunk of an upload, and make it a file with the last one."""
     try:
-        return _transfer(service.state, call)
+        return _transfer(service, call)
     except RefusalError as refusal:
         # "final" because a client takes the lack of a status for a lost reply, and sends again.
         return Reply(refusal.as_reply(), refusal.http_code, {"X-Goog-Upload-Status": "final"})
 
 
 def get(service: Service, _call: Call, file_id: str) -> Reply:
-    return Reply(_shown(_found(service.state, file_id)))
+    state = service.state
+    row = _found(state, file_id)
+    if row["withheld"]:
+        with state.writing() as db:
+            db.execute("UPDATE file SET withheld = withheld - 1 WHERE seq = ? AND withheld", (row["seq"],))
+    return Reply(_shown(row))
 
 
 def listed(service: Service, call: Call) -> Reply:
@@ -113,7 +119,12 @@ def stored(state: State, name: str, at: float | None = None) -> sqlite3.Row:
     match = re.fullmatch(r"(?:https://[^/]+/v1\w*/)?files/([^/?#]+)", name)
     if match is None:
         raise invalid(f"Invalid or unsupported file uri: {name}")
-    return _found(state, match[1], at)
+    row = _found(state, match[1], at)
+    if fates.file_state(row) != "ACTIVE":
+        raise RefusalError(
+            "FAILED_PRECONDITION", f"The File {row['id']} is not in an ACTIVE state and usage is not allowed."
+        )
+    return row
 
 
 def content(state: State, uri: str, at: float | None = None) -> tuple[str, bytes]:
@@ -168,7 +179,8 @@ def _check_room(state: State, db: sqlite3.Connection, file_id: str, size: int) -
         raise RefusalError("RESOURCE_EXHAUSTED", f"File storage is full: the limit is {_PROJECT_BYTES} bytes.")
 
 
-def _transfer(state: State, call: Call) -> Reply:
+def _transfer(service: Service, call: Call) -> Reply:
+    state = service.state
     row = state.row("SELECT * FROM upload WHERE id = ?", call.query.get("upload_id", ""))
     if row is None:
         raise RefusalError("NOT_FOUND", "Upload not found.")
@@ -181,7 +193,7 @@ def _transfer(state: State, call: Call) -> Reply:
     if "upload" in commands:
         received = _receive(state, call, row)
     if "finalize" in commands:
-        return _finish(state, row, received)
+        return _finish(service, row, received)
     return Reply({}, headers={"X-Goog-Upload-Status": "active", "X-Goog-Upload-Size-Received": str(received)})
 
 
@@ -211,7 +223,8 @@ def _receive(state: State, call: Call, row: sqlite3.Row) -> int:
     return end
 
 
-def _finish(state: State, row: sqlite3.Row, received: int) -> Reply:
+def _finish(service: Service, row: sqlite3.Row, received: int) -> Reply:
+    state = service.state
     if row["size"] is not None and received != row["size"]:
         raise invalid(f"The upload was announced with {row['size']} bytes and has {received}.")
     path = state.stored / row["id"]
@@ -228,6 +241,7 @@ def _finish(state: State, row: sqlite3.Row, received: int) -> Reply:
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             file,
         )
+        fates.lay_on_file(db, row["name"], service.rehearsal.of_file(db, row["name"], row["display_name"] or ""))
         db.execute("UPDATE upload SET finished = 1 WHERE id = ?", (row["id"],))
         state.record(db, "files.upload", name=f"files/{row['name']}", displayName=row["display_name"])
     return _finished(state, row)
@@ -259,9 +273,10 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
         "updateTime": instant(row["created_at"]),
         "expirationTime": instant(row["expires_at"]),
         # The service encodes the text of the digest, not the digest.
-        "sha256Hash": base64.b64encode(row["sha256"].encode()).decode(),
+        "sha256Hash": base64.b64encode(fates.file_digest(row).encode()).decode(),
         "uri": _URI + row["id"],
-        "state": "ACTIVE",
+        "state": fates.file_state(row),
+        "error": {"code": 13, "message": "Rehearsed trouble."} if fates.file_state(row) == "FAILED" else None,
         "source": "UPLOADED",
     }
     return {key: value for key, value in shown.items() if value is not None}

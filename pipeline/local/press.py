@@ -17,10 +17,12 @@ from array import array
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
+from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from . import catalog, files
+from . import catalog, fates, files
 from .answers import answered
 from .asks import understood
 from .refusals import RefusalError
@@ -45,7 +47,7 @@ class Press:
         self._state = state
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._orders: OrderedDict[str, array[int]] = OrderedDict()
+        self._orders: OrderedDict[str, _Order] = OrderedDict()
         self._drawers = ThreadPoolExecutor(_DRAWERS, "drawer")
         self._thread = threading.Thread(target=self._work, name="press", daemon=True)
         self._thread.start()
@@ -116,14 +118,15 @@ class Press:
                 ),
             )
 
-    def _lines(self, row: sqlite3.Row, order: array[int], done: int) -> Iterator[tuple[bytes, bool]]:
+    def _lines(self, row: sqlite3.Row, order: _Order, done: int) -> Iterator[tuple[bytes, bool]]:
         """The next answers in order, drawn by several hands; each with whether it is an error."""
         until = time.monotonic() + _TURN_S
         with (self._state.batches / f"{row['id']}.in").open("rb") as source:
 
-            def read(position: int) -> tuple[int, bytes]:
-                source.seek(order[position])
-                return position, source.readline()
+            def read(position: int) -> tuple[int, int, bytes]:
+                number = order.shuffled[position]
+                source.seek(order.starts[number])
+                return position, number + 1, source.readline()
 
             waiting = map(read, range(done, len(order)))
             drawn = [self._drawers.submit(self._line, row, *each) for each in islice(waiting, 2 * _DRAWERS)]
@@ -132,7 +135,7 @@ class Press:
                 if time.monotonic() < until:
                     drawn += [self._drawers.submit(self._line, row, *each) for each in islice(waiting, 1)]
 
-    def _line(self, row: sqlite3.Row, position: int, source: bytes) -> tuple[bytes, bool]:
+    def _line(self, row: sqlite3.Row, position: int, number: int, source: bytes) -> tuple[bytes, bool]:
         asked = json.loads(source)
         stop_after = row["stop_after"]
         if stop_after is not None and position >= stop_after:
@@ -142,26 +145,26 @@ class Press:
         handle = {"key": asked["key"]} if row["file"] else {"metadata": asked.get("metadata", {})}
         first = hashlib.sha256(f"{row['id']}/{position}/side".encode()).digest()[0] % 2
         answer = {**handle, **said} if first else {**said, **handle}
-        return json.dumps(answer, separators=(",", ":")).encode() + b"\n", "error" in said
+        return fates.line(row, number, answer)
 
     def _answer(self, row: sqlite3.Row, asked: dict[str, Any]) -> dict[str, Any]:
         try:
             model = catalog.found(row["model"], row["created_at"])
             ask = understood(asked["request"], model, lambda uri: files.content(self._state, uri, row["created_at"]))
-            salt = asked["key"] if row["file"] else json.dumps(asked.get("metadata", {}), sort_keys=True)
-            return {"response": answered(ask, salt=salt, mode=row["pictures"])}
+            return {"response": answered(ask, salt=_key(row, asked), mode=row["pictures"])}
         except RefusalError as refusal:
             return {"error": refusal.as_item()}
         except Exception:  # noqa: BLE001 - one request must not hold up the others
             return {"error": RefusalError("INTERNAL", "Internal error encountered.").as_item()}
 
-    def _order(self, row: sqlite3.Row) -> array[int]:
-        """Where each request begins, in the order they are answered in."""
+    def _order(self, row: sqlite3.Row) -> _Order:
+        """Where each request begins, and the order they are answered in: the same whenever it is asked for."""
         batch_id = row["id"]
         if batch_id not in self._orders:
-            starts = list(_starts(self._state, row, self._stop))
-            hashed = {start: hashlib.sha256(f"{batch_id}/{start}".encode()).digest() for start in starts}
-            self._orders[batch_id] = array("Q", sorted(starts, key=hashed.__getitem__))
+            starts = array("Q", _starts(self._state, row, self._stop))
+            shuffled = array("L", range(len(starts)))
+            Random(batch_id).shuffle(shuffled)  # noqa: S311 - nothing here is a secret
+            self._orders[batch_id] = _Order(starts, shuffled)
             while len(self._orders) > _INDEXES_KEPT:
                 self._orders.popitem(last=False)
         return self._orders[batch_id]
@@ -169,6 +172,19 @@ class Press:
     def _give_up(self, batch_id: str, reason: str) -> None:
         with self._state.writing() as db:
             db.execute("UPDATE batch SET broken = ?, broken_at = ? WHERE id = ?", (reason, self._state.now(), batch_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The requests of a batch: some bytes for each, however large they are."""
+
+    starts: array[int]
+    """Where each begins in the input."""
+    shuffled: array[int]
+    """Which one is answered first, second, …"""
+
+    def __len__(self) -> int:
+        return len(self.starts)
 
 
 class _BrokenInputError(Exception):
@@ -204,10 +220,19 @@ def _has_key(value: dict[str, Any], *, keyed: bool) -> bool:
     return not keyed or isinstance(value.get("key"), str)
 
 
+def _key(row: sqlite3.Row, asked: dict[str, Any]) -> str:
+    """What tells a request from the others of its batch."""
+    key = asked["key"] if row["file"] else json.dumps(asked.get("metadata", {}), sort_keys=True)
+    assert isinstance(key, str)
+    return key
+
+
 def _rewound(row: sqlite3.Row, stream: BinaryIO) -> tuple[int, int, int]:
     """How many answers count, how many of them are errors and how many bytes they take; fewer after a cancel."""
     if row["stop_after"] is None or row["stopped"] or row["done"] <= row["stop_after"]:
         return row["done"], row["failed"], row["bytes"]
+    if row["faults"] is not None:
+        return 0, 0, 0  # lines may be missing or there twice
     failed = size = 0
     stream.seek(0)
     for line in islice(stream, row["stop_after"]):

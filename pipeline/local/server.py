@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import threading
@@ -18,6 +17,7 @@ from . import batches, catalog, files
 from .answers import answered, details
 from .asks import counted, understood
 from .calls import Call, Reply, Service, page_token
+from .mishaps import befallen
 from .refusals import RefusalError, error_info, invalid
 from .validation import checked
 
@@ -79,6 +79,10 @@ def clock_advanced(service: Service, call: Call) -> Reply:
     return Reply({"now": service.state.now()})
 
 
+def faults_shown(service: Service, _call: Call) -> Reply:
+    return Reply(service.rehearsal.shown(service.state))
+
+
 def ledger_shown(service: Service, _call: Call) -> Reply:
     return Reply(service.state.ledger())
 
@@ -105,8 +109,28 @@ _ROUTES: list[tuple[str, re.Pattern[str], Route]] = [
         ("POST", rf"/upload{_V}/files", files.start),
         ("POST", r"/_local/clock", clock_advanced),
         ("GET", r"/_local/ledger", ledger_shown),
+        ("GET", r"/_local/faults", faults_shown),
     )
 ]
+_NAMES: dict[Route, str] = {  # as the rules of a rehearsal know them
+    batches.create: "batches.create",
+    batches.get: "batches.get",
+    batches.listed: "batches.list",
+    batches.update: "batches.update",
+    batches.cancel: "batches.cancel",
+    batches.delete: "batches.delete",
+    batches.results: "files.download",
+    files.start: "files.upload",
+    files.transfer: "files.chunk",
+    files.get: "files.get",
+    files.listed: "files.list",
+    files.delete: "files.delete",
+    files.register: "files.register",
+    generate: "generateContent",
+    count: "countTokens",
+    model_shown: "models.get",
+    models_listed: "models.list",
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -205,7 +229,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._left,
             self._pieces,
         )
-        return route(self.server.service, call, **named)
+        service = self.server.service
+        rule = service.rehearsal.of_call(service.state, _NAMES[route]) if route in _NAMES else None
+        return befallen(rule, call, lambda call: route(service, call, **named))
 
     def _route(self, path: str, query: dict[str, str]) -> tuple[re.Match[str] | None, Route]:
         for method, pattern, route in _ROUTES:
@@ -248,25 +274,20 @@ class _Handler(BaseHTTPRequestHandler):
                 pass
 
     def _send(self, reply: Reply) -> None:
-        self.send_response(reply.code)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        if reply.path is not None:
-            self._send_file(reply)
-            return
-        body = json.dumps(reply.body).encode()
-        self.send_header("Content-Type", "application/json; charset=UTF-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _send_file(self, reply: Reply) -> None:
-        assert reply.path is not None
-        with reply.path.open("rb") as stream:
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Length", str(reply.path.stat().st_size))
+        mime, length, stream = reply.opened()
+        with stream:
+            told = reply.manner.length(length)
+            self.close_connection |= told != reply.manner.sent(length)  # nothing else tells where it ends
+            self.send_response(reply.code)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.send_header("Content-Type", mime)
+            if told is not None:
+                self.send_header("Content-Length", str(told))
             self.end_headers()
-            while piece := stream.read(_PIECE):
+            for piece in reply.manner.pieces(stream, length):
                 self.wfile.write(piece)
+                if reply.manner.rate is not None:
+                    self.wfile.flush()

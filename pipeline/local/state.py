@@ -49,7 +49,9 @@ CREATE TABLE IF NOT EXISTS file (
     size          INTEGER NOT NULL,
     sha256        TEXT NOT NULL,
     created_at    REAL NOT NULL,
-    expires_at    REAL NOT NULL
+    expires_at    REAL NOT NULL,
+    faults        TEXT,                   -- the rule that struck it
+    withheld      INTEGER NOT NULL DEFAULT 0    -- how often it is still shown as being processed
 ) STRICT;
 CREATE TABLE IF NOT EXISTS batch (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -71,9 +73,25 @@ CREATE TABLE IF NOT EXISTS batch (
     broken_at     REAL,
     cancelled_at  REAL,                   -- cancelled while PENDING
     stop_after    INTEGER,                -- cancelled while RUNNING: answers kept
-    stopped       INTEGER NOT NULL DEFAULT 0    -- the .out file holds no more than these
+    stopped       INTEGER NOT NULL DEFAULT 0,   -- the .out file holds no more than these
+    faults        TEXT,                   -- the rules that struck it, and those its lines are held against
+    withheld      INTEGER NOT NULL DEFAULT 0,   -- how many downloads are still refused
+    listed_at     REAL                    -- in no list until then
+) STRICT;
+CREATE TABLE IF NOT EXISTS fault (        -- how far a rehearsal has come
+    rule          TEXT PRIMARY KEY,       -- its number in the file, and all it says
+    seen          INTEGER NOT NULL,       -- calls, batches or files it was about
+    struck        INTEGER NOT NULL
 ) STRICT;
 """
+
+_ADDED = (  # to folders of before
+    ("file", "faults", "TEXT"),
+    ("file", "withheld", "INTEGER NOT NULL DEFAULT 0"),
+    ("batch", "faults", "TEXT"),
+    ("batch", "withheld", "INTEGER NOT NULL DEFAULT 0"),
+    ("batch", "listed_at", "REAL"),
+)
 
 
 class State:
@@ -96,6 +114,9 @@ class State:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")  # a killed process loses nothing, a power cut may
             self._db.executescript(_SCHEMA)
+            for table, column, kind in _ADDED:
+                if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}:
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         with self.writing() as db, _shared(self.ledger_path) as stream:
             stream.truncate(min(int(_setting(db, "ledger_bytes")), stream.seek(0, os.SEEK_END)))
 

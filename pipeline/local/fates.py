@@ -1,0 +1,212 @@
+"""What befalls batches, their lines and files: laid down when they are made, and kept with them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from .asks import SIGNATURE
+from .faults import restored, stored
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    from .faults import Rule
+
+    Answer = dict[str, Any]
+
+NEVER = 1e15
+_ENDINGS = {"expire": "EXPIRED", "fail": "FAILED", "cancel": "CANCELLED"}
+
+
+# Batches
+
+
+def lay_on_batch(db: sqlite3.Connection, batch_id: str, rules: list[Rule], now: float) -> None:
+    """Write down what will befall a new batch."""
+    if not rules:
+        return
+    db.execute("UPDATE batch SET faults = ? WHERE id = ?", (stored(rules), batch_id))
+    for rule in rules:
+        match rule.do:
+            case "pending":
+                db.execute("UPDATE batch SET starts_at = ?, ends_at = ? WHERE id = ?", (NEVER, NEVER, batch_id))
+            case "running":
+                db.execute("UPDATE batch SET ends_at = ? WHERE id = ?", (NEVER, batch_id))
+            case "late_output":
+                db.execute("UPDATE batch SET withheld = ? WHERE id = ?", (rule.said["downloads"], batch_id))
+            case "late_listing":
+                db.execute("UPDATE batch SET listed_at = ? WHERE id = ?", (now + rule.said["seconds"], batch_id))
+
+
+def ending(row: sqlite3.Row) -> Rule | None:
+    """The rule that makes another end of a good one."""
+    return _of(row, *_ENDINGS, "unknown_state")
+
+
+def ended_as(row: sqlite3.Row) -> str:
+    """The state a batch is in when all its work is done."""
+    rule = ending(row)
+    if rule is None:
+        return "SUCCEEDED"
+    return _ENDINGS[rule.do] if rule.do in _ENDINGS else str(rule.said["state"])
+
+
+def is_done(row: sqlite3.Row) -> bool:
+    """Whether an end is told as one."""
+    rule = ending(row)
+    return rule is None or rule.said.get("done", True)
+
+
+def cancel_s(row: sqlite3.Row) -> float:
+    """How long a running batch takes to end when it is cancelled."""
+    rule = _of(row, "slow_cancel")
+    return float(rule.said["seconds"]) if rule else 0.0
+
+
+def _of(row: sqlite3.Row, *does: str) -> Rule | None:
+    if row["faults"] is None:
+        return None
+    return next((rule for rule in restored(row["faults"]) if rule.on != "line" and rule.do in does), None)
+
+
+# Lines
+
+
+def line(row: sqlite3.Row, number: int, answer: Answer) -> tuple[bytes, bool]:
+    """An answer as it is written, if at all, and whether it is an error; `number` counts the requests of a batch."""
+    rule = None if row["faults"] is None else _of_line(row, number, answer)
+    if rule is None:
+        return _encoded(answer), "error" in answer
+    if rule.do in _WRITTEN:
+        is_inline = not row["file"]
+        return _WRITTEN[rule.do](_encoded(answer), is_inline), "error" in answer
+    if "response" in answer:
+        answer = _CHANGES[rule.do](rule.said, answer)
+    return _encoded(answer), "response" not in answer
+
+
+def _of_line(row: sqlite3.Row, number: int, answer: Answer) -> Rule | None:
+    key = str(answer.get("key") or answer.get("metadata", {}).get("key", ""))
+    for rule in restored(row["faults"]):
+        is_meant = rule.on == "line" and number % rule.every == 0 and rule.is_about(key)
+        if is_meant and rule.draws(row["seq"], number):
+            return rule
+    return None
+
+
+def _encoded(answer: Answer) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+
+
+def _blocked(said: Mapping[str, Any], answer: Answer) -> Answer:
+    return _without_picture(answer, said["reason"], "Rehearsed: the picture is withheld.")
+
+
+def _pictureless(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    return _without_picture(answer, "NO_IMAGE", "Rehearsed: no picture came of it.")
+
+
+def _without_picture(answer: Answer, reason: str, message: str) -> Answer:
+    usage = dict(answer["response"]["usageMetadata"])
+    usage.pop("candidatesTokensDetails", None)
+    usage["totalTokenCount"] -= usage.pop("candidatesTokenCount", 0)
+    candidate = {"content": {}, "finishReason": reason, "finishMessage": message, "index": 0}
+    return {**answer, "response": {**answer["response"], "candidates": [candidate], "usageMetadata": usage}}
+
+
+def _failed(said: Mapping[str, Any], answer: Answer) -> Answer:
+    error: dict[str, Any] = {"code": said["code"], "message": said["message"]}
+    if said["details"]:
+        error["details"] = [{"@type": "type.googleapis.com/google.rpc.DebugInfo", "detail": "rehearsed"}]
+    failed = {**answer, "response": error}  # in the same place, before the key or after it
+    return {said["under"] if name == "response" else name: value for name, value in failed.items()}
+
+
+def _other_key(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    changed = dict(answer)
+    if "key" in answer:
+        changed["key"] = f"{answer['key']}-of-another"
+    else:
+        metadata = dict(answer["metadata"])
+        changed["metadata"] = {**metadata, "key": f"{metadata.get('key', '')}-of-another"}
+    return changed
+
+
+def _shrunk(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    return _redrawn(answer, _half_as_large)
+
+
+def _corrupted(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    return _redrawn(answer, lambda data: data[: len(data) // 2])
+
+
+def _redrawn(answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
+    """The same answer with other pictures, and signatures that fit them."""
+    response = json.loads(json.dumps(answer["response"]))
+    for candidate in response.get("candidates", ()):
+        for part in candidate["content"].get("parts", ()):
+            if "inlineData" in part:
+                data = change(base64.b64decode(part["inlineData"]["data"]))
+                part["inlineData"]["data"] = base64.b64encode(data).decode()
+                if "thoughtSignature" in part:
+                    part["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
+    return {**answer, "response": response}
+
+
+def _half_as_large(data: bytes) -> bytes:
+    stream = BytesIO()
+    with Image.open(BytesIO(data)) as image:
+        image.reduce(2).save(stream, image.format)
+    return stream.getvalue()
+
+
+_CHANGES: dict[str, Callable[[Mapping[str, Any], Answer], Answer]] = {
+    "block": _blocked,
+    "no_image": _pictureless,
+    "error": _failed,
+    "other_key": _other_key,
+    "wrong_size": _shrunk,
+    "corrupt": _corrupted,
+}
+_WRITTEN: dict[str, Callable[[bytes, bool], bytes]] = {
+    "missing": lambda _line, _inline: b"",
+    "duplicate": lambda line, _inline: line + line,
+    # An inlined answer is a value in a larger one, and cannot be torn by itself.
+    "malformed": lambda line, is_inline: b"" if is_inline else line[: len(line) // 2] + b"\n",
+}
+
+
+# Files
+
+
+def lay_on_file(db: sqlite3.Connection, file_id: str, rule: Rule | None) -> None:
+    """Write down what will befall a new file."""
+    if rule is None:
+        return
+    db.execute("UPDATE file SET faults = ? WHERE id = ?", (stored([rule]), file_id))
+    match rule.do:
+        case "processing":
+            db.execute("UPDATE file SET withheld = ? WHERE id = ?", (rule.said["gets"], file_id))
+        case "gone":
+            db.execute("UPDATE file SET expires_at = created_at WHERE id = ?", (file_id,))
+
+
+def file_state(row: sqlite3.Row) -> str:
+    """PROCESSING, FAILED or ACTIVE."""
+    if row["withheld"]:
+        return "PROCESSING"
+    return "FAILED" if _of(row, "failed") else "ACTIVE"
+
+
+def file_digest(row: sqlite3.Row) -> str:
+    """The digest that is told, in hex."""
+    told: str = row["sha256"]
+    return hashlib.sha256(binascii.unhexlify(told)).hexdigest() if _of(row, "wrong_hash") else told

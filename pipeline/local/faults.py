@@ -1,0 +1,213 @@
+"""Rehearsed trouble: its words, and the rules made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+CALLS = (
+    *("batches.create", "batches.get", "batches.list", "batches.cancel", "batches.delete", "batches.update"),
+    *("files.upload", "files.chunk", "files.get", "files.list", "files.delete", "files.download", "files.register"),
+    *("generateContent", "countTokens", "models.get", "models.list"),
+)
+ANY_CALL = "*"
+THINGS = ("batch", "line", "file")
+STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""What google.rpc calls the codes of HTTP that a rule may refuse with."""
+_LARGEST = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What may follow a word of a rule."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+    default: Any = None
+
+
+def _whole(expected: str, least: int, default: int | None = None, most: int = _LARGEST) -> Value:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    return Value(expected, fits, default)
+
+
+def _number(expected: str, most: float, default: float | None = None) -> Value:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+    return Value(expected, fits, default)
+
+
+def _one_of(*choices: Any, default: Any = None) -> Value:
+    return Value(f"one of {', '.join(map(str, choices))}", lambda value: value in choices, default)
+
+
+def _text(default: str | None = None) -> Value:
+    return Value("text", lambda value: isinstance(value, str) and bool(value), default)
+
+
+def _flag(*, default: bool) -> Value:
+    return Value("true or false", lambda value: isinstance(value, bool), default)
+
+
+_HOUR_S = 3600
+_PART = _number("a number from 0 to 1", 1)
+_SECONDS = _number("a number of seconds, an hour at most", _HOUR_S, 1.0)
+_DONE = _flag(default=False)
+_WITH_OUTPUT = _flag(default=False)
+_TIMES = _whole("a whole number, 1 or more", 1, 1)
+
+_ALWAYS: Mapping[str, Value] = {
+    "after": _whole("a whole number, 0 or more", 0, 0),
+    "times": _whole("a whole number, 1 or more", 1),
+    "every": _whole("a whole number, 1 or more", 1, 1),
+    "seed": _whole("a whole number, 0 or more", 0, 0),
+}
+WHEN: Mapping[str, Mapping[str, Value]] = {
+    "call": {**_ALWAYS, "probability": _PART},
+    **{thing: {**_ALWAYS, "share": _PART, "key": _text()} for thing in THINGS},
+}
+"""When a rule strikes, by what it is about."""
+
+DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
+    "call": {
+        "refuse": {
+            "code": _one_of(*STATUSES, default=503),
+            "status": _text(),
+            "message": _text("Rehearsed trouble."),
+            "retry_after": _number("a number of seconds, a day at most", 24 * _HOUR_S),
+            "done": _DONE,
+        },
+        "drop_before": {},
+        "drop_after": {},
+        "delay": {"seconds": _SECONDS},
+        "slow": {"rate": _whole("bytes in a second, 1 or more", 1, 1000)},
+        "truncate": {
+            "bytes": _whole("a whole number, 0 or more", 0),
+            "part": _PART,
+            "length": _one_of("full", "short", "none", default="full"),
+        },
+        "empty": {},
+        "html": {"code": _one_of(200, 500, 502, 503, 504, default=502), "done": _DONE},
+        "twice": {},
+        "empty_page": {},
+    },
+    "batch": {
+        "pending": {},
+        "running": {},
+        "expire": {"output": _WITH_OUTPUT},
+        "fail": {
+            "code": _whole("a number of google.rpc, 1 to 16", 1, 13, 16),
+            "message": _text("Rehearsed trouble."),
+            "output": _WITH_OUTPUT,
+        },
+        "cancel": {"output": _WITH_OUTPUT},
+        "unknown_state": {
+            "state": _text("PARTIALLY_SUCCEEDED"),
+            "done": _flag(default=True),
+            "output": _flag(default=True),
+        },
+        "late_output": {"downloads": _TIMES},
+        "late_listing": {"seconds": _SECONDS},
+        "slow_cancel": {"seconds": _SECONDS},
+    },
+    "line": {
+        "missing": {},
+        "duplicate": {},
+        "malformed": {},
+        "block": {"reason": _text("IMAGE_SAFETY")},
+        "no_image": {},
+        "error": {
+            "code": _whole("a number of google.rpc, 1 to 16", 1, 13, 16),
+            "message": _text("Rehearsed trouble."),
+            "under": _one_of("error", "status", default="error"),
+            "details": _flag(default=False),
+        },
+        "wrong_size": {},
+        "corrupt": {},
+        "other_key": {},
+    },
+    "file": {
+        "processing": {"gets": _TIMES},
+        "failed": {},
+        "gone": {},
+        "wrong_hash": {},
+    },
+}
+"""What happens, by what the rule is about, with the words that say more about it."""
+
+ONLY_ON: Mapping[str, tuple[str, ...]] = {
+    "twice": ("batches.create",),
+    "empty_page": ("batches.list", "files.list", "models.list"),
+}
+"""What makes sense for some calls only."""
+
+
+def kind_of(on: str) -> str:
+    """What a rule is about: a `call`, or one of the things."""
+    return on if on in THINGS else "call"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a faults file, with what it leaves open filled in."""
+
+    number: int
+    """Its place in the file, from 1."""
+    on: str
+    do: str
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """What the words of `do` say."""
+    after: int = 0
+    times: int | None = None
+    every: int = 1
+    seed: int = 0
+    chance: float | None = None
+    """`probability` of a call, `share` of things."""
+    key: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What its counts are kept under: another rule, or another place in the file, begins at nought."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def is_about(self, *names: str) -> bool:
+        """Whether it is about what has one of these names."""
+        return self.key is None or any(fnmatchcase(name, self.key) for name in names)
+
+    def draws(self, *about: object) -> bool:
+        """Whether chance strikes: always the same for the same seed, rule and thing."""
+        if self.chance is None:
+            return True
+        told = "/".join(map(str, (self.seed, self.number, *about)))
+        drawn = int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big")
+        return drawn < self.chance * (1 << 64)
+
+
+def stored(rules: list[Rule]) -> str:
+    """Rules as text, for what they have struck."""
+    return json.dumps([asdict(rule) for rule in rules])
+
+
+def restored(text: str) -> list[Rule]:
+    return [Rule(**said) for said in json.loads(text)]
