@@ -281,8 +281,9 @@ def service(options: Options, say: object) -> Iterator[Api]:
 
 @contextlib.contextmanager
 def serving(state: Path, *, port: int = 0, latency_s: float, pictures: str, faults: str | None = None) -> Iterator[str]:
-    """Serve the local service, with the trouble of a faults file; raises `UsageError` if it is not one."""
+    """Serve the local service, with the trouble of a faults file; raises one `JobError` if it is not one."""
     from pipeline import local
+    from pipeline.job.problems import shown
 
     with contextlib.ExitStack() as stack:
         try:
@@ -290,7 +291,9 @@ def serving(state: Path, *, port: int = 0, latency_s: float, pictures: str, faul
             served = local.serving(state, port=port, latency_s=latency_s, pictures=pictures, faults=path)
             url = stack.enter_context(served)
         except local.FaultsError as error:
-            raise UsageError(str(error), hint="docs/faults.md has every word of a faults file") from None
+            file = shown(error.path)
+            wrong = [Problem(file, one.line, one.column, one.message, source=one.source) for one in error.problems]
+            raise JobError(wrong) from None
         yield url
 
 
