@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import http.client
 import json
 import socket
 import time
 from pathlib import Path
 
 import pytest
-from local_wire import HOUR, KEY, MODEL, Wire, ask, picture_of
+from local_wire import HOUR, MODEL, Wire, ask, picture_of
 
 import pipeline.local
 from pipeline.local import catalog, serving
@@ -44,19 +43,6 @@ def test_a_clock_put_back_brings_a_model_back(wire):
     image, _ = picture_of(response)
     assert (image.format, image.size) == ("PNG", (832, 1248))
     assert "thoughtsTokenCount" not in response["usageMetadata"]
-
-
-def test_a_key_is_needed(tmp_path):
-    with serving(tmp_path, keys=["the-only-key"]) as url:
-        wire = Wire(url)
-        assert wire.refused("GET", "/v1beta/files", key=None)[:2] == (403, "PERMISSION_DENIED")
-        code, answer, _ = wire("GET", "/v1beta/files")
-        assert (code, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
-        assert answer["error"]["message"] == "API key not valid. Please pass a valid API key."
-        assert answer["error"]["details"][0]["reason"] == "API_KEY_INVALID"
-        assert wire("GET", "/v1beta/files", key="the-only-key")[0] == 200
-    with serving(tmp_path) as url:
-        assert Wire(url)("GET", "/v1beta/files", key="too-short")[0] == 400
 
 
 # The ledger, HTTP and the end
@@ -108,17 +94,6 @@ def test_what_is_no_proper_call_gets_a_proper_error(wire):
     assert wire.refused("BREW", "/v1beta/files")[0] == 501
     assert "20971520" in wire.refused("POST", f"/v1beta/models/{MODEL}:generateContent", b" " * 20_971_521)[2]
     assert wire.refused("POST", "/_local/clock", {"advance_s": "x"})[0] == 400
-
-
-def test_one_connection_carries_many_calls(wire):
-    connection = http.client.HTTPConnection("127.0.0.1", int(wire.url.rsplit(":", 1)[1]), timeout=10)
-    for path, code in (("/v1/files", 200), ("/v1/nowhere", 404), ("/v1/models/x:generateContent", 404)):
-        connection.request("POST" if ":" in path else "GET", path, b"{}", headers={"x-goog-api-key": KEY})
-        reply = connection.getresponse()
-        assert (reply.status, bool(reply.read())) == (code, True)
-        local = connection.sock
-    assert local is not None, "still the first connection"
-    connection.close()
 
 
 def test_a_client_that_hangs_up_disturbs_nobody(wire, capfd):

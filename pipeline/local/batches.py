@@ -99,7 +99,8 @@ def update(service: Service, call: Call, batch_id: str) -> Reply:
     """Change the name a batch is shown by, or its priority."""
     state = service.state
     said = checked("GenerateContentBatch", call.json())
-    names = [name.strip() for name in call.query.get("updateMask", "displayName,priority").split(",")]
+    mask = call.query.get("updateMask") or ",".join(said)
+    names = [name.strip() for name in mask.split(",") if name.strip()]
     if not _COLUMNS.keys() >= set(names):
         raise invalid("Only display_name and priority of a batch can be changed: name them in updateMask.")
     values = {"display_name": said.get("displayName"), "priority": said.get("priority")}
