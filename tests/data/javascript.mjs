@@ -1,17 +1,17 @@
 // The local service, driven by the JavaScript SDK: prints as JSON what it saw, for tests/test_local_javascript.py to check.
 //
-//     node javascript.mjs SDK_FOLDER URL API_VERSION SCRATCH_FOLDER
+//     node javascript.mjs SDK_FOLDER URL SCRATCH_FOLDER
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [folder, baseUrl, apiVersion, scratch] = process.argv.slice(2);
+const [folder, baseUrl, scratch] = process.argv.slice(2);
 const entry = join(folder, "node_modules", "@google", "genai", "dist", "node", "index.mjs");
 const { GoogleGenAI } = await import(pathToFileURL(entry));
 
 const apiKey = "a-key-of-enough-letters";
-const ai = new GoogleGenAI({ apiKey, httpOptions: { baseUrl, ...(apiVersion && { apiVersion }) } });
+const ai = new GoogleGenAI({ apiKey, httpOptions: { baseUrl } }); // under /v1beta, as it does by itself
 const model = "gemini-nano-banana-2.1";
 const seen = { version: JSON.parse(readFileSync(join(folder, "node_modules", "@google", "genai", "package.json"))).version };
 
