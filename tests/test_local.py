@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from local_wire import HOUR, MODEL, Wire, ask, lines, picture_of, sdk
 from pipeline.local import serving
 
 ROOT = Path(__file__).parent.parent
+ADDED = [(table, column) for table in ("batch", "file") for column in ("faults", "withheld")] + [("batch", "listed_at")]
 
 
 @pytest.fixture
@@ -72,6 +75,19 @@ def test_a_batch_outlives_the_service(tmp_path):
         wire.advance(70 * HOUR)
     with serving(tmp_path, latency_s=0) as url:
         assert [answer["key"] for answer in Wire(url).answers(name)] == ["a"]
+
+
+def test_a_folder_of_an_earlier_version_is_served(tmp_path):
+    with serving(tmp_path, latency_s=5000, pictures="plain") as url:
+        name = Wire(url).batch({"a": ask()})
+    with contextlib.closing(sqlite3.connect(tmp_path / "service.sqlite3")) as db:
+        for table, column in ADDED:
+            db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        db.commit()
+    with serving(tmp_path, latency_s=0, pictures="plain") as url:
+        Wire(url).advance(6000)
+        assert len(Wire(url).answers(name)) == 1
+        assert len(Wire(url).ok("GET", "/v1beta/files")["files"]) == 1
 
 
 def test_two_services_on_one_folder_are_one(tmp_path):
