@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from conftest import ROOT
 from google.genai import errors
 from local_wire import KEY, MODEL, Wire, ask, chunk, lines, sdk
 
@@ -174,6 +178,20 @@ def test_a_service_that_was_stopped_goes_on_counting_where_it_was(tmp_path):
     with rehearsed(tmp_path, rule.replace("times: 2", "times: 3")) as wire:
         assert code(wire) == 200, "another rule begins at nought"
         assert code(wire) == 503
+
+
+def test_killed_and_served_again_it_goes_on_counting(project):
+    project.write("faults.yaml", "- {on: batches.list, do: refuse, after: 1, times: 2}\n")
+    command = [sys.executable, "-m", "pipeline", "serve", "--port", "0", "--faults", "faults.yaml"]
+    seen = []
+    for _ in range(4):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, text=True
+        ) as served:
+            seen.append(code(Wire(served.stdout.readline().strip())))
+            served.kill()
+    assert seen == [200, 503, 503, 200]
 
 
 # What happens to calls
