@@ -154,7 +154,7 @@ def counted(request: Any, model: Model, fetch: Fetch) -> tuple[int, int]:
         for number, part in enumerate(turn.get("parts", ())):
             _check_part(part, f"CountTokensRequest.contents[{index}].parts[{number}]")
     words = "\n".join(filter(None, _texts(fields.get("systemInstruction", {}), *turns)))
-    images = sum(1 for _ in _references([turn for turn in turns if turn.get("parts")], fetch))
+    images = sum(1 for _ in _images([turn for turn in turns if turn.get("parts")], fetch))
     return _text_tokens(words), images * model.reference_tokens
 
 
