@@ -128,10 +128,11 @@ class Folder:
             return None
 
     @contextlib.contextmanager
-    def replacing(self, relative: str) -> Iterator[IO[bytes]]:
+    def replacing(self, relative: str, *, mtime_ns: int | None = None) -> Iterator[IO[bytes]]:
         """Yield a stream whose bytes become `relative` when the block ends without an error.
 
-        Until then, and for ever if it fails, `relative` is what it was before. Raises `LocalError`.
+        Until then, and for ever if it fails, `relative` is what it was before. With `mtime_ns` it is as old as that;
+        nanoseconds since 1970. Raises `LocalError`.
         """
         with _telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
             part = _part(name)
@@ -140,6 +141,8 @@ class Folder:
                     yield stream
                     stream.flush()
                     os.fsync(stream.fileno())
+                if mtime_ns is not None:
+                    os.utime(part, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
                 crash.point("replace:before")
                 os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:

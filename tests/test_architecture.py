@@ -21,7 +21,7 @@ LAYERS = [
     {"crash"},
     {"durable"},
     {"job", "gemini"},
-    {"record", "pixels", "selection"},
+    {"record", "pixels", "selection", "ping"},
     {"journal", "images"},
     {"batchfile"},
     {"outputs"},
@@ -37,7 +37,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Libraries, and the only places that know them.
 HOMES = {
     "google": {"gemini/connection.py"},
-    "httpx2": {"gemini/connection.py"},
+    "httpx2": {"gemini/connection.py", "ping.py"},
     "tenacity": {"gemini/connection.py"},
     "sqlite3": {"journal/", "local/"},
     "yaml": {"job/yaml12.py", "gemini/models.py", "local/faultsfile.py"},

@@ -274,7 +274,7 @@ def test_reference_images_are_recognised_by_their_bytes(tmp_path, name, data):
         ("folder", "'folder' is a folder"),
         ("pipe", "'pipe' is no regular file"),
         ("text.png", "'text.png' is no png, jpeg, webp, heic or heif (convert it to one of them)"),
-        ("lfs.png", "'lfs.png' is a Git LFS pointer, not the image (run git lfs pull)"),
+        ("lfs.png", "'lfs.png' is a damaged Git LFS pointer (run git lfs pull)"),
         ("https://example.org/a.png", "is a URL (download the image, and name the file)"),
         ("http://169.254.169.254/", "is a URL"),
         ("a.heic", "picture-2 does not take heic: 'a.heic' (convert it to jpeg, png or webp)"),

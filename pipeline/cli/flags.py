@@ -54,7 +54,7 @@ def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None
 
 def later(command: click.Command) -> click.Command:
     """Flags that are promised and not there yet: an error says so, and `--help` does not show them."""
-    for name in ("--depfile", "--stamp", "--ping", "--set"):
+    for name in ("--set",):
         command.params.append(click.Option([name], callback=_not_yet, expose_value=False, hidden=True))
     command.params.append(click.Option(["--recover"], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
     return command

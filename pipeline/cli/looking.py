@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import opening
+from pipeline.cli.pointers import Pointers
 from pipeline.cli.screen import MICRO, plural
 from pipeline.cli.tables import amount, plan_table, print_json
 from pipeline.errors import JobError, Problem, UsageError
@@ -233,9 +234,11 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     models = options.models()
     for one in opening.load([job], options):
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
-        wanted = opening.wanted(one, options, models, options.expected_service(), opening.warner(options))
+        pointers, warn = Pointers(), opening.warner(options)
+        wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
+        selected = pointers.refused(_selected(options, one, wanted))
         later: list[str] = []
-        made = batchfile.compile_all(target, one, _selected(options, one, wanted), models, left_out=later.append)
+        made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
         for file in made:
             click.echo(f"{target.path / file.name}\t{file.model_id}\t{file.requests}\t{file.bytes}")
         if not options.quiet:

@@ -10,12 +10,13 @@ import click
 
 from pipeline.cli.screen import MICRO, plural, usd
 from pipeline.cli.tables import plan_table
-from pipeline.errors import RefusedError, UsageError
+from pipeline.errors import JobError, RefusedError, UsageError
 from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
+    from pipeline.errors import Problem
     from pipeline.gemini.models import Models
 
 _FREE_HAND = MICRO  # $1: below this nobody is asked
@@ -40,6 +41,7 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
     """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
     for opened in jobs:
         _refuse_conversation(opened)
+    _refuse_pointers(jobs)
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
         if service == "local" and _is_paid(opened):
@@ -92,6 +94,18 @@ def _refuse_conversation(opened: OpenJob) -> None:
             " send them; nothing was sent",
             hint="put what the turns ask for into one prompt, or wait for the next version",
         )
+
+
+def _refuse_pointers(jobs: list[OpenJob]) -> None:
+    """Images of which only the Git LFS pointer is here compare well, and cannot be sent."""
+    problems: list[Problem] = []
+    for opened in jobs:
+        try:
+            opened.pointers.refuse(opened.journal.wanted.opened())
+        except JobError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise JobError(problems)
 
 
 def _refuse_drastic(opened: OpenJob, *, yes: bool) -> None:

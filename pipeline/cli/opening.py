@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.pointers import Pointers
 from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
 from pipeline.job import expand, language, named
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.durable import Folder
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
+    from pipeline.job.dependencies import Dependencies
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
@@ -37,6 +39,8 @@ class OpenJob:
     journal: Journal
     tree: Tree
     plan: Plan
+    pointers: Pointers
+    """What it cannot send: images that are not here."""
 
 
 @dataclass(slots=True)
@@ -47,7 +51,9 @@ class Opened:
     locked: list[PipelineError] = field(default_factory=list)
 
 
-def load(words: Sequence[str], options: Options, *, default: bool = False) -> list[Job]:
+def load(
+    words: Sequence[str], options: Options, *, default: bool = False, dependencies: Dependencies | None = None
+) -> list[Job]:
     """The jobs that words name: every manifest is read and checked; raises one `JobError` for all of them.
 
     A manifest that is wrong is gone through to its last row as well, so that all that is wrong with it is told at once.
@@ -58,7 +64,7 @@ def load(words: Sequence[str], options: Options, *, default: bool = False) -> li
     problems: list[Problem] = []
     for path in named.manifests(words, cwd=Path.cwd()):
         try:
-            jobs.append(language.load(path, root=Path.cwd()))
+            jobs.append(language.load(path, root=Path.cwd(), dependencies=dependencies))
         except JobError as error:
             problems.extend(_all_of(path, options) or error.problems)
     problems.extend(same_names(jobs))
@@ -129,11 +135,15 @@ class _Warner:
             click.echo(excerpt(problem, kind="warning"), err=True)
 
 
-def wanted(job: Job, options: Options, models: Models, service: str, warn: _Warner) -> Iterator[WantedRequest]:
-    """Everything a job asks for, streamed. Raises `JobError`."""
+def wanted(
+    job: Job, options: Options, models: Models, service: str, warn: _Warner, pointers: Pointers | None = None
+) -> Iterator[WantedRequest]:
+    """Everything a job asks for, streamed; `pointers` learns what cannot be sent. Raises `JobError`."""
     from pipeline import plan
 
     requests = expand.expand(job, models=models, today=options.today, warn=warn)
+    if pointers is not None:
+        requests = pointers.noting(requests)
     return plan.wanted(requests, models, service=service, today=options.today)
 
 
@@ -148,14 +158,16 @@ def opened(
     reopened: frozenset[str] = frozenset(),
     force: bool = False,
     must_lock: bool = True,
+    dependencies: Dependencies | None = None,
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
     A job that another run holds is left out and named in `locked`; without `must_lock` it is only looked at.
+    What the jobs are made from goes to `dependencies`.
     """
     from pipeline.plan import Look
 
-    jobs = load(words, options, default=default)
+    jobs = load(words, options, default=default, dependencies=dependencies)
     look = Look(service, time.time(), options.selection, reopened, force)
     warn = warner(options)
     for job in jobs:
@@ -209,10 +221,11 @@ def _open(
     tree = Tree(options.outputs, state.path, job.name, journal)
     if is_locked and must_lock:
         _sweep(job, state, tree, journal)
-    compared = plan.compare(journal, tree, job, wanted(job, options, models, look.service, warn), look)
+    pointers = Pointers()
+    compared = plan.compare(journal, tree, job, wanted(job, options, models, look.service, warn, pointers), look)
     for problem in compared.problems:
         warn(Problem(problem, 0, 0, "ignored"))
-    return OpenJob(job, journal, tree, compared)
+    return OpenJob(job, journal, tree, compared, pointers)
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

@@ -112,6 +112,13 @@ class Screen:
         else:
             self._write(escaped(text))
 
+    def complain(self, text: str) -> None:
+        """A line about what kept a job from its work: said in any case."""
+        if self._options.json_log:
+            self._write_json("complaint", {"text": text})
+        else:
+            self._write(escaped(text))
+
     def tell(self, kind: str, **details: Any) -> None:
         """Something happened; the reconciler's words."""
         hidden = _DETAIL if self._live is None else _IN_THE_LINE

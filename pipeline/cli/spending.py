@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import flags, opening
+from pipeline.cli import flags, making, opening
 from pipeline.cli.money import Call, confirm, gate
+from pipeline.cli.pinging import pinging
 from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount
@@ -35,6 +36,8 @@ _SKIPPABLE = (*_RETRIED, "held", "done")
 _CANCEL_WAIT_S = 120.0
 
 
+@pinging
+@making.leaving
 @flags.later
 @click.command("run")
 @flags.jobs
@@ -51,6 +54,8 @@ def run_command(
     return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, force=force))
 
 
+@pinging
+@making.leaving
 @flags.later
 @click.command("submit")
 @flags.jobs
@@ -67,6 +72,7 @@ def submit_command(
     return _work(options, jobs, replace(call, fail_if_pending=fail_if_pending))
 
 
+@pinging
 @flags.later
 @click.command("collect")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -85,6 +91,8 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
     return words
 
 
+@pinging
+@making.leaving
 @flags.later
 @click.command("retry")
 @flags.jobs
@@ -155,12 +163,15 @@ def _work(
     service = str(options.service)
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    started = time.time()
-    with opening.opened(words, options, models, service, reopened=call.reopened, force=call.force) as opened:
-        if not opened.jobs:
-            raise opened.locked[0]
-        if call.sends:
-            gate(options, opened.jobs, call, service, models)
+    started, marks = time.time(), making.asked()
+    with opening.opened(
+        words, options, models, service,
+        reopened=call.reopened, force=call.force, dependencies=marks.dependencies,
+    ) as opened:  # fmt: skip
+        _pass_the_gate(options, opened, call, service, models)
+        marks.note(options, opened)
+        for error in opened.locked:
+            screen.complain(f"{error}; {error.hint}")
         works = [_as_work(job, options, call, service) for job in opened.jobs]
         ended = _Ended(options, started, call.force)
         try:
@@ -181,7 +192,16 @@ def _work(
         finally:
             for work in works:
                 _conclude(work, screen, ended)
+        if not ended.code and all(step.is_finished for step in steps):
+            marks.succeed(options, opened)
     return ended.code
+
+
+def _pass_the_gate(options: Options, opened: opening.Opened, call: Call, service: str, models: Models) -> None:
+    if not opened.jobs:
+        raise opened.locked[0]
+    if call.sends:
+        gate(options, opened.jobs, call, service, models)
 
 
 @dataclass(slots=True)

@@ -44,6 +44,8 @@ class Image:
     sha256: str
     mime: str
     bytes: int
+    is_pointer: bool = False
+    """A Git LFS pointer lies there: hash and size are those of the image it stands for, which cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True)

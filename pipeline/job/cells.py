@@ -248,7 +248,9 @@ class Judge:
     def _written(self, text: Any, place: Place) -> Prompt:
         if isinstance(text, str):
             return templates.prompt(text, place)
-        return templates.from_file(self._folder(place) / text["file"], text.at("file"))
+        path = self._folder(place) / text["file"]
+        self.job.dependencies.add(path)
+        return templates.from_file(path, text.at("file"))
 
     def _template(self, name: str, place: Place, *, is_data: bool) -> Prompt | None:
         return self._tried("template", Said(name, place), lambda text, at: self._found(text, at, is_data=is_data))
@@ -263,6 +265,8 @@ class Judge:
         path = templates.find(name, folders=folders, root=job.root, place=place, suggest=suggest)
         if is_data and not templates.is_shipped(path) and not path.resolve().is_relative_to(job.root.resolve()):
             raise JobError([place.problem(f"template {quoted(name)} leads out of the project")])
+        for one in (path, *templates.nearer(path, folders=folders, root=job.root)):
+            job.dependencies.add(one)
         return templates.load(path, name, place)
 
     def _tried(self, word: str, said: Said, reading: Callable[[Any, Place], Prompt]) -> Prompt | None:
@@ -297,6 +301,7 @@ class Judge:
                 message = f"the tables of this job have more than {MAX_TABLE_BYTES // 1_000_000} MB together"
                 self._problems.add(said.place.problem(message, "make columns of theirs fields of the items"))
                 break
+            self.job.dependencies.add(said.path)
             try:
                 found[fold(said.name)] = tables.load(
                     said.name, said.path, tuple(map(fold, said.on)), said.place,

@@ -112,6 +112,7 @@ def _expanded(
     twins.tell(_again(job, models, today), problems, paid)
     if paid.count:
         warn(paid.problem(job))
+    images.finish()
     fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
@@ -129,7 +130,7 @@ def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterato
 def _rows(job: Job, problems: Problems) -> Iterator[Row]:
     if "items" in job.gaps or job.items.kind == "none":  # no telling what they were meant to be
         return iter(())
-    return items.rows(job.items, job=job.name, folder=job.folder, problems=problems)
+    return items.rows(job.items, job=job.name, folder=job.folder, problems=problems, dependencies=job.dependencies)
 
 
 def _of_row(row: Row, fitter: Fitter, images: RowImages, problems: Problems) -> Iterator[Request]:

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
+from pipeline.job.dependencies import Dependencies
 from pipeline.job.problems import file_name, meant, quoted
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class Folders:
     For a single pass over a job: what comes or goes meanwhile is not noticed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dependencies: Dependencies | None = None) -> None:
+        self.dependencies = dependencies or Dependencies()
+        """Where each folder that is looked through is noted."""
         self._known: dict[str, _Names | None] = {}
         self._count = 0
         self.overflows = 0
@@ -76,6 +79,7 @@ class Folders:
 
     def names(self, folder: str) -> _Names | None:
         """The names in a folder; None for one that cannot be read, or is not there any more."""
+        self.dependencies.add(folder)
         if folder not in self._known:
             if self._count > MAX_LOOKED_AT:
                 self._known.clear()
@@ -134,9 +138,11 @@ def matching(pattern: str, folder: Path, *, below: Sequence[Path] = (), folders:
         if below and not any(base.resolve().is_relative_to(one) for one in below):
             hint = "a path with a placeholder stays below the project folder"
             raise GlobError(f"{quoted(pattern)} leads out of the project", hint)
+        folders = Folders() if folders is None else folders
+        if not os.path.lexists(base):
+            folders.dependencies.add_missing(base)
         if not rest:
             return [] if base.is_dir() or not os.path.lexists(base) else [top.as_posix()]
-        folders = Folders() if folders is None else folders
         if folders.overflows >= _OVERFLOWS:
             message = f"{quoted(pattern)} was not looked for: others look through more than {MAX_LOOKED_AT:,} files"
             raise GlobError(message, "name nearer folders")

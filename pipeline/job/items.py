@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline.errors import JobError, Problem
 from pipeline.job import conditions, sources
 from pipeline.job.columns import Columns, Known, Wrong
+from pipeline.job.dependencies import Dependencies
+from pipeline.job.globs import Folders
 from pipeline.job.lines import Header, Line
 from pipeline.job.placeholders import EmptySlotError, Template, fill
 from pipeline.job.plain import plain
@@ -54,6 +56,10 @@ class Items:
     said: Mapping[str, Place] = field(default_factory=dict)
     """Where options stand in the manifest, such as `fill`, or `fill.Title` for one name there."""
 
+    def file(self, folder: Path) -> Path:
+        """The catalog; `folder` is that of the job manifest."""
+        return (self.folder or folder) / self.path
+
     @property
     def is_images(self) -> bool:
         return self.kind == "glob"
@@ -83,14 +89,16 @@ class Row(NamedTuple):
         return self.line.name_place(at)
 
 
-def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterator[Row]:
+def rows(
+    items: Items, *, job: str, folder: Path, problems: Problems, dependencies: Dependencies | None = None
+) -> Iterator[Row]:
     """The rows of a job in their order. What is wrong goes to `problems`; the rest goes on where it can.
 
     `folder` is that of the job manifest: `file` of an image leads there from it.
     """
     known = Known(items)
     try:
-        lines = _lines(items, folder)
+        lines = _lines(items, folder, dependencies or Dependencies())
         named = _named(items, job, known, lines, problems)
         for number, row in enumerate(_unique(named) if items.unique else named, 1):
             yield row
@@ -103,18 +111,20 @@ def rows(items: Items, *, job: str, folder: Path, problems: Problems) -> Iterato
         problems.extend(error.problems)
 
 
-def _lines(items: Items, folder: Path) -> Iterator[Header | Line | Problem]:
-    base = items.folder or folder
+def _lines(items: Items, folder: Path, dependencies: Dependencies) -> Iterator[Header | Line | Problem]:
     if items.kind == "one":
         return iter([Line(items.place.source.file, items.place.line, (), (), origin=items.place)])
     if items.kind == "list":
         assert items.rows is not None
         return sources.written_rows(items.rows)
-    if items.kind == "jsonl":
-        return sources.json_lines(base / items.path, items.place, encoding=items.encoding)
     if items.kind == "glob":
-        return sources.images(base, items.path, items.place, above=folder)
-    return sources.table(base / items.path, items.place, delimiter=items.delimiter, encoding=items.encoding)
+        base, folders = items.folder or folder, Folders(dependencies)
+        return sources.images(base, items.path, items.place, above=folder, folders=folders)
+    path = items.file(folder)
+    dependencies.add(path)
+    if items.kind == "jsonl":
+        return sources.json_lines(path, items.place, encoding=items.encoding)
+    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding)
 
 
 def _look_on(known: Known, lines: Iterator[Header | Line | Problem]) -> None:

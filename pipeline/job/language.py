@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.job import catalog, manifest, matrix, operation, overrides, settings
+from pipeline.job.dependencies import Dependencies
 from pipeline.job.operation import Batch, Checks, Retry
 from pipeline.job.placeholders import BUILT_INS, OF_IMAGES, BracketError, Template, fold, split
 from pipeline.job.problems import Place, Problems, file_name, located, quoted
@@ -86,6 +87,8 @@ class Job:
     output: tuple[Template, Place] | None = field(repr=False)
     gaps: frozenset[str] = field(default=frozenset(), repr=False)
     """Keys that lost something for not fitting the language; empty in a job that may be run."""
+    dependencies: Dependencies = field(default_factory=Dependencies, repr=False, compare=False)
+    """What it is made from; complete once it was gone through."""
 
     @property
     def vars(self) -> Mapping[str, Said]:
@@ -111,22 +114,24 @@ class Reading:
     problems: Problems
 
 
-def load(path: Path, *, root: Path) -> Job:
+def load(path: Path, *, root: Path, dependencies: Dependencies | None = None) -> Job:
     """Read and validate one manifest against the language; raises one `JobError` that names every problem."""
-    reading = read(path, root=root)
+    reading = read(path, root=root, dependencies=dependencies)
     reading.problems.check()
     return reading.job
 
 
-def read(path: Path, *, root: Path) -> Reading:
+def read(path: Path, *, root: Path, dependencies: Dependencies | None = None) -> Reading:
     """Read one manifest as far as it can be read; raises `JobError` where it is no YAML map at all.
 
     `root` is the project's folder: templates are looked for up to there, and paths from data stay below it.
+    What the job is made from goes to `dependencies`, now and whenever it is gone through.
     """
     path, root = path.absolute(), root.absolute()
-    found = manifest.read(path)
+    dependencies = dependencies or Dependencies()
+    found = manifest.read(path, dependencies)
     manifest.one_prompt(found)
-    return Reading(_job(found, path, root), found.problems)
+    return Reading(replace(_job(found, path, root), dependencies=dependencies), found.problems)
 
 
 def _job(found: manifest.Manifest, path: Path, root: Path) -> Job:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
 from pipeline.job import schema, yaml12
+from pipeline.job.dependencies import Dependencies
 from pipeline.job.globs import near
 from pipeline.job.problems import Place, Problems, Source, listed, shown
 from pipeline.job.yaml12 import List, Map
@@ -36,22 +37,27 @@ class Manifest:
     """Top-level keys that lost something for not fitting; `?` for a key nobody knows."""
 
 
-def read(path: Path) -> Manifest:
-    """Read a manifest and all it extends; raises `JobError` where nothing can be made of it at all."""
+def read(path: Path, dependencies: Dependencies | None = None) -> Manifest:
+    """Read a manifest and all it extends; raises `JobError` where nothing can be made of it at all.
+
+    Each file it is made from goes to the dependencies.
+    """
     found = Manifest(Map(Place(Source(shown(path), (), path.parent))), Problems())
-    found.map = _Reader(found).whole(path)
+    found.map = _Reader(found, dependencies or Dependencies()).whole(path)
     return found
 
 
 class _Reader:
     """Reads manifests, each with its bases first."""
 
-    def __init__(self, found: Manifest) -> None:
+    def __init__(self, found: Manifest, dependencies: Dependencies) -> None:
         self._found = found
+        self._dependencies = dependencies
         self._count = 0
 
     def whole(self, path: Path, chain: tuple[Path, ...] = ()) -> Map:
         self._count += 1
+        self._dependencies.add(path)
         own = _parsed(path)
         schema.read_by_type(own)
         deleted = _nulls(own) if own.get("extends") else frozenset()

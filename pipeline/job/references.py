@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 100_000_000
 """Of one image."""
-_PNG, _JPEG, _LFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"version https://git-lfs"
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_LFS = b"version https://git-lfs"
+_LONGEST_POINTER = 1024
+_OID = re.compile(rb"^oid sha256:([0-9a-f]{64})$", re.MULTILINE)
+_SIZE = re.compile(rb"^size (\d{1,12})$", re.MULTILINE)
+_BY_NAME = {".png": "image/png", ".webp": "image/webp", ".heic": "image/heic", ".heif": "image/heif"}
 _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}
 _HEIF = {b"mif1", b"msf1", b"heif"}
 _HEAD = 32
@@ -80,7 +86,10 @@ def reference(text: str, folder: Path, *, home: Path | None = None, below: Seque
         raise ImageError(f"{quoted(text)} cannot be a path: {error}") from None
     if facts.wrong:
         raise ImageError(f"{quoted(text)} {facts.wrong}", facts.hint)
-    return Image(path, _seen_from(home or folder, folder, text), facts.sha256, facts.mime, status.st_size)
+    shown = _seen_from(home or folder, folder, text)
+    if facts.points_to is not None:
+        return Image(path, shown, facts.sha256, facts.mime, facts.points_to, is_pointer=True)
+    return Image(path, shown, facts.sha256, facts.mime, status.st_size)
 
 
 def _refuse_url(text: str) -> None:
@@ -119,8 +128,12 @@ def _check_kind(text: str, mode: int, size: int) -> None:
     if not size:
         raise ImageError(f"{quoted(text)} is empty", "was it copied whole?")
     if size > MAX_BYTES:
-        message = f"{quoted(text)} has {size / 1e6:,.0f} MB; an image has at most {MAX_BYTES // 1_000_000}"
-        raise ImageError(message, "scale it down")
+        message, hint = _too_large(size)
+        raise ImageError(f"{quoted(text)} {message}", hint)
+
+
+def _too_large(size: int) -> tuple[str, str]:
+    return f"has {size / 1e6:,.0f} MB; an image has at most {MAX_BYTES // 1_000_000}", "scale it down"
 
 
 def _why(text: str, folder: Path, error: OSError) -> ImageError:
@@ -139,6 +152,8 @@ class _Facts(NamedTuple):
     wrong: str = ""
     """Why it cannot be sent, to be read after its name."""
     hint: str = ""
+    points_to: int | None = None
+    """Of a Git LFS pointer: how many bytes the image has that it stands for."""
 
 
 @lru_cache(maxsize=4096)
@@ -148,13 +163,32 @@ def _facts(path: Path, size: int, changed_ns: int) -> _Facts:  # noqa: ARG001 - 
     mime = mime_of(data[:_HEAD])
     if not mime:
         if data.startswith(_LFS):
-            return _Facts("", "", "is a Git LFS pointer, not the image", "run git lfs pull")
+            return _pointed(data, path)
         return _Facts("", "", "is no png, jpeg, webp, heic or heif", "convert it to one of them")
     try:
         frames.check(data, mime)
     except frames.FrameError as error:
         return _Facts("", mime, str(error), error.hint)
     return _Facts(hashlib.sha256(data).hexdigest(), mime)
+
+
+def _pointed(data: bytes, path: Path) -> _Facts:
+    """What a Git LFS pointer stands for; nobody can tell whether that is whole before it is there."""
+    found = pointer(data)
+    if found is None:
+        return _Facts("", "", "is a damaged Git LFS pointer", "run git lfs pull")
+    sha256, size = found
+    if size > MAX_BYTES:
+        return _Facts("", "", *_too_large(size))
+    return _Facts(sha256, _BY_NAME.get(path.suffix.lower(), "image/jpeg"), points_to=size)
+
+
+def pointer(data: bytes) -> tuple[str, int] | None:
+    """The sha256 and the size of what a Git LFS pointer stands for; None for anything else."""
+    if not data.startswith(_LFS) or len(data) > _LONGEST_POINTER:
+        return None
+    oid, size = _OID.search(data), _SIZE.search(data)
+    return (oid[1].decode(), int(size[1])) if oid and size else None
 
 
 def mime_of(head: bytes) -> str:

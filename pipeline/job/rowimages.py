@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
@@ -9,6 +10,7 @@ from pipeline.job import globs, references, settings
 from pipeline.job.globs import fixed_part
 from pipeline.job.limits import check_references
 from pipeline.job.placeholders import EmptySlotError, Field, Moving, value_of
+from pipeline.job.problems import quoted
 from pipeline.job.references import ImageError, MissingImageError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.job.settings import Layer, Reference
 
 _MANY = 1000
+_PULL = "run git lfs pull before it is to be sent"
 
 
 class RowImages:
@@ -38,8 +41,10 @@ class RowImages:
         self._warned: set[str] = set()
         self._root = job.root.resolve()
         self._same: dict[Reference, tuple[Image, ...] | None] = {}
-        self._folders = globs.Folders()
+        self._folders = globs.Folders(job.dependencies)
         self._globs: dict[tuple[str, Path], list[str]] = {}
+        self._pointers: dict[str, Problem | None] = {}
+        """Git LFS pointers by path; the first with the place to tell of them."""
 
     def check(self, layer: Layer) -> None:
         """Look at the images of a layer that are the same for all rows, whether rows need them or not."""
@@ -68,7 +73,22 @@ class RowImages:
             if message not in self._warned:
                 self._warned.add(message)
                 self._warn(self._problem(fitted, row, message, hint))
+        self._note_pointers([image for image, _role in found if image.is_pointer], fitted, row)
         return tuple(image for image, _role in found)
+
+    def _note_pointers(self, images: list[Image], fitted: TurnFitting, row: Row) -> None:
+        for image in images:
+            if image.shown not in self._pointers:
+                told = self._problem(fitted, row, f"{quoted(image.shown)} is a Git LFS pointer, not the image", _PULL)
+                self._pointers[image.shown] = None if self._pointers else told
+
+    def finish(self) -> None:
+        """Tell, once, of images that are not here themselves: until one must be sent, nothing is wrong with that."""
+        first = next(iter(self._pointers.values()), None)
+        if first is not None:
+            others = len(self._pointers) - 1
+            more = f", and so {'is another one' if others == 1 else f'are {others:,} others'}" if others else ""
+            self._warn(replace(first, message=f"{first.message}{more}"))
 
     def _problem(self, fitted: TurnFitting, row: Row, message: str, hint: str) -> Problem:
         """At the entry of `images` when they are the same for all rows, else at the row."""
@@ -125,9 +145,10 @@ class RowImages:
         below = self._below(reference)
         if not reference.is_glob:
             try:
-                return (references.reference(text, folder, home=self._job.folder, below=below),)
+                return (self._image(text, folder, below),)
             except MissingImageError:
                 if reference.is_optional:
+                    self._job.dependencies.add_missing(folder / text)
                     return ()
                 raise
         if (text, folder) not in self._globs:
@@ -137,9 +158,12 @@ class RowImages:
         names = self._globs[text, folder]
         if not names and not reference.is_optional:
             raise references.none_matches(text, folder)
-        return tuple(
-            references.reference(name, folder, home=self._job.folder, below=below) for name in names[: reference.most]
-        )
+        return tuple(self._image(name, folder, below) for name in names[: reference.most])
+
+    def _image(self, text: str, folder: Path, below: list[Path]) -> Image:
+        image = references.reference(text, folder, home=self._job.folder, below=below)
+        self._job.dependencies.add(image.path)
+        return image
 
     def _folder(self, reference: Reference) -> Path:
         """Where a path starts: at the file that writes it; one that a cell begins, at the manifest."""

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pipeline.errors import JobError, Problem
-from pipeline.job.globs import GlobError, fixed_part, is_url, matching, near, why_none
+from pipeline.job.globs import Folders, GlobError, fixed_part, is_url, matching, near, why_none
 from pipeline.job.lines import Header, Line, cell_starts, member_starts, place_in
 from pipeline.job.problems import Place, Source, file_name, quoted, shown
 from pipeline.job.yaml12 import List, Map
@@ -321,7 +321,9 @@ def text_of(node: Node) -> str:
     return "" if node.value is None else node.text or ""
 
 
-def images(folder: Path, pattern: str, place: Place, *, above: Path) -> Iterator[Line | Problem]:
+def images(
+    folder: Path, pattern: str, place: Place, *, above: Path, folders: Folders | None = None
+) -> Iterator[Line | Problem]:
     """The files a glob names, by relative path in code-point order; `file` is what leads to one from `above`."""
     if is_url(pattern):
         raise JobError([place.problem(f"{quoted(pattern)} is a URL", "download it, and name the file")])
@@ -330,7 +332,7 @@ def images(folder: Path, pattern: str, place: Place, *, above: Path) -> Iterator
     if not rest:
         raise JobError([place.problem(f"{quoted(pattern)} names one file, not a glob", "such as photos/*.jpg")])
     try:
-        found = [PurePosixPath(name).relative_to(top).as_posix() for name in matching(pattern, folder)]
+        found = [PurePosixPath(name).relative_to(top).as_posix() for name in matching(pattern, folder, folders=folders)]
     except GlobError as error:
         raise JobError([place.problem(str(error), error.hint)]) from None
     if not found:

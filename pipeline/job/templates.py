@@ -64,7 +64,7 @@ def find(name: str, *, folders: Sequence[Path], root: Path, place: Place, sugges
     Looked for in `templates/` of each folder and of its parents up to `root`, then as a path relative to the last
     folder, then among those that come with the product; raises `JobError`.
     """
-    parents = list(dict.fromkeys(parent for folder in folders for parent in _upwards(folder, root)))
+    parents = _parents(folders, root)
     for candidate in _candidates(name, parents, folders[-1]):
         if _is_file(candidate):
             return candidate
@@ -74,6 +74,20 @@ def find(name: str, *, folders: Sequence[Path], root: Path, place: Place, sugges
     short = name if len(name) < _LONG else f"{name[:_LONG]}…"
     hint = f"looked for {short}.md and {short}.txt in {looked}; `pipeline ls templates` lists those that come along"
     raise JobError([place.problem(message, hint)])
+
+
+def nearer(path: Path, *, folders: Sequence[Path], root: Path) -> Iterator[Path]:
+    """The folders of templates that `find` looked into before it found `path`: a file put there would go before it."""
+    for parent in _parents(folders, root):
+        folder = parent / "templates"
+        if path.is_relative_to(folder):
+            return
+        if folder.is_dir():
+            yield folder
+
+
+def _parents(folders: Sequence[Path], root: Path) -> list[Path]:
+    return list(dict.fromkeys(parent for folder in folders for parent in _upwards(folder, root)))
 
 
 def _upwards(folder: Path, root: Path) -> list[Path]:
