@@ -120,7 +120,7 @@ def run(args: Sequence[str] | None = None) -> int:
     except Interrupted as interrupted:
         # What asks for images again would ask once more.
         again = "`pipeline run` goes on" if {"--force", "retry"} & set(words) else "run the same command again to go on"
-        _complain(str(interrupted), f"remote batches keep running: {again}")
+        _complain(str(interrupted), f"remote batches keep running: {again}", quiet=_is_quiet(words))
         return 128 + interrupted.number
     except BrokenPipeError:
         # The reader has left: what was decided stands, nobody is there to be told.
@@ -128,7 +128,8 @@ def run(args: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as above
-        _complain(f"cannot go on: {error.strerror or error}", "is the disk full, or a folder not readable?")
+        why = f"cannot go on: {error.strerror or error}"
+        _complain(why, "is the disk full, or a folder not readable?", quiet=_is_quiet(words))
         return 7
 
 
@@ -143,17 +144,19 @@ def _run(words: list[str]) -> int:
         _complain("stopped; nothing was sent", "")
         return 130
     except click.ClickException as error:
-        error.show()
+        _show_usage(error, quiet=_is_quiet(words))
         return 2
     except JobError as error:
-        _show_problems(error)
+        _show_problems(error, quiet=_is_quiet(words))
         return error.exit_code
     except PipelineError as error:
-        if {"-q", "--quiet"} & set(words):
-            _complain(f"{error}{f'; {error.hint}' if error.hint else ''}", "")
-        else:
-            _complain(str(error), error.hint)
+        _complain(str(error), error.hint, quiet=_is_quiet(words))
         return error.exit_code
+
+
+def _is_quiet(words: Sequence[str]) -> bool:
+    """Whether a failure is to be told in one line; known before the words were understood."""
+    return bool({"-q", "--quiet"} & set(words))
 
 
 def _hoisted(args: Sequence[str]) -> list[str]:
@@ -180,17 +183,35 @@ def _options(param: click.Parameter) -> list[str]:
     return [*param.opts, *param.secondary_opts]
 
 
-def _show_problems(error: JobError) -> None:
+def _show_usage(error: click.ClickException, *, quiet: bool) -> None:
+    if not quiet:
+        error.show()
+        return
+    ctx = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    _complain(message, f"see `{ctx.command_path if ctx else 'pipeline'} --help`", quiet=True)
+
+
+def _show_problems(error: JobError, *, quiet: bool) -> None:
     from pipeline.job.problems import excerpt
 
+    if quiet:
+        first, *others = error.problems
+        more = f" (and {len(others)} more)" if others else ""
+        hint = f"{first.hint}; " if first.hint else ""
+        _complain(f"{first}{more}", f"{hint}`pipeline validate` shows all that is wrong", quiet=True)
+        return
     for problem in error.problems:
         click.echo(excerpt(problem), err=True)
 
 
-def _complain(message: str, hint: str) -> None:
+def _complain(message: str, hint: str, *, quiet: bool = False) -> None:
+    """Say what went wrong and what to type next: in two lines, or, with `quiet`, in one."""
     from pipeline.job.problems import escaped
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    if quiet and hint:
+        message, hint = f"{message.removesuffix('.')}; {hint}", ""
     click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {escaped(message)}", err=True)
     if hint:
         click.echo(f"hint: {escaped(hint)}", err=True)

@@ -1,4 +1,4 @@
-"""What a call leaves for make and ninja: `--stamp`, newer than all it was made from, and `--depfile`, which names that."""
+"""What a call leaves for make and ninja: `--stamp`, newer than all it was made from; `--depfile`, which names that."""
 
 from __future__ import annotations
 
