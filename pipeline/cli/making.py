@@ -103,12 +103,17 @@ def depfile(targets: Sequence[str], dependencies: Iterable[str]) -> bytes:
     Names that no rule can hold must not be among them.
     """
     named = list(dict.fromkeys(dependencies))
-    plain = [name for name in named if not set(name) & {"%", "="}]
-    # An `=` may not come first behind the colon, where it would set a variable; nor may it be a target, nor a `%`.
-    ordered = [*plain, *(name for name in named if name not in set(plain))]
-    rule = f"{' '.join(map(_escaped, targets))}:" + "".join(f" \\\n  {_escaped(name)}" for name in ordered) + "\n"
-    gone = "".join(f"{_escaped(name)}:\n" for name in plain)
+    # With an `=` in it, a name may not come first behind the colon, where it would set a variable, nor be a target.
+    plain = [name for name in named if "=" not in name]
+    ordered = [*plain, *(name for name in named if "=" in name)]
+    rule = f"{' '.join(map(_target, targets))}:" + "".join(f" \\\n  {_escaped(name)}" for name in ordered) + "\n"
+    gone = "".join(f"{_target(name)}:\n" for name in plain)
     return (rule + gone).encode(errors="surrogateescape")
+
+
+def _target(name: str) -> str:
+    """A name in front of the colon, where a `%` would make the rule a pattern. What ninja takes has none."""
+    return _escaped(name).replace("%", "\\%")
 
 
 def _escaped(name: str) -> str:

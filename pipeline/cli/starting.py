@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from importlib import resources
@@ -15,29 +16,58 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.cli.options import Options
+    from pipeline.durable import Folder
 
 
 @click.command("init")
 @click.argument("folder", default=".", metavar="[DIR]")
-@click.option("--make", "wants_make", is_flag=True, help="Not there yet: a GNU make fragment.")
+@click.option("--make", "wants_make", is_flag=True, help="A fragment for GNU make: `make images`.")
+@click.option("--systemd", "wants_systemd", is_flag=True, help="A service and a timer for the nights.")
+@click.option("--lfs", "wants_lfs", is_flag=True, help="Images go to Git LFS (.gitattributes).")
 @click.pass_obj
-def init_command(options: Options, folder: str, wants_make: bool) -> int:
-    """Start a project: jobs/, templates/, outputs/ and one job that works. What is there already stays."""
+def init_command(options: Options, folder: str, wants_make: bool, wants_systemd: bool, wants_lfs: bool) -> int:
+    """Start a project: jobs/, templates/, outputs/ and one job that works. What is there already stays.
+
+    In a project that has jobs, --make, --systemd and --lfs write their files only.
+    """
+    from pipeline.cli import recipes
     from pipeline.durable import Folder
 
-    if wants_make:
-        raise UsageError("`init --make` is not there yet in this version", hint="`pipeline run` in a recipe does it")
-    top = Folder(Path(folder)).make()
-    for target, content in _first_files().items():
-        if top.status(target) is not None:
-            click.echo(f"{target} is there already; it stays as it is", err=True)
-            continue
+    top = Folder(Path(folder))
+    wanted = [
+        *([recipes.make(top.path)] if wants_make else ()),
+        *([recipes.systemd(top.path)] if wants_systemd else ()),
+        *([recipes.lfs(top.path, options.outputs)] if wants_lfs else ()),
+    ]
+    files: dict[str, bytes] = {} if wanted and _has_jobs(top.path) else _first_files()
+    for recipe in wanted:
+        files |= recipe.files
+    top.make()
+    for target, content in files.items():
+        _put(top, target, content, Path(folder) / target)
+    if not options.quiet:
+        first = "pipeline --service local run jobs/first.yaml   (no key needed)"
+        is_new = "jobs/first.yaml" in files
+        for step in [*([first] if is_new else ()), *(step for recipe in wanted for step in recipe.next_steps)]:
+            click.echo(f"next: {step}", err=True)
+    return 0
+
+
+def _has_jobs(top: Path) -> bool:
+    return any((top / "jobs").glob("*.y*ml"))
+
+
+def _put(top: Folder, target: str, content: bytes, shown: Path) -> None:
+    if top.status(target) is None:
         with top.replacing(target) as stream:
             stream.write(content)
-        click.echo(str(Path(folder) / target))
-    if not options.quiet:
-        click.echo("next: pipeline --service local run jobs/first.yaml   (no key needed)", err=True)
-    return 0
+        click.echo(str(shown))
+    elif not _is_same(top, target, content):
+        click.echo(f"{target} is there already; it stays as it is", err=True)
+
+
+def _is_same(top: Folder, target: str, content: bytes) -> bool:
+    return top.sha256(target) == hashlib.sha256(content).hexdigest()
 
 
 def _first_files() -> dict[str, bytes]:
