@@ -199,7 +199,7 @@ def _show_problems(error: JobError, *, quiet: bool) -> None:
         first, *others = error.problems
         more = f" (and {len(others)} more)" if others else ""
         hint = f"{first.hint}; " if first.hint else ""
-        _complain(f"{first}{more}", f"{hint}`pipeline validate` shows all that is wrong", quiet=True)
+        _complain(f"{first}{more}", f"{hint}the same command without -q shows all of it", quiet=True)
         return
     for problem in error.problems:
         click.echo(excerpt(problem), err=True)
