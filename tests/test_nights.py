@@ -1,4 +1,4 @@
-"""Three nights of cron, with the lines of docs/nights.md: a changed catalog, passes that meet, a machine that goes down."""
+"""Three nights of cron, by the lines of docs/nights.md: a changed catalog, passes that meet, a machine that stops."""
 
 from __future__ import annotations
 

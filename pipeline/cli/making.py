@@ -134,13 +134,19 @@ def _seen_from_here(paths: Iterable[str]) -> list[str]:
     The folder of a file stands in for a name that no rule can hold.
     """
     here = os.path.realpath(".")
-    return sorted({_relative(_held(path), here) for path in paths})
+    names = (_relative(_held(path), here) for path in paths)
+    # What ends in a bracket would be a member of an archive.
+    return sorted({f"{name}/." if name.endswith(")") else name for name in names})
 
 
 def _held(path: str) -> str:
-    while any(char in _UNWRITABLE or is_control(char) for char in path):
+    while any(char in _UNWRITABLE or is_control(char) for char in path) or _is_like_a_member(path):
         path = os.path.dirname(path)  # noqa: PTH120 - as above
     return path
+
+
+def _is_like_a_member(path: str) -> bool:
+    return path.endswith(")") and not os.path.isdir(path)  # noqa: PTH112 - as above
 
 
 def _relative(path: str, here: str) -> str:
