@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -182,7 +182,8 @@ def _work(
                 steps = _passes(run, works, call, screen)
                 _tidy(run, works)
                 codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
-                ended.code, ended.was_cut = _first([*codes, *(error.exit_code for error in opened.locked)]), False
+                ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
+                ended.code = _first([*codes, *(error.exit_code for error in opened.locked)])
         except PipelineError as error:
             ended.code = error.exit_code
             raise
@@ -212,8 +213,8 @@ class _Ended:
     started: float
     force: bool
     code: int = 1
-    was_cut: bool = True
-    """An error or a signal ended it, which has its own words."""
+    of_jobs: dict[str, int] = field(default_factory=dict)
+    """The exit code of each job; none where an error or a signal ended the call, which has its own words."""
 
 
 def _pixels() -> PixelChecks:
@@ -354,7 +355,7 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
         screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
         if hint:
             screen.say(f"hint: {hint}")
-    elif ended.code and not ended.was_cut:  # an error speaks for itself
+    elif ended.of_jobs.get(job):  # what went well has nothing to say, and an error speaks for itself
         click.echo(f"{job}: {words}{f'; {hint}' if hint else ''}", err=True)
 
 

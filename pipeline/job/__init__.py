@@ -11,6 +11,7 @@
       rowimages    the images of a row (references, globs), whole (frames) and within the limits of the model
       ask          what one request wants, and its fingerprint
       twins        ids, keys, paths and asks that are there twice
+      dependencies what was read on the way, for those who keep it
 
 `expand.examine` does all of it and raises everything that is wrong at once.
 """
