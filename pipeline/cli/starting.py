@@ -44,7 +44,7 @@ def init_command(options: Options, folder: str, wants_make: bool, wants_systemd:
         files |= recipe.files
     top.make()
     for target, content in files.items():
-        _put(top, target, content, Path(folder) / target)
+        _put(top, target, content, "" if options.quiet else str(Path(folder) / target))
     if not options.quiet:
         first = "pipeline --service local run jobs/first.yaml   (no key needed)"
         is_new = "jobs/first.yaml" in files
@@ -57,12 +57,13 @@ def _has_jobs(top: Path) -> bool:
     return any((top / "jobs").glob("*.y*ml"))
 
 
-def _put(top: Folder, target: str, content: bytes, shown: Path) -> None:
+def _put(top: Folder, target: str, content: bytes, shown: str) -> None:
     if top.status(target) is None:
         with top.replacing(target) as stream:
             stream.write(content)
-        click.echo(str(shown))
-    elif not _is_same(top, target, content):
+        if shown:
+            click.echo(shown)
+    elif shown and not _is_same(top, target, content):
         click.echo(f"{target} is there already; it stays as it is", err=True)
 
 
