@@ -30,7 +30,7 @@ def ping(url: str, exit_code: int) -> str:
     """Send one GET, and follow nothing; returns what went wrong, in words that do not hold the address, or nothing."""
     import httpx2  # noqa: PLC0415 - only for those who ping
 
-    from pipeline.gemini.api import is_loopback  # noqa: PLC0415 - as above
+    from pipeline.gemini.connection import is_loopback  # noqa: PLC0415 - as above
 
     try:
         with (

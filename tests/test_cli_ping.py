@@ -87,7 +87,7 @@ FAILURES = [
 
 @pytest.mark.parametrize(("manifest", "environment", "code"), FAILURES)
 def test_failure_is_the_address_with_the_exit_code(shop, watchman, monkeypatch, manifest, environment, code):
-    monkeypatch.setattr("pipeline.gemini.api._wait", lambda _state: 0)
+    monkeypatch.setattr("pipeline.gemini.connection._wait", lambda _state: 0)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     shop.write("jobs/shop.yaml", manifest)

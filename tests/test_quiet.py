@@ -49,7 +49,7 @@ def test_a_slip_on_the_command_line_is_one_line(shop, words, said):
 
 
 def test_a_service_that_is_not_there_is_one_line(shop, monkeypatch):
-    monkeypatch.setattr("pipeline.gemini.api._wait", lambda _state: 0)
+    monkeypatch.setattr("pipeline.gemini.connection._wait", lambda _state: 0)
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:9")
     ended = shop("-q", "submit", "jobs")
     assert ended.code == 4

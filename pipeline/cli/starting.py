@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.options import duration
-from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.cli.options import Options
