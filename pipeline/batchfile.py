@@ -66,6 +66,8 @@ def _image(job: Job, entry: Mapping[str, str], upload: Upload | None) -> wire.In
             f"{entry['path']}: the reference image cannot be read any more: {error.strerror}",
             hint="put it back, or run again to plan without it",
         ) from error
+    if references.pointer(data):
+        raise UnfinishedError(f"{entry['path']} is a Git LFS pointer, not the image", hint="run `git lfs pull`")
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise UnfinishedError(
             f"{entry['path']}: the reference image was changed while the job ran",
