@@ -181,6 +181,13 @@ class Folder:
                 os.unlink(name, dir_fd=parent)
             crash.point("remove:after")
 
+    def prune(self) -> None:
+        """Remove the folders below that are empty: call it only under the lock that guards this folder."""
+        for folder, _folders, _files in os.walk(self.path, topdown=False):
+            if Path(folder) != self.path:
+                with contextlib.suppress(OSError):  # it is not empty
+                    Path(folder).rmdir()
+
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
         for folder, _folders, files in os.walk(self.path):

@@ -28,6 +28,7 @@ LAYERS = [
     {"plan", "verify"},
     {"unpack"},
     {"reconcile"},
+    {"leftovers"},
     {"cli"},
     {"__main__"},
 ]

@@ -33,14 +33,16 @@ _MORE = {
     "collect": ("spending", "One pass that sends nothing new."),
     "retry": ("spending", "Open failed images again, then run."),
     "cancel": ("spending", "Cancel batches, and collect what they still deliver."),
+    "cost": ("accounts", "What a run would spend, or what was spent."),
     "compile": ("looking", "Write the Batch API JSONL of everything a job asks for."),
     "ls": ("recorded", "List items, images, batches, models or templates."),
     "verify": ("looking", "Compare every file with its record."),
+    "clean": ("clearing", "Retire what nobody asks for, delete what is old or left at the service."),
     "schema": ("starting", "Print the JSON Schema of jobs or records."),
     "serve": ("starting", "Serve the local Gemini-compatible service."),
 }
 _SELECTING = ("plan", "run", "submit", "retry", "status", "ls", "compile")
-_LATER = ("proof", "cost", "clean", "doctor", "gallery", "accept", "reject", "export", "fetch")
+_LATER = ("proof", "doctor", "gallery", "accept", "reject", "export", "fetch")
 
 
 class _Commands(click.Group):

@@ -76,8 +76,12 @@ class Options:
         """Which service a run would use, for commands that only compare."""
         if self.service:
             return self.service
-        key = any(self.environment.get(name) for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "PIPELINE_KEY_FILE"))
-        return "gemini" if key else self._recorded_service()
+        return "gemini" if self.has_key else self._recorded_service()
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the environment names a key, right or wrong."""
+        return any(self.environment.get(name) for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "PIPELINE_KEY_FILE"))
 
     def _recorded_service(self) -> str:
         return "local" if (self.outputs / ".local-service").is_dir() else "gemini"

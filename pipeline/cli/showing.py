@@ -144,7 +144,10 @@ def _at(journal: Journal, job: str, path: str) -> Record | None:
 def _sent(journal: Journal, options: Options, found: Record) -> bytes:
     batch = journal.batches.by_id(found.batch) if found.batch is not None else None
     if batch is None or batch.requests_path is None:
-        raise UsageError(f"{found.key!r} has not been sent from here", hint="`pipeline compile` writes all requests")
+        raise UsageError(
+            f"{found.key!r} has not been sent from here, or its request file was cleaned away",
+            hint="`pipeline compile` writes all requests",
+        )
     mark = json.dumps(found.wire_key).encode()
     with (options.state / batch.requests_path).open("rb") as stream:
         for line in stream:

@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import crash
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
@@ -19,6 +19,8 @@ from pipeline.gemini.connection import DEFAULT_URL, VERSION, Connection, GoneErr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+T = TypeVar("T")
 
 _READ_S = 60.0
 _PAGE = 100
@@ -42,6 +44,24 @@ class Api:
 
     def close(self) -> None:
         self._line.close()
+
+    @property
+    def ahead_s(self) -> float | None:
+        """How far the service's clock is ahead of ours, in seconds; None before it has answered."""
+        return self._line.ahead_s
+
+    def model(self, model_id: str) -> bool:
+        """Whether the service has a model. Asked a single time: what is in the way is raised at once."""
+        assert _MODEL.fullmatch(model_id), "an id of the registry, or of a job that was compiled"
+        what = f"asking for {model_id}"
+        try:
+            self._line.once(what, lambda: self._line.client.models.get(model=model_id))
+        except GoneError:
+            return False
+        except PassingError:  # the SDK may stumble over a shape that matters to nobody here
+            if self._line.raw[0] != HTTPStatus.OK:
+                raise
+        return "name" in self._line.document(what)
 
     # ----------------------------------------------------------------------------------------- files
 
@@ -81,6 +101,26 @@ class Api:
         if told is None or told.name != name:
             raise PassingError(f"{what}: an answer that is no file", hint="run again later")
         return told
+
+    def files(self) -> Iterator[wire.RemoteFile]:
+        """Every file of the project that the service lists; results of batches are not among them.
+
+        Raises `UnfinishedError` when the listing cannot be completed.
+        """
+        yield from self._listing("files", self._page_of_files)
+
+    def _page_of_files(self, token: str) -> tuple[list[wire.RemoteFile], str]:
+        config = self._line.types.ListFilesConfig(page_size=_PAGE, page_token=token or None)
+
+        def page() -> tuple[list[wire.RemoteFile], str]:
+            try:
+                self._line.client.files.list(config=config)
+            except Exception:  # as with batches
+                if self._line.raw[0] != HTTPStatus.OK:
+                    raise
+            return wire.remote_files(json.loads(self._line.raw[1]))
+
+        return self._line.call("listing files", page)
 
     def delete_file(self, name: str) -> None:
         """Delete a file; one that is not there is deleted already."""
@@ -193,17 +233,21 @@ class Api:
 
         Raises `UnfinishedError` when the listing cannot be completed: half a listing proves nothing.
         """
+        yield from self._listing("batches", self._page_of_batches)
+
+    def _listing(self, what: str, page: Callable[[str], tuple[list[T], str]]) -> Iterator[T]:
+        """All pages of a listing, the empty ones among them, up to the last."""
         token, seen = "", set()
         while True:
-            found, token = self._page(token)
+            found, token = page(token)
             yield from found
             if not token:
                 return
             if token in seen:
-                raise PassingError("listing batches: the service repeats a page", hint="run again later")
+                raise PassingError(f"listing {what}: the service repeats a page", hint="run again later")
             seen.add(token)
 
-    def _page(self, token: str) -> tuple[list[wire.Operation], str]:
+    def _page_of_batches(self, token: str) -> tuple[list[wire.Operation], str]:
         config = self._line.types.ListBatchJobsConfig(page_size=_PAGE, page_token=token or None)
 
         def page() -> tuple[list[wire.Operation], str]:

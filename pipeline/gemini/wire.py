@@ -203,6 +203,17 @@ def remote_file(reply: Any) -> RemoteFile | None:
     )
 
 
+def remote_files(reply: Any) -> tuple[list[RemoteFile], str]:
+    """Read a page of a listing of files, and the token of the next page, empty on the last.
+
+    Raises `TypeError` for what is no listing.
+    """
+    if not isinstance(reply, dict):
+        raise TypeError("no listing")
+    found = [remote_file(entry) for entry in as_list(reply.get("files"))]
+    return [entry for entry in found if entry], words(field(reply, "nextPageToken"), 5000)
+
+
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 
 

@@ -1,9 +1,9 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
 `Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which reference
-images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is not about.
-They share one connection; whatever must become true together is written in one `Journal.transaction()`, which is on
-disk when the block ends.
+images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is not about,
+`Journal.spending` what it all came to, `Journal.leftovers` what is of no more use. They share one connection; whatever
+must become true together is written in one `Journal.transaction()`, which is on disk when the block ends.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from pipeline import crash
 from pipeline.durable import Folder, sync
 from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.leftovers import Leftovers
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
+from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
 from pipeline.journal.wanted import Classified, Comparison, Wanted, WantedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "Upload", "WantedRequest", "opened"]
+__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "Spent", "Upload", "WantedRequest", "opened"]
 
 _APPLICATION_ID = 0x70697062  # "pipb"
 _VERSION = 2
@@ -50,6 +52,8 @@ class Journal:
         self.uploads = Uploads(db)
         self.wanted = Wanted(db)
         self.outside = Outside(db)
+        self.spending = Spending(db)
+        self.leftovers = Leftovers(db)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
