@@ -38,11 +38,12 @@ _MORE = {
     "ls": ("recorded", "List items, images, batches, models or templates."),
     "verify": ("looking", "Compare every file with its record."),
     "clean": ("clearing", "Retire what nobody asks for, delete what is old or left at the service."),
+    "doctor": ("doctor", "Check key, service, billing, clock, disk, journal, models and prices."),
     "schema": ("starting", "Print the JSON Schema of jobs or records."),
     "serve": ("starting", "Serve the local Gemini-compatible service."),
 }
 _SELECTING = ("plan", "run", "submit", "retry", "status", "ls", "compile")
-_LATER = ("proof", "doctor", "gallery", "accept", "reject", "export", "fetch")
+_LATER = ("proof", "gallery", "accept", "reject", "export", "fetch")
 
 
 class _Commands(click.Group):

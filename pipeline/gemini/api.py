@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, TypeVar
 from pipeline import crash
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
-from pipeline.gemini.connection import DEFAULT_URL, VERSION, Connection, GoneError, PassingError, Secret, TakenError
+from pipeline.gemini.connection import (
+    DEFAULT_URL,
+    VERSION,
+    BillingError,
+    Connection,
+    GoneError,
+    PassingError,
+    Secret,
+    TakenError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +36,7 @@ _PAGE = 100
 _REFUSED = 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 
-__all__ = ["DEFAULT_URL", "Api", "GoneError", "Secret", "TakenError"]
+__all__ = ["DEFAULT_URL", "Api", "BillingError", "GoneError", "Secret", "TakenError"]
 
 
 class Api:
@@ -207,7 +216,7 @@ class Api:
             return verdicts.Unknown(f"HTTP {code}")
         kind = verdicts.kind(fault)
         words = self.redacted(fault.message or fault.status)[:500]
-        kinds = {"rate": "rate", "key": "key", "gone": "file" if "File" in fault.message else "bad"}
+        kinds = {"rate": "rate", "key": "key", "billing": "key", "gone": "file" if "File" in fault.message else "bad"}
         return verdicts.Rejected(kinds.get(kind, "bad"), f"{words} (HTTP {code})", fault.retry_after_s)
 
     def batch(self, name: str) -> wire.Operation | None:

@@ -68,6 +68,10 @@ class TakenError(ServiceError):
     """Something else has the name that was wished for."""
 
 
+class BillingError(ServiceError):
+    """The project of the key has no paid tier."""
+
+
 class RateLimitError(UnfinishedError):
     """The service wants fewer calls; `retry_after_s` when it said for how long."""
 
@@ -249,11 +253,12 @@ class Connection:
         hints = {
             "passing": "run the same command again; nothing is lost",
             "key": "check the API key, its project and billing; then run again: nothing is lost",
+            "billing": "image models have no free tier: enable billing for the project of the key; nothing is lost",
         }
         kind = verdicts.kind(fault)
         if kind == "rate":
             return RateLimitError(words, fault.retry_after_s)
-        classes = {"passing": PassingError, "gone": GoneError, "taken": TakenError}
+        classes = {"passing": PassingError, "gone": GoneError, "taken": TakenError, "billing": BillingError}
         return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
 
     def redacted(self, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -48,23 +49,45 @@ Verdict = Accepted | NotSent | Rejected | Unknown
 
 
 def kind(fault: wire.ServiceFault) -> str:
-    """The class of an error answer: rate, passing, key, gone, taken or bad. By reason first: codes alone mislead.
+    """The class of an error answer: rate, passing, billing, key, gone, taken or bad. By reason first: codes mislead.
 
     A missing or foreign file is 403 like a missing permission, and a wrong key is 400 like a wrong field.
     """
     if fault.code == HTTPStatus.TOO_MANY_REQUESTS:
-        return "rate"
+        return "billing" if names_billing(fault) else "rate"
     if fault.code >= HTTPStatus.INTERNAL_SERVER_ERROR or fault.code in UNDECIDED:
         return "passing"
+    if names_billing(fault):
+        return "billing"
     if names_the_key(fault):
         return "key"
-    if fault.code == HTTPStatus.NOT_FOUND or (
-        fault.code == HTTPStatus.FORBIDDEN and "access the File" in fault.message
-    ):
-        return "gone"
     if fault.code == HTTPStatus.FORBIDDEN:
-        return "key"
-    return "taken" if fault.code == HTTPStatus.CONFLICT else "bad"
+        return "gone" if "access the File" in fault.message else "key"
+    return _BY_CODE.get(fault.code, "bad")
+
+
+_BY_CODE: dict[int, str] = {HTTPStatus.NOT_FOUND: "gone", HTTPStatus.CONFLICT: "taken"}
+
+
+_UNPAID = re.compile(r"free[_ -]?tier", re.IGNORECASE)
+_NOTHING = re.compile(r"\blimit: 0\b(?![.,]?\d)")
+
+
+def names_billing(fault: wire.ServiceFault) -> bool:
+    """Whether an error answer says that the project has no paid tier.
+
+    There is no free tier for image models: a quota of the free tier, of which there is nothing, never comes back.
+    """
+    if fault.code == HTTPStatus.TOO_MANY_REQUESTS:
+        return bool(_UNPAID.search(f"{fault.message} {fault.quota}") and _NOTHING.search(fault.message))
+    is_precondition = fault.status == "FAILED_PRECONDITION" and "billing" in fault.message.lower()
+    return is_precondition or fault.reason.startswith("BILLING")
+
+
+def tells_of_billing(text: str) -> bool:
+    """Whether words of the service that were kept say the same."""
+    lowered = text.lower()
+    return bool(_UNPAID.search(text) and _NOTHING.search(text)) or "billing" in lowered
 
 
 def names_the_key(fault: wire.ServiceFault) -> bool:

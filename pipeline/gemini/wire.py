@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.gemini.lenient import as_list, as_map, count, field, first, words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 JSONL = "application/jsonl"  # `.jsonl` has no MIME type in Python, and `jsonl` is refused for some users
 
@@ -262,6 +262,8 @@ class ServiceFault:
     reason: str
     message: str
     retry_after_s: float | None
+    quota: str
+    """The quotas that are used up, by the names the service has for them."""
 
 
 def fault(code: int, body: bytes, retry_after: str | None) -> ServiceFault | None:
@@ -282,7 +284,14 @@ def fault(code: int, body: bytes, retry_after: str | None) -> ServiceFault | Non
         reason=next((words(entry["reason"]) for entry in details if entry.get("reason")), ""),
         message=words(error.get("message"), 5000),
         retry_after_s=_seconds(delay),
+        quota=" ".join(_quotas(details)),
     )
+
+
+def _quotas(details: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for entry in details:
+        for violation in map(as_map, as_list(entry.get("violations"))):
+            yield from (words(violation.get(name), 500) for name in ("quotaMetric", "quotaId"))
 
 
 def _seconds(delay: str) -> float | None:

@@ -84,6 +84,24 @@ class Journal:
             (time.time(), job, kind, json.dumps(detail, sort_keys=True, default=str)),
         )
 
+    def last_create(self, service: str) -> tuple[float, str] | None:
+        """When a batch was created last, or was to be, and what the service made of that, in a verdict's words."""
+        row = self._db.execute(
+            "SELECT at, detail ->> '$.verdict' FROM event JOIN batch ON batch.name = detail ->> '$.batch'"
+            " WHERE kind = 'create' AND service = ? ORDER BY event.id DESC LIMIT 1",
+            (service,),
+        ).fetchone()
+        return (row[0], str(row[1])) if row else None
+
+    def damage(self) -> list[str]:
+        """What a look at every page and index finds wrong; nothing in a journal that is whole. Takes its time."""
+        found = [str(row[0]) for row in self._db.execute("PRAGMA integrity_check(5)")]
+        loose = self._db.execute("PRAGMA foreign_key_check").fetchall()
+        return [
+            *(words for words in found if words != "ok"),
+            *(f"{row[0]} names a {row[2]} not there" for row in loose),
+        ]
+
     def job(self, name: str, manifest: str) -> tuple[str | None, float | None]:
         """Make the job known; return what was published for it last (a sha256) and when its census was."""
         self._db.execute(

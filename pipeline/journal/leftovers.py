@@ -66,7 +66,7 @@ class Leftovers:
         ).fetchone()
         return row is not None
 
-    def open(self, service: str) -> list[Batch]:
+    def unsettled(self, service: str) -> list[Batch]:
         """The batches of all jobs that may still need what is at the service, or are not settled."""
         rows = self._db.execute(f"SELECT * FROM batch WHERE service = ? AND state IN ({_OPEN})", (service,))
         return [Batch(**row) for row in rows]

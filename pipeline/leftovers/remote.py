@@ -184,7 +184,7 @@ class _References:
             why = "another job is at work"
         if any(not one.operation.ended for one in held.strangers):
             why = "a batch of another outputs folder or machine may need it"
-        for batch in journal.leftovers.open(service.name):
+        for batch in journal.leftovers.unsettled(service.name):
             named = _named_in(Folder(service.state), batch.requests_path)
             if named is None:
                 why = "a batch whose requests are not here may need it"
