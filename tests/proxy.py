@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -55,6 +56,8 @@ class Proxy:
         self.calls: list[Call] = []
         self.before = lambda call: None
         self.after = lambda call: None
+        self.ahead_s = 0.0
+        """How far its clock is ahead, by the Date of its answers."""
 
     def forward(self, call: Call, headers) -> None:
         connection = http.client.HTTPConnection(self.upstream.hostname, self.upstream.port, timeout=30)
@@ -104,6 +107,9 @@ def proxying(upstream: str):
             self.wfile.write(call.answer)
 
         do_GET = do_POST = do_DELETE = handle_one_call  # noqa: N815 - the names http.server calls
+
+        def date_time_string(self, timestamp=None):
+            return super().date_time_string((timestamp or time.time()) + proxy.ahead_s)
 
         def log_message(self, *_):
             pass

@@ -216,6 +216,8 @@ class Api:
             return verdicts.Unknown(f"HTTP {code}")
         kind = verdicts.kind(fault)
         words = self.redacted(fault.message or fault.status)[:500]
+        if kind == "billing":
+            words = f"{verdicts.NO_PAID_TIER}: {words}"
         kinds = {"rate": "rate", "key": "key", "billing": "key", "gone": "file" if "File" in fault.message else "bad"}
         return verdicts.Rejected(kinds.get(kind, "bad"), f"{words} (HTTP {code})", fault.retry_after_s)
 

@@ -69,6 +69,8 @@ def kind(fault: wire.ServiceFault) -> str:
 _BY_CODE: dict[int, str] = {HTTPStatus.NOT_FOUND: "gone", HTTPStatus.CONFLICT: "taken"}
 
 
+NO_PAID_TIER = "the project of the key has no paid tier"
+"""What is added to the service's own words, so that they can be told later from a limit that passes."""
 _UNPAID = re.compile(r"free[_ -]?tier", re.IGNORECASE)
 _NOTHING = re.compile(r"\blimit: 0\b(?![.,]?\d)")
 
@@ -82,12 +84,6 @@ def names_billing(fault: wire.ServiceFault) -> bool:
         return bool(_UNPAID.search(f"{fault.message} {fault.quota}") and _NOTHING.search(fault.message))
     is_precondition = fault.status == "FAILED_PRECONDITION" and "billing" in fault.message.lower()
     return is_precondition or fault.reason.startswith("BILLING")
-
-
-def tells_of_billing(text: str) -> bool:
-    """Whether words of the service that were kept say the same."""
-    lowered = text.lower()
-    return bool(_UNPAID.search(text) and _NOTHING.search(text)) or "billing" in lowered
 
 
 def names_the_key(fault: wire.ServiceFault) -> bool:

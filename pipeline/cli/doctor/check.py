@@ -35,4 +35,4 @@ def problem(name: str, message: str, hint: str, code: int) -> Check:
 
 def of_error(name: str, error: PipelineError) -> Check:
     """The problem that an error tells of."""
-    return problem(name, str(error), error.hint, error.exit_code)
+    return problem(name, str(error), error.hint or "mend that, then run doctor again", error.exit_code)

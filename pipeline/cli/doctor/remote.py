@@ -77,7 +77,7 @@ def _unreached(error: PipelineError) -> Check:
     hint = _UNPAID if isinstance(error, BillingError) else error.hint
     later = "what only the service can tell was not looked at"
     name = "billing" if isinstance(error, BillingError) else "service"
-    return replace(of_error(name, error), hint="; ".join(filter(None, [hint, later])))
+    return problem(name, str(error), "; ".join(filter(None, [hint, later])), error.exit_code)
 
 
 def clock(ahead_s: float) -> Check:
@@ -94,34 +94,35 @@ def clock(ahead_s: float) -> Check:
 
 def _of_holdings(api: Api, asking: Asking) -> Iterator[Check]:
     from pipeline import leftovers
+    from pipeline.gemini.api import BillingError
 
     try:
         held = leftovers.holdings(api, asking.journal)
-    except PipelineError as error:
-        yield billing(asking, (), error)
+    except BillingError as error:
+        yield problem("billing", str(error), _UNPAID, error.exit_code)
         return
-    yield billing(asking, held.batches, None)
+    except PipelineError as error:
+        yield of_error("listing", error)
+        return
+    yield billing(asking, held.batches)
     yield storage(asking, held)
     yield _strangers(held)
     yield from _vanishing(asking, held.batches)
 
 
-def billing(asking: Asking, batches: Sequence[Operation], error: PipelineError | None) -> Check:
+def billing(asking: Asking, batches: Sequence[Operation]) -> Check:
     """Whether the project has a paid tier, as far as that can be told without sending anything.
 
     No call that is free tells. What does: an error that says so, the fate of the last batch that was sent, and batches
     of the project that were worked on.
     """
-    from pipeline.gemini.api import BillingError
-    from pipeline.gemini.verdicts import tells_of_billing
+    from pipeline.gemini.verdicts import NO_PAID_TIER
 
-    if error is not None:
-        return replace(of_error("billing", error), hint=_UNPAID if isinstance(error, BillingError) else error.hint)
     if asking.service == "local":
         return ok("billing", "nothing is paid for at the local service")
     last = asking.journal.last_create(asking.service) if asking.journal else None
     day = dt.datetime.fromtimestamp(last[0], dt.UTC).date() if last else None
-    if last is not None and last[1].startswith("Rejected") and tells_of_billing(last[1]):
+    if last is not None and NO_PAID_TIER in last[1]:
         return problem("billing", f"the project has no paid tier: on {day} a batch was refused for it", _UNPAID, 6)
     worked_on = [one for one in batches if one.state in {"RUNNING", "SUCCEEDED", "PARTIALLY_SUCCEEDED"}]
     if worked_on:
