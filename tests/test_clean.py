@@ -8,7 +8,9 @@ import os
 import pytest
 from conftest import KEY, PRODUCTS
 from PIL import Image
+from proxy import proxying
 
+from pipeline import journal
 from pipeline.durable import Folder, locked
 from pipeline.gemini.api import Api, Secret
 
@@ -127,16 +129,22 @@ def test_what_a_row_that_came_back_will_want_stays_in_retired(shrunk, service):
     assert len(service.ledger()) == 1
 
 
-def test_at_the_service_goes_what_is_unpacked_and_nothing_of_anybody_else(shop, service, tmp_path):
+def test_at_the_service_goes_what_is_unpacked_and_nothing_of_anybody_else(shop, service, tmp_path, monkeypatch):
     assert shop(*RUN).code == 0
     foreign = tmp_path / "foreign.txt"
     foreign.write_text("somebody's")
     api = Api(Secret(KEY), service.url)
     try:
-        api.upload(foreign, "holiday", "text/plain")
+        for name in ("holiday", "pl-of-another-machine", "ref-of-another-machine"):
+            api.upload(foreign, name, "text/plain")
         assert shop("clean", "jobs/shop.yaml", "--yes").code == 0
-        assert [file.name for file in api.files()] == ["files/holiday"]
+        assert len([*api.files()]) == 3, "another machine may be about to use what is young"
         assert list(api.batches()) == []
+        with proxying(service.url) as (url, proxy), monkeypatch.context() as patch:
+            patch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+            proxy.ahead_s = 30 * 3600.0  # what is young or old is told by the service's clock
+            assert shop("clean", "jobs/shop.yaml", "--yes").code == 0
+        assert [file.name for file in api.files()] == ["files/holiday"]
     finally:
         api.close()
     assert shop(*RUN).code == 0
@@ -175,6 +183,7 @@ def test_what_a_batch_at_work_needs_stays_at_the_service_until_it_is_home(furnis
     assert furnished("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
     assert furnished("clean", "--yes").code == 0
     assert remote_files(slow_service) == set()
+    assert furnished("status", "--json").json["remote_bytes"] == 0
     furnished.write("jobs/products.csv", PRODUCTS + "jug,tin jug\npot,tea pot\n")
     assert furnished("submit", "jobs/shop.yaml").code == 0
     assert len(remote_files(slow_service)) == 2, "and is sent once more when it is needed again"
@@ -188,6 +197,22 @@ def test_what_a_batch_of_another_outputs_folder_may_need_stays(furnished, slow_s
     assert ended.code == 0, ended.err
     assert remote_files(slow_service) == names
     assert set(listed(ended).values()) == {"leave"}
+
+
+def test_what_a_batch_of_another_outputs_folder_shares_with_ours_stays(furnished, slow_service):
+    assert furnished("--outputs", "other", "submit", "jobs/shop.yaml").code == 0
+    assert furnished("cancel", "jobs/shop.yaml", "--yes").code in {0, 3}
+    assert furnished("clean", "--yes").code == 0
+    assert sorted(name[:9] for name in remote_files(slow_service)) == ["files/pl-", "files/ref"]
+
+
+def test_what_a_batch_needs_that_was_believed_lost_stays(furnished, slow_service):
+    names = remote_files(slow_service)
+    with journal.opened(furnished.outputs / ".pipeline", outputs=furnished.outputs) as opened, opened.transaction():
+        (batch,) = opened.batches.all_of("shop")
+        opened.batches.change(batch, state="lost", remote=None)
+    assert furnished("clean", "--yes").code == 0
+    assert remote_files(slow_service) == names
 
 
 def test_a_job_at_work_is_left_alone_with_75(shrunk):

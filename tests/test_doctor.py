@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 import shutil
 import time
@@ -14,6 +15,7 @@ from proxy import proxying
 
 from pipeline import journal
 from pipeline.cli.doctor import machine
+from pipeline.gemini import verdicts, wire
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
 MODEL = "gemini-nano-banana-2.1"
@@ -115,12 +117,12 @@ def test_a_batch_that_was_refused_for_want_of_a_paid_tier_is_a_persons_matter_an
     assert looked(shop)[1]["billing"]["status"] == "ok"
 
 
-def test_a_rate_limit_is_no_want_of_a_paid_tier(proxied):
-    shop, proxy = proxied
-    busy = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded, limit: 0.5 a second"}}
-    proxy.before = lambda call: call.say(busy, 429) if call.is_create() else None
-    assert shop(*RUN, "--wait", "0").code == 4
-    assert looked(shop)[1]["billing"]["status"] == "warning"
+@pytest.mark.parametrize(
+    "message", ["free_tier_requests, limit: 15", "paid_tier_requests, limit: 0", "free_tier_requests, limit: 0.5"]
+)
+def test_a_rate_limit_is_no_want_of_a_paid_tier(message):
+    body = json.dumps({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": message}}).encode()
+    assert verdicts.kind(wire.fault(429, body, None)) == "rate"
 
 
 def test_what_nothing_tells_about_a_new_project_is_said_to_be_unknown(shop):

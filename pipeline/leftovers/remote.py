@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.durable import PIECE, Folder
+from pipeline.journal.batches import OPEN
 from pipeline.leftovers.leftover import Leftover
 from pipeline.reconcile import Run, Work, tidy
 from pipeline.reconcile.adopt import PREFIX
@@ -182,7 +183,7 @@ class _References:
         why, needed = "", set[str]()
         if service.others_run:
             why = "another job is at work"
-        if any(not one.operation.ended for one in held.strangers):
+        if any(_is_at_work_elsewhere(journal, one) for one in held.batches):
             why = "a batch of another outputs folder or machine may need it"
         for batch in journal.leftovers.unsettled(service.name):
             named = _named_in(Folder(service.state), batch.requests_path)
@@ -200,6 +201,14 @@ class _References:
         if file.name not in self.ours and life_s >= LEAST_LIFE_S:
             return "another outputs folder or machine may be about to use it"
         return ""
+
+
+def _is_at_work_elsewhere(journal: Journal, operation: Operation) -> bool:
+    """Whether a batch with a name of ours is worked on that this journal does not know, or has given up."""
+    if operation.ended or not operation.display_name.startswith(f"{PREFIX}/"):
+        return False
+    known = journal.batches.named(operation.display_name)
+    return known is None or known.state not in OPEN
 
 
 def _named_in(folder: Folder, requests: str | None) -> set[str] | None:
