@@ -27,7 +27,7 @@ KNOWN = frozenset(
     f"PIPELINE_{word}"
     for word in (
         "SERVICE", "OUTPUTS", "STATE", "MODELS", "LOG_FORMAT", "COLOR", "KEY_FILE", "CONCURRENT", "SETTLE",
-        "KEEP_REMOTE", "LOCAL_LATENCY", "LOCAL_PICTURES", "CRASH_AT", "CRASH_LOG",
+        "KEEP_REMOTE", "PING", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT", "CRASH_LOG",
     )
 )  # fmt: skip
 """Every variable that is ours."""
