@@ -33,6 +33,7 @@ _MORE = {
     "collect": ("spending", "One pass that sends nothing new."),
     "retry": ("spending", "Open failed images again, then run."),
     "cancel": ("spending", "Cancel batches, and collect what they still deliver."),
+    "proof": ("proofing", "Render a few now, to look at before the rest is bought."),
     "cost": ("accounts", "What a run would spend, or what was spent."),
     "compile": ("looking", "Write the Batch API JSONL of everything a job asks for."),
     "ls": ("recorded", "List items, images, batches, models or templates."),
@@ -42,8 +43,8 @@ _MORE = {
     "schema": ("starting", "Print the JSON Schema of jobs or records."),
     "serve": ("starting", "Serve the local Gemini-compatible service."),
 }
-_SELECTING = ("plan", "run", "submit", "retry", "status", "ls", "compile")
-_LATER = ("proof", "gallery", "accept", "reject", "export", "fetch")
+_SELECTING = ("plan", "run", "submit", "retry", "status", "ls", "compile", "proof")
+_LATER = ("gallery", "accept", "reject", "export", "fetch")
 
 
 class _Commands(click.Group):

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from pipeline.cli.options import Options
     from pipeline.errors import Problem
     from pipeline.gemini.models import Models
+    from pipeline.gemini.prices import Lane
 
 _FREE_HAND = MICRO  # $1: below this nobody is asked
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What one call of run, submit, collect or retry may do."""
+    """What one call of run, submit, collect, retry or proof may do."""
 
     sends: bool
     wait_s: float
@@ -35,12 +36,13 @@ class Call:
     reopened: frozenset[str] = frozenset()
     waits: bool = True
     force: bool = False
+    lane: Lane = "batch"
 
 
 def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models: Models) -> None:
     """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
     for opened in jobs:
-        _refuse_conversation(opened)
+        refuse_conversation(opened)
     _refuse_pointers(jobs)
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
@@ -68,7 +70,9 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
 def _is_paid(opened: OpenJob) -> bool:
     """Whether the job has images, or batches on their way, that cost money."""
     journal, job = opened.journal, opened.job.name
-    return bool(journal.records.images(job) or journal.batches.of(job, "gemini", *UNFINISHED))
+    lanes = ("batch", "interactive")
+    under_way = any(journal.batches.of(job, "gemini", *UNFINISHED, lane=lane) for lane in lanes)
+    return under_way or bool(journal.records.images(job))
 
 
 def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced: int, models: Models) -> None:
@@ -76,7 +80,7 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
     if call.yes:
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
-        for opened in jobs:
+        for opened in jobs if call.lane == "batch" else ():  # a proof shows what it costs in any case
             click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
         _agreed(f"Send this for about {usd(total)}?")
     elif not bounded:
@@ -87,7 +91,8 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
         )
 
 
-def _refuse_conversation(opened: OpenJob) -> None:
+def refuse_conversation(opened: OpenJob) -> None:
+    """Raise `UsageError` for a job with `turns`."""
     if opened.plan.turns > 1:
         raise UsageError(
             f"the job '{opened.job.name}' has `turns`, and this version can plan and compile conversations, but not"

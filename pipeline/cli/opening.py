@@ -15,12 +15,13 @@ from pipeline.errors import JobError, LockedError, PipelineError, Problem, Usage
 from pipeline.job import expand, language, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipeline.cli.options import Options
     from pipeline.durable import Folder
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
+    from pipeline.gemini.prices import Lane
     from pipeline.job.dependencies import Dependencies
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
@@ -41,6 +42,8 @@ class OpenJob:
     plan: Plan
     pointers: Pointers
     """What it cannot send: images that are not here."""
+    compared: Callable[[], Plan]
+    """Compares once more, when what is recorded has changed."""
 
 
 @dataclass(slots=True)
@@ -159,6 +162,7 @@ def opened(
     force: bool = False,
     must_lock: bool = True,
     dependencies: Dependencies | None = None,
+    lane: Lane = "batch",
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
@@ -168,7 +172,7 @@ def opened(
     from pipeline.plan import Look
 
     jobs = load(words, options, default=default, dependencies=dependencies)
-    look = Look(service, time.time(), options.selection, reopened, force)
+    look = Look(service, time.time(), options.selection, reopened, force, lane)
     warn = warner(options)
     for job in jobs:
         for problem in job.warnings:
@@ -222,10 +226,16 @@ def _open(
     if is_locked and must_lock:
         _sweep(job, state, tree, journal)
     pointers = Pointers()
-    compared = plan.compare(journal, tree, job, wanted(job, options, models, look.service, warn, pointers), look)
-    for problem in compared.problems:
+
+    def compared() -> Plan:
+        requests = pointers.noting(expand.expand(job, models=models, today=options.today, warn=warn))
+        priced = plan.wanted(requests, models, service=look.service, today=options.today, lane=look.lane)
+        return plan.compare(journal, tree, job, priced, look)
+
+    found = compared()
+    for problem in found.problems:
         warn(Problem(problem, 0, 0, "ignored"))
-    return OpenJob(job, journal, tree, compared, pointers)
+    return OpenJob(job, journal, tree, found, pointers, compared)
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

@@ -75,9 +75,9 @@ def _status(journal: Journal, name: str) -> dict[str, Any]:
 
     batches, service = [], "gemini"
     for batch in journal.batches.all_of(name):
-        if batch.remote:
+        if batch.remote or batch.lane == "interactive":
             service = batch.service
-        if batch.state in OPEN and journal.batches.is_inside(batch):
+        if batch.lane == "batch" and batch.state in OPEN and journal.batches.is_inside(batch):
             started = batch.created_at or batch.planned_at
             state = batch.remote_state if batch.state == "live" and batch.remote_state else batch.state
             batches.append(
@@ -176,7 +176,7 @@ def _of_job(
 ) -> Iterator[dict[str, Any]]:
     if what == "batches":
         for batch in journal.batches.all_of(job):
-            if statuses is None or batch.state in statuses:
+            if batch.lane == "batch" and (statuses is None or batch.state in statuses):
                 yield {"name": batch.remote or batch.name, "job": job, "state": batch.state, "requests": batch.requests}
         return
     for line in journal.records.published(job):

@@ -72,6 +72,9 @@ _SENTENCES = {
     "unpacked": "{remote}: {outcome}",
     "rate": "the service wants fewer batches ({why}); waiting",
     "unknown": "a create got no clear answer ({why}); its fate is found out before anything is sent again",
+    "slower": "the service wants fewer calls ({why}); going on in {wait_s:.0f} s",
+    "drawing": "waiting for {count} that are being drawn, because they are paid for; interrupt again to leave at once",
+    "rendered": "{where}  {outcome}",
     "stopped": "{why}; this job waits for a person, the others go on",
     "trouble": "{why}; trying again",
 }

@@ -193,7 +193,8 @@ def _text(shown: _Shown) -> str:
     ]
     for one in shown.attempts:
         outcome = f"{one['status'] or 'on its way'}{': ' + one['reason'] if one['reason'] else ''}"
-        lines.append(_line("attempt", f"{one['attempt']}  {one['batch'] or '-'}  {outcome}  {usd(one['cost'])}"))
+        where = one["batch"] or (one["lane"] if one["lane"] != "batch" else "-")
+        lines.append(_line("attempt", f"{one['attempt']}  {where}  {outcome}  {usd(one['cost'])}"))
     return "\n".join(lines)
 
 

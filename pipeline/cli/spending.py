@@ -175,15 +175,15 @@ def _work(
         works = [_as_work(job, options, call, service) for job in opened.jobs]
         ended = _Ended(options, started, call.force)
         try:
-            with opening.service(options, screen.say) as api, _pixels() as pixels:
-                run = _run(options, api, models, service, screen, pixels, call)
+            with opening.service(options, screen.say) as api, pixel_checks() as pixels:
+                run = run_with(options, api, models, service, screen, pixels, call)
                 if before:
                     before(run, works)
                 steps = _passes(run, works, call, screen)
                 _tidy(run, works)
                 codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
                 ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
-                ended.code = _first([*codes, *(error.exit_code for error in opened.locked)])
+                ended.code = first_code([*codes, *(error.exit_code for error in opened.locked)])
         except PipelineError as error:
             ended.code = error.exit_code
             raise
@@ -217,7 +217,7 @@ class _Ended:
     """The exit code of each job; none where an error or a signal ended the call, which has its own words."""
 
 
-def _pixels() -> PixelChecks:
+def pixel_checks() -> PixelChecks:
     from pipeline.pixels import PixelChecks
 
     return PixelChecks()
@@ -241,7 +241,7 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
     return work
 
 
-def _run(
+def run_with(
     options: Options, api: Api, models: Models, service: str, screen: Screen, pixels: PixelChecks, call: Call
 ) -> Run:
     from pipeline.reconcile import Run
@@ -297,7 +297,7 @@ def _line(works: list[Work], steps: Sequence[Progress], service: str) -> str:
 _ORDER = (1, 7, 6, 5, 75, 4, 3, 0)
 
 
-def _first(codes: Iterable[int]) -> int:
+def first_code(codes: Iterable[int]) -> int:
     """Of the exit codes of several jobs, the one that counts."""
     return min(codes, key=_ORDER.index, default=0)
 
@@ -352,7 +352,7 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
     money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
     hint = _hint(job, step, force=ended.force)
     if not ended.options.quiet:
-        screen.say(f"{job}: {words} · {money} · {_shown(work.tree.folder.path)}")
+        screen.say(f"{job}: {words} · {money} · {shown_path(work.tree.folder.path)}")
         if hint:
             screen.say(f"hint: {hint}")
     elif ended.of_jobs.get(job):  # what went well has nothing to say, and an error speaks for itself
@@ -380,5 +380,5 @@ def _hint(job: str, step: Progress, *, force: bool) -> str:
     return ""
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     return os.path.relpath(path)

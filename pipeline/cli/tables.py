@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from pipeline.gemini.models import Models
+    from pipeline.gemini.prices import Lane
     from pipeline.plan import Plan
 
 _SAID = {
@@ -42,8 +43,8 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     return "\n".join(lines)
 
 
-def plan_table(plan: Plan, models: Models, today: date, service: str) -> str:
-    """What a run would render, for somebody who pays for it."""
+def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane = "batch") -> str:
+    """What a run, or a proof, would render, for somebody who pays for it."""
     states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
     lines = [f"{plan.job}: {', '.join(states) or 'nothing asked for'}"]
     if not plan.requests:
@@ -58,19 +59,20 @@ def plan_table(plan: Plan, models: Models, today: date, service: str) -> str:
     if not any(total.extras for total in plan.totals):
         rows = [[*row[:5], *row[6:]] for row in rows]
     lines.append(columns(rows, right=(1, len(rows[0]) - 2, len(rows[0]) - 1)))
-    lines.append(_small_print(plan, models, today, service))
+    lines.append(_small_print(plan, models, today, service, lane))
     return "\n".join(lines)
 
 
-def _small_print(plan: Plan, models: Models, today: date, service: str) -> str:
+def _small_print(plan: Plan, models: Models, today: date, service: str, lane: Lane) -> str:
     words = "on the local service this costs nothing; " if service == "local" else ""
     priced = [models.find(total.model_id) for total in plan.totals]
     prices = [price for model in priced if model and (price := model.price(today))]
     since = max((price.since.isoformat() for price in prices), default="unknown")
     inferred = ", partly inferred" if any(price.inferred for price in prices) else ""
     waves = f" in {plan.waves} waves, one after the other" if plan.waves > 1 else ""
+    how = f"{plural(plan.batches, 'batch')}{waves}" if lane == "batch" else "one by one, now"
     return (
-        f"  {plural(plan.batches, 'batch')}{waves}; {words}batch prices of {since}{inferred}, USD, "
+        f"  {how}; {words}{'batch' if lane == 'batch' else 'standard'} prices of {since}{inferred}, USD, "
         f"at most {usd(plan.upper_bound)} without retries"
     )
 

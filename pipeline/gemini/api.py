@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READ_S = 60.0
+_DRAWING_S = 300.0
+"""A large image of a model that thinks takes its time."""
 _PAGE = 100
 _REFUSED = 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
@@ -42,7 +44,7 @@ __all__ = ["DEFAULT_URL", "Api", "BillingError", "GoneError", "Secret", "TakenEr
 class Api:
     """The Gemini API for one key. Its methods raise the errors of `pipeline.errors` and no others.
 
-    What is about files may be called by several threads at once.
+    What is about files may be called by several threads at once, and so may `generate`.
     """
 
     def __init__(self, key: Secret, base_url: str = DEFAULT_URL) -> None:
@@ -176,6 +178,49 @@ class Api:
         if absent and not (fault and verdicts.names_the_key(fault)):
             return GoneError(str(meaning))
         return meaning
+
+    # --------------------------------------------------------------------------------------- at once
+
+    def generate(self, model_id: str, line: bytes) -> verdicts.Reply:
+        """Ask for what a line of a request file asks for, now: one POST, never repeated, by anyone."""
+        assert _MODEL.fullmatch(model_id), "checked when the job was compiled"
+        types = self._line.types
+        contents, config = wire.at_once(json.loads(line))
+        settings = types.GenerateContentConfig(
+            **config,
+            http_options=types.HttpOptions(timeout=int(_DRAWING_S * 1000)),
+            automatic_continuation=False,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )
+        self._line.forget()
+        crash.point("generate:before")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._line.client.models.generate_content(model=model_id, contents=contents, config=settings)
+        except (self._line.httpx.ConnectError, self._line.httpx.ConnectTimeout) as error:
+            return verdicts.NotSent(f"no connection ({type(error).__name__})")
+        except Exception as error:  # noqa: BLE001 - it may have been drawn, and is not asked for again before that is told
+            if not self._line.raw[0]:
+                return verdicts.Unknown(f"no answer ({type(error).__name__})")
+        finally:
+            crash.point("generate:after")
+        return self._reply()
+
+    def _reply(self) -> verdicts.Reply:
+        """What the raw answer to a request means; the SDK's own reading of it leaves out too much."""
+        code, body, retry_after = self._line.raw
+        fault = wire.fault(code, body, retry_after)
+        if fault is None:
+            if code == HTTPStatus.OK and wire.is_object(body):
+                return verdicts.Answered(body)
+            return verdicts.Unknown(f"HTTP {code} without the API's own words")
+        words = self.redacted(fault.message or fault.status)[:500]
+        if fault.code in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+            return verdicts.Rejected("rate", f"{words} (HTTP {fault.code})", fault.retry_after_s)
+        if verdicts.kind(fault) == "key":
+            return verdicts.Rejected("key", f"{words} (HTTP {fault.code})")
+        return verdicts.Failed(fault.code, words)
 
     # --------------------------------------------------------------------------------------- batches
 

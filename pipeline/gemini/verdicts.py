@@ -48,6 +48,25 @@ class Unknown:
 Verdict = Accepted | NotSent | Rejected | Unknown
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The service has answered one request at once; `body` is its JSON, as it came."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The service says that it could not answer a request: its HTTP code and its words."""
+
+    code: int
+    reason: str
+
+
+Reply = Answered | Failed | NotSent | Rejected | Unknown
+"""What becomes of a request that is asked at once; it is `Rejected` for `rate` and `key` alone."""
+
+
 def kind(fault: wire.ServiceFault) -> str:
     """The class of an error answer: rate, passing, billing, key, gone, taken or bad. By reason first: codes mislead.
 

@@ -72,6 +72,33 @@ def request_line(
     return json.dumps({"key": wire_key, "request": request}, separators=(",", ":")).encode("ascii") + b"\n"
 
 
+_BESIDE = ("systemInstruction", "safetySettings", "tools")
+
+
+def at_once(line: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """What a line of a request file asks for, as the SDK takes it apart: contents, and all that it calls the config."""
+    request = line["request"]
+    return request["contents"], request["generationConfig"] | {key: request[key] for key in _BESIDE if key in request}
+
+
+def answer_line(wire_key: str, body: bytes) -> bytes:
+    """The answer to a request that was asked at once, as a line of an answer file."""
+    return b'{"key":%b,"response":%b}\n' % (json.dumps(wire_key).encode(), body.translate(None, b"\r\n"))
+
+
+def error_line(wire_key: str, code: int, message: str) -> bytes:
+    """The service's word that it could not answer, as a line of an answer file."""
+    return json.dumps({"key": wire_key, "error": {"code": code, "message": message}}).encode() + b"\n"
+
+
+def is_object(body: bytes) -> bool:
+    """Whether an answer is a whole JSON object."""
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _image_part(image: Inline | Linked) -> dict[str, Any]:
     if isinstance(image, Linked):
         return {"fileData": {"mimeType": image.mime, "fileUri": image.uri}}

@@ -28,12 +28,14 @@ from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
 from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
-from pipeline.journal.wanted import Classified, Comparison, Wanted, WantedRequest
+from pipeline.journal.wanted import Candidate, Classified, Comparison, Wanted, WantedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Batch", "Classified", "Comparison", "Journal", "Record", "Spent", "Upload", "WantedRequest", "opened"]
+__all__ = [
+    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Record", "Spent", "Upload", "WantedRequest", "opened",
+]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
 _VERSION = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.journal.outside import IS_INSIDE
 
@@ -51,7 +51,7 @@ class Batch:
     created_at: float | None
     ended_at: float | None
     trouble_at: float | None
-    lane: str
+    lane: Literal["batch", "interactive"]
     input_bytes: int
     result_bytes: int
     unpacked_at: float | None
@@ -91,11 +91,12 @@ class Batches:
         ).fetchone()
         return Batch(**row)
 
-    def of(self, job: str, service: str, *states: str) -> list[Batch]:
-        """A job's batches at a service in one of these states, oldest first."""
+    def of(self, job: str, service: str, *states: str, lane: str = "batch") -> list[Batch]:
+        """A job's batches at a service in one of these states, oldest first; or what was asked in another lane."""
         rows = self._db.execute(
-            f"SELECT * FROM batch WHERE job = ? AND service = ? AND state IN ({_list(states)}) ORDER BY id",
-            (job, service),
+            "SELECT * FROM batch WHERE job = ? AND service = ? AND lane = ?"
+            f" AND state IN ({_list(states)}) ORDER BY id",
+            (job, service, lane),
         )
         return [Batch(**row) for row in rows]
 
@@ -119,7 +120,7 @@ class Batches:
     def live(self, service: str) -> int:
         """How many batches of all jobs take a slot at the service."""
         row = self._db.execute(
-            f"SELECT count(*) FROM batch WHERE service = ? AND state IN ({_list(LIVE)})", (service,)
+            f"SELECT count(*) FROM batch WHERE service = ? AND lane = 'batch' AND state IN ({_list(LIVE)})", (service,)
         ).fetchone()
         return int(row[0])
 
@@ -204,10 +205,28 @@ class Batches:
         ).fetchone()
         return (self.by_id(row[0]), row[1], row[2], row[3]) if row else None
 
+    def shown(self, job: str, service: str, fingerprint: str) -> Batch | None:
+        """The newest call that brought an image for an ask, which was shown below `proof/` and not kept."""
+        row = self._db.execute(
+            "SELECT batch.* FROM asked JOIN batch ON batch.id = asked.batch WHERE asked.job = ? AND fingerprint = ?"
+            " AND asked.status = 'proof' AND service = ? AND answers_path IS NOT NULL ORDER BY batch.id DESC LIMIT 1",
+            (job, fingerprint, service),
+        ).fetchone()
+        return Batch(**row) if row else None
+
+    def rekey(self, batch: Batch, key: str) -> None:
+        """Give what was asked for in a call the key that this ask has now."""
+        self._db.execute("UPDATE asked SET key = ? WHERE batch = ?", (key, batch.id))
+
+    def keep(self, batch: Batch, key: str) -> Batch:
+        """Have the answer of a call unpacked once more, for this key; the caller puts the key's record into it."""
+        self._db.execute("UPDATE asked SET key = ?, status = NULL WHERE batch = ?", (key, batch.id))
+        return self.change(batch, state="fetched")
+
     def attempts_of(self, job: str, key: str) -> list[dict[str, Any]]:
         """Every time a request with this key was sent, oldest first, for people."""
         rows = self._db.execute(
-            "SELECT asked.attempt, asked.fingerprint, remote AS batch, batch.state AS batch_state, "
+            "SELECT asked.attempt, asked.fingerprint, lane, remote AS batch, batch.state AS batch_state, "
             "asked.status, asked.reason, asked.cost, batch.created_at FROM asked JOIN batch ON batch.id = asked.batch "
             "WHERE asked.job = ? AND key = ? ORDER BY batch.id",
             (job, key),

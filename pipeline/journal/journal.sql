@@ -72,7 +72,7 @@ CREATE TABLE asked (
     key           TEXT NOT NULL,
     fingerprint   TEXT NOT NULL,
     attempt       INTEGER NOT NULL,         -- the n-th time this ask was sent
-    status        TEXT,                     -- NULL until there is an outcome
+    status        TEXT,                     -- NULL until there is an outcome; 'proof' for one that was not kept
     reason        TEXT,
     cost          INTEGER,                  -- what it came to, from the usage the service told
     answer_at     INTEGER,                  -- where its line starts in the answer file, in bytes

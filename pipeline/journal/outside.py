@@ -30,5 +30,13 @@ class Outside:
             raise
         self._db.execute("COMMIT")
 
+    def all_but(self, job: str, keys: Iterable[str]) -> None:
+        """Leave everything of a job as it is, what it asks for and what is recorded, but for these keys."""
+        self.replace(())
+        self._db.execute(
+            "INSERT INTO outside SELECT key FROM wanted UNION SELECT key FROM record WHERE job = ?", (job,)
+        )
+        self._db.executemany("DELETE FROM outside WHERE key = ?", [(key,) for key in keys])
+
     def has(self, key: str) -> bool:
         return self._db.execute("SELECT 1 FROM outside WHERE key = ?", (key,)).fetchone() is not None

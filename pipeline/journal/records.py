@@ -223,8 +223,9 @@ class Records:
     def sent(self, batch: Batch) -> None:
         """Write into the records of a batch which one it is."""
         self._db.execute(
-            "UPDATE record SET line = json_set(line, '$.batch', ?, '$.attempt', attempts) WHERE job = ? AND batch = ?",
-            (batch.remote, batch.job, batch.id),
+            "UPDATE record SET line = json_set(line, '$.lane', ?, '$.batch', ?, '$.attempt', attempts)"
+            " WHERE job = ? AND batch = ?",
+            (batch.lane, batch.remote, batch.job, batch.id),
         )
 
     def waiting(self, job: str) -> int:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pipeline.journal.outside import IS_INSIDE
+from pipeline.journal.records import Record
 
 if TYPE_CHECKING:
     import sqlite3
@@ -97,6 +98,20 @@ class Total:
     unpriced: int
     input_bytes: int
     answer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A request that would be bought, as far as it matters for which of them are looked at first."""
+
+    n: int
+    id: str
+    template: str
+    cell: str
+    """The values of the axes of its matrix."""
+    sample: int
+    model: str
+    """With aspect and size."""
 
 
 class Wanted:
@@ -262,6 +277,43 @@ class Wanted:
     def is_shared(self, sha256: str) -> bool:
         """Whether a reference image goes to the service once, as a file."""
         return self._db.execute("SELECT 1 FROM shared WHERE sha256 = ?", (sha256,)).fetchone() is not None
+
+    def candidates(self) -> Iterator[Candidate]:
+        """What would be bought by itself, in the job's order: no later turn, and nothing that takes over an image."""
+        for row in self._db.execute(
+            "SELECT n, line ->> '$.id', coalesce(line ->> '$.template', ''),"
+            " substr(line ->> '$.item', length(line ->> '$.id') + 1), line ->> '$.sample',"
+            " model_id || ' ' || aspect || ' ' || size FROM wanted"
+            " WHERE open AND turn = 1 AND moved_from IS NULL ORDER BY n"
+        ):
+            yield Candidate(*row)
+
+    def draft(self, job: str, service: str, key: str, fingerprint: str) -> Record | None:
+        """The record of a wanted request as if it had just been sent for the first time; it is written nowhere."""
+        row = self._db.execute(
+            "SELECT key, fingerprint, wire_key, model_id, path, n, cost, answer_bytes, line FROM wanted"
+            " WHERE key = ? AND fingerprint = ?",
+            (key, fingerprint),
+        ).fetchone()
+        if row is None:
+            return None
+        return Record(
+            **row, job=job, service=service, status="pending", transient=0, place="tree", wanted=1, batch=None,
+            claim=None, attempts=1, reopened=0, expiries=0,
+        )  # fmt: skip
+
+    def at(self, n: int) -> tuple[str, str, float | None]:
+        """Key, fingerprint and longest age in seconds of the request at a place of the job's order."""
+        row = self._db.execute("SELECT key, fingerprint, max_age_s FROM wanted WHERE n = ?", (n,)).fetchone()
+        return tuple(row)
+
+    def have(self, keys: Iterable[str], *, said: str) -> None:
+        """Note that these requests have been bought already: they cost nothing more, and a plan says so."""
+        self._db.executemany(
+            "UPDATE wanted SET cost = 0, upper_bound = 0, extras = iif(extras = '', '', extras || ', ') || ?"
+            " WHERE key = ?",
+            [(said, key) for key in keys],
+        )
 
     def opened(self) -> list[str]:
         """The keys of what would be bought."""

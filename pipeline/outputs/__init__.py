@@ -1,13 +1,14 @@
-"""What a job leaves behind: its files (`tree`), the text beside images (`page`), the output manifest, the sidecars."""
+"""What a job leaves behind: files (`tree`), text beside images (`page`), the output manifest, sidecars, proofs."""
 
 from __future__ import annotations
 
 from pipeline.outputs import page
 from pipeline.outputs.manifest import MANIFEST, TABLE, read_manifest, recorded, write_manifest
+from pipeline.outputs.proofs import PROOF, Proofs
 from pipeline.outputs.sidecars import is_sidecar, sidecar_of, write_sidecars
 from pipeline.outputs.tree import File, Tree, base_of, pointer
 
 __all__ = [
-    "MANIFEST", "TABLE", "File", "Tree", "base_of", "is_sidecar", "page", "pointer", "read_manifest", "recorded",
-    "sidecar_of", "write_manifest", "write_sidecars",
+    "MANIFEST", "PROOF", "TABLE", "File", "Proofs", "Tree", "base_of", "is_sidecar", "page", "pointer",
+    "read_manifest", "recorded", "sidecar_of", "write_manifest", "write_sidecars",
 ]  # fmt: skip

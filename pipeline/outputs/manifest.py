@@ -121,11 +121,11 @@ def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> lis
     return problems
 
 
-def recorded(folder: Folder) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The records of the output manifest in a job's folder, by the numbers of their lines; `None` for what is none."""
-    if folder.status(MANIFEST) is None:
+def recorded(folder: Folder, name: str = MANIFEST) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The records of an output manifest in a job's folder, by the numbers of their lines; `None` for what is none."""
+    if folder.status(name) is None:
         return
-    with folder.opened(MANIFEST) as stream:
+    with folder.opened(name) as stream:
         for number, (_offset, line) in enumerate(batchfile.lines(stream, longest=_LONGEST_LINE), 1):
             if line is None or line.strip():
                 yield number, _record(line)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline import outputs
+from pipeline.plan.choice import chosen
 from pipeline.plan.estimates import MICRO, wanted
 from pipeline.plan.states import Comparing, Look, give_way, may_retry
 from pipeline.selection import Facts
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
 
-__all__ = ["MICRO", "MOST_INLINE", "Look", "Plan", "compare", "give_way", "may_retry", "wanted"]
+__all__ = [
+    "MICRO", "MOST_INLINE", "Look", "Plan", "chosen", "compare", "give_way", "may_retry", "narrowed", "wanted",
+]  # fmt: skip
 
 _MANY_GONE = 20
 MOST_INLINE = 4_000_000
@@ -31,7 +34,7 @@ MOST_INLINE = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job, or what is selected of it, compared with its records. Money in millionths of a USD, at batch price."""
+    """A job, or what is selected of it, compared with its records. Money in millionths of a USD, as it is looked at."""
 
     job: str
     counts: dict[str, int]
@@ -103,6 +106,17 @@ def compare(journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedReq
         _classify(journal, tree, job, look)
     journal.wanted.leave_outside()
     return _summed(journal, job, problems)
+
+
+def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought: Iterable[str]) -> Plan:
+    """The plan for some of what would be bought, and for nothing else: the rest is left as it is.
+
+    What is named in `bought` as well has its answer here already, from an earlier proof, and costs nothing more.
+    """
+    journal.outside.all_but(job.name, keys)
+    journal.wanted.leave_outside()
+    journal.wanted.have(bought, said="from an earlier proof")
+    return _summed(journal, job, plan.problems)
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:

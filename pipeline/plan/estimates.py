@@ -26,14 +26,16 @@ _AROUND_REQUEST = 300
 _IMAGE = ("image",)
 
 
-def wanted(requests: Iterable[Request], models: Models, *, service: str, today: date) -> Iterator[WantedRequest]:
-    """Each request as the journal keeps it: with its wire key, its price, its sizes and the draft of its record."""
+def wanted(
+    requests: Iterable[Request], models: Models, *, service: str, today: date, lane: prices.Lane = "batch"
+) -> Iterator[WantedRequest]:
+    """Each request as the journal keeps it: wire key, price in that lane, sizes, and the draft of its record."""
     for request in requests:
         ask = request.ask
         model = models.find(ask.model)
         model_id = model.id if model else ask.model
         takes = _takes(ask, model)
-        estimate = model and prices.estimate(model, today, takes.order)
+        estimate = model and prices.estimate(model, today, takes.order, lane)
         yield WantedRequest(
             key=request.key,
             turn=request.turn,

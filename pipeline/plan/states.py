@@ -13,6 +13,7 @@ from pipeline.record import HAS_IMAGE
 from pipeline.selection import EVERYTHING, Selection
 
 if TYPE_CHECKING:
+    from pipeline.gemini.prices import Lane
     from pipeline.job.language import Job
     from pipeline.journal import Comparison, Journal
     from pipeline.outputs import Tree
@@ -32,6 +33,8 @@ class Look:
     """Requests with these statuses are asked again, whatever their attempts."""
     force: bool = False
     """So is all that has an outcome, what somebody edited included."""
+    lane: Lane = "batch"
+    """How what is missing would be asked for, and so what it costs."""
 
 
 class _Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""One idempotent pass, and the loop around it: adopt → poll → collect → ask again → send.
+"""One idempotent pass, and the loop around it: adopt → poll → collect → ask again → send. `calls` asks one by one.
 
 Whatever state a killed run left, the same pass goes on from there. The order inside a create is the promise never
 to pay twice: the batch is in the journal, durably, before its one POST; what has an unknown fate is looked for at
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, collect, send
+from pipeline.reconcile import adopt, calls, collect, send
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
 from pipeline.reconcile.tidy import tidy
@@ -33,6 +33,7 @@ def reconcile(run: Run, work: Work) -> Progress:
     """
     run.creates_stopped, run.is_full = "", False
     run.seen.clear()
+    calls.settle(run, work)
     adopt.claim(run, work)
     if adopt.is_census_due(work):
         adopt.census(run, work)

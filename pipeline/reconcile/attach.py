@@ -46,8 +46,12 @@ class _Reference:
     bytes: int
 
 
-def attached(run: Run, work: Work, records: Iterable[Record]) -> Mapping[str, Upload]:
+def attached(
+    run: Run, work: Work, records: Iterable[Record], *, most_inline: int = plan.MOST_INLINE
+) -> Mapping[str, Upload]:
     """See to it that the reference images of these requests that go as files are at the service; by sha256.
+
+    Those are the ones of more than `most_inline` bytes, and those that several requests show.
 
     Raises `UnfinishedError` when one was changed meanwhile, `LocalError` when one cannot be read.
     """
@@ -60,7 +64,7 @@ def attached(run: Run, work: Work, records: Iterable[Record]) -> Mapping[str, Up
             there[reference.sha256] = known
         elif known is not None:
             unseen.append(_wish(reference))
-        elif _goes_as_file(work, reference):
+        elif _goes_as_file(work, reference, most_inline):
             missing.append(_wish(reference))
     for upload in _published(run, work, unseen):  # most likely as they were
         there[upload.sha256] = upload
@@ -80,7 +84,7 @@ def upload_bytes(run: Run, work: Work, record: Record) -> int:
     return sum(
         reference.bytes
         for reference in _references(work, [record])
-        if _goes_as_file(work, reference) and _alive(run, work, reference.sha256) is None
+        if _goes_as_file(work, reference, plan.MOST_INLINE) and _alive(run, work, reference.sha256) is None
     )
 
 
@@ -90,8 +94,8 @@ def _alive(run: Run, work: Work, sha256: str) -> Upload | None:
     return known if known is not None and known.expires_at >= run.api.now() + LEAST_LIFE_S else None
 
 
-def _goes_as_file(work: Work, reference: _Reference) -> bool:
-    return reference.bytes > plan.MOST_INLINE or work.journal.wanted.is_shared(reference.sha256)
+def _goes_as_file(work: Work, reference: _Reference, most_inline: int) -> bool:
+    return reference.bytes > most_inline or work.journal.wanted.is_shared(reference.sha256)
 
 
 def _inputs(records: Iterable[Record]) -> Mapping[str, str]:

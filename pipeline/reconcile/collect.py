@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -142,18 +143,24 @@ def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
         work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")
 
 
-def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
-    unpacking = unpack.Unpacking(
+def unpacking_of(run: Run, work: Work, batch: Batch) -> unpack.Unpacking:
+    """What takes the answers to a batch of this job in. A call of its own costs what it did on the day it was made."""
+    day = run.today if batch.lane == "batch" else dt.datetime.fromtimestamp(batch.planned_at, dt.UTC).date()
+    return unpack.Unpacking(
         work.journal,
         work.tree,
         batch,
         models=run.models,
         checks=work.job.checks,
-        today=run.today,
+        today=day,
         now=run.clock.time,
         pixels=run.pixels if work.job.checks.decode else None,
         redacted=run.api.redacted,
     )
+
+
+def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
+    unpacking = unpacking_of(run, work, batch)
     tally = unpack.Tally()
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
@@ -170,7 +177,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
                 f"the answer of {batch.remote} comes differently each time, or ends in the middle of a line",
                 hint="run again: it is fetched once more; nothing is lost",
             )
-    _pixels(run, work, wait=True)
+    check_pixels(run, work)
     status, reason, transient = _fate(batch)
     if tally.without_answer and not _is_complete(tally, batch):
         status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
@@ -206,10 +213,11 @@ def _fate(batch: Batch) -> tuple[str, str, bool]:
     return status, batch.note or f"the batch ended as {state or 'nothing known'} without an answer for it", transient
 
 
-def _pixels(run: Run, work: Work, *, wait: bool) -> None:
+def check_pixels(run: Run, work: Work) -> None:
+    """Wait for what is being looked at beside, and write down what is not right."""
     if run.pixels is None:
         return
-    for token, problem in run.pixels.drain() if wait else run.pixels.finished():
+    for token, problem in run.pixels.drain():
         _mark_checked(work.journal, work.job.name, token, problem)
 
 

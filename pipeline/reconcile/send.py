@@ -132,7 +132,7 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
     job, journal, folder = work.job, work.journal, Folder(run.state)
     draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
     made, taken = batchfile.write(folder, draft, job, records, run.models, attach.attached(run, work, records))
-    _check_room(run, taken)
+    check_room(run, taken)
     attempt = journal.batches.attempts(job.name, made.chunk) + 1
     name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
     folder.move(draft, folder, name)
@@ -178,12 +178,13 @@ def _affordable(run: Run, work: Work, records: list[Record]) -> list[Record]:
     return fits
 
 
-def _check_room(run: Run, taken: list[Record]) -> None:
+def check_room(run: Run, taken: list[Record]) -> None:
+    """Raise `LocalError` when the disk has no room for the answers of these requests."""
     needed = int(sum(row.answer_bytes for row in taken) * _ROOM)
     free = shutil.disk_usage(run.state).free
     if free < needed:
         raise LocalError(
-            f"the disk has {free >> 20} MiB free, and the answer of the next batch needs about {needed >> 20} MiB",
+            f"the disk has {free >> 20} MiB free, and the next answers need about {needed >> 20} MiB",
             hint="make room, then run again; nothing was sent for it",
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import batchfile, images, record
 from pipeline.gemini import prices
 from pipeline.gemini.answers import UnreadableLineError, answer
-from pipeline.outputs import page
+from pipeline.outputs import PROOF, page
 from pipeline.plan import MICRO
 from pipeline.record import HAS_IMAGE
 from pipeline.unpack.group import Asked, Group, Outcome, Tally, response_of, results
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.pixels import PixelChecks
     from pipeline.unpack.pieces import Piece
 
-__all__ = ["Tally", "Unpacking"]
+__all__ = ["Outcome", "Tally", "Unpacking"]
 
 _LONGEST = 256 << 20
 
@@ -50,6 +50,8 @@ class Unpacking:
         self._asked = journal.batches.asked(batch)
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self.tally = Tally()
+        self.proofs: list[Outcome] = []
+        """What was asked for to be looked at, and is not kept: the job knows nothing of it."""
         self._group = Group(journal, tree, batch, self.tally, checks=checks, pixels=pixels)
 
     def read(self, stream: IO[bytes]) -> Tally:
@@ -126,6 +128,9 @@ class Unpacking:
             self._group.commit()  # an image may come after an error: that is written down before its place is taken
         known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         before = json.loads(known.line) if known else {}
+        if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
+            self._prove(wire_key, came, (offset, size))
+            return
         shortfall = came.shortfall(response_of(before))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
             self._again(wire_key, came, known, shortfall)
@@ -137,6 +142,38 @@ class Unpacking:
             outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, (offset, size))
             self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
+
+    def _prove(self, wire_key: str, came: Answer, line: tuple[int, int]) -> None:
+        """Take in what a proof brought: it is paid for, and its files are for whoever asked, not for the job."""
+        key, fingerprint, _attempt, _status = self._asked[wire_key]
+        draft = self._journal.wanted.draft(self._batch.job, self._batch.service, key, fingerprint)
+        if draft is None:
+            self._settle_unseen(wire_key, came, line)
+            return
+        asked = Asked(wire_key, draft, json.loads(draft.line), PROOF)
+        outcome = self._outcome(asked, came, came.shortfall(response_of(asked.before)), line)
+        status = outcome.told["status"]
+        with self._journal.transaction():
+            self._journal.batches.settle(
+                self._batch, asked.wire_key, status="proof" if status in HAS_IMAGE else status,
+                reason=outcome.told["reason"], cost=outcome.cost, answer_at=line[0], answer_bytes=line[1],
+            )  # fmt: skip
+        self._settled[wire_key] = status
+        self.proofs.append(outcome)
+
+    def _settle_unseen(self, wire_key: str, came: Answer, line: tuple[int, int]) -> None:
+        """Note what a proof came to that a killed process had asked for, and that the job no longer asks for."""
+        batch, model = self._batch, self._models.find(self._batch.model_id)
+        status = came.refusal.status if came.refusal else "proof"
+        cost: Decimal | None = Decimal(batch.cost) / MICRO
+        if came.usage is not None and model is not None:
+            cost = prices.actual(model, self._today, came.usage, batch.lane)
+        with self._journal.transaction():
+            self._journal.batches.settle(
+                batch, wire_key, status=status, reason=came.refusal.reason if came.refusal else None,
+                cost=None if cost is None else int(cost * MICRO), answer_at=line[0], answer_bytes=line[1],
+            )  # fmt: skip
+        self._settled[wire_key] = status
 
     def _adopted(self, wire_key: str) -> tuple[str, str, int, str | None] | None:
         """A request of a batch that was found at the service without knowing what is in it."""
@@ -202,6 +239,7 @@ class Unpacking:
             "reason": None,
             "at": record.timestamp(self._now()),
             "service": self._batch.service,
+            "lane": self._batch.lane,
             "batch": self._batch.remote,
             "attempt": known.attempts,
             "finish_reason": self._told(came.finish_reason),
@@ -215,7 +253,7 @@ class Unpacking:
         }  # fmt: skip
         files: list[Piece] = []
         if shortfall is None:
-            files = self._verified(known, told, came)
+            files = self._verified(asked, told, came)
         else:
             told |= {"status": shortfall.status, "reason": self._redacted(shortfall.reason)[:500]}
         micro = None if cost is None else int(cost * MICRO)
@@ -229,12 +267,13 @@ class Unpacking:
             return [self._told(inner) for inner in value]
         return self._redacted(value) if isinstance(value, str) else value
 
-    def _verified(self, known: Record, told: dict[str, Any], came: Answer) -> list[Piece]:
+    def _verified(self, asked: Asked, told: dict[str, Any], came: Answer) -> list[Piece]:
         """Check what came, write what is right into `told`, and return the files to publish.
 
         Where nothing is right, the files of before stay named: they lie there still.
         """
-        base = self._journal.wanted.path_of(known.key, known.fingerprint) or known.path
+        known = asked.known
+        base = asked.below + (self._journal.wanted.path_of(known.key, known.fingerprint) or known.path)
         found = pieces(came, told["settings"], base, self._redacted)
         for damaged in found.damaged:
             self._quarantine(known, damaged.number, damaged.data)
@@ -268,14 +307,16 @@ class Unpacking:
     def _cost(self, known: Record, came: Answer, *, delivered: bool) -> Decimal | None:
         model = self._models.find(known.model_id)
         if came.usage is None or model is None:
-            return Decimal(known.cost) / MICRO if delivered and known.cost is not None else None
+            # Of what is asked at once, each request has the price of a batch of its own; a record may have another.
+            estimate = known.cost if self._batch.lane == "batch" or known.cost is None else self._batch.cost
+            return Decimal(estimate) / MICRO if delivered and estimate is not None else None
         usage = came.usage
         if came.images and not usage.output_image:  # some answers come without the split by modality
             size = json.loads(known.line)["settings"]["size"]
             most = len(came.images) * model.tokens(size) if size in model.sizes else usage.output_text
             image = min(usage.output_text, most)
             usage = prices.Usage(usage.input, image, usage.output_text - image, usage.thinking)
-        tokens = prices.actual(model, self._today, usage, "batch")
+        tokens = prices.actual(model, self._today, usage, self._batch.lane)
         return None if tokens is None else tokens + _searched(model, came)
 
     def _price_day(self, known: Record) -> str | None:

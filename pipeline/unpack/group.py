@@ -50,6 +50,8 @@ class Asked:
     known: Record
     before: dict[str, Any]
     """Its record until now, with the files that lie there for it."""
+    below: str = ""
+    """Where else than at its place in the job's folder its files go, with a slash at the end."""
 
 
 @dataclass(slots=True)
