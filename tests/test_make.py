@@ -54,6 +54,8 @@ def aged(path, seconds):
 
 def test_the_stamp_is_new_after_every_success_also_when_nothing_was_to_do(shop):
     stamp = shop.folder / "made/shop.stamp"
+    for path in (shop.folder / "jobs").iterdir():
+        aged(path, -60)  # what was written this very moment counts as changed meanwhile
     for _ in range(2):
         assert shop(*RUN, "--stamp", "made/shop.stamp").code == 0
         assert stamp.stat().st_mtime_ns >= (shop.outputs / "shop/manifest.jsonl").stat().st_mtime_ns
