@@ -13,6 +13,8 @@ SPREAD = -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal
 # No recipe may find a key by chance and spend money, nor be led elsewhere by settings of the shell it was started from.
 unexport GEMINI_API_KEY GOOGLE_API_KEY PIPELINE_KEY_FILE GOOGLE_GEMINI_BASE_URL GOOGLE_GENAI_USE_VERTEXAI
 unexport PIPELINE_SERVICE PIPELINE_OUTPUTS PIPELINE_STATE PIPELINE_MODELS PYTHONPATH
+# Every test that starts a process would compile the product anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:    ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

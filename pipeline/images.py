@@ -11,7 +11,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pipeline.pixels import MOST_PIXELS, PixelChecks, pixels_problem
+from pipeline.decoder import MOST_PIXELS, pixels_problem
+from pipeline.pixels import PixelChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,68 +7,25 @@ a 1K image and half a second for a 4K one, so it also must not hold up what unpa
 from __future__ import annotations
 
 import json
-import math
 import os
-import resource
 import selectors
-import signal
 import subprocess
 import sys
-import time
-import warnings
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self, cast
 
+from pipeline.decoder import BEGUN
 from pipeline.errors import LocalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from PIL import Image
-
-MOST_PIXELS: Final = 64_000_000
 
 _QUEUE: Final = 8  # pictures a worker has before it: few enough that what it says always fits into its pipe
 _FALSE_STARTS: Final = 3
-_BEGUN: Final = b"begun"
-
-
-def pixels_problem(path: Path, *, blank: bool) -> str | None:
-    """Decode every pixel and say what is wrong, or None; with `blank`, one single colour is wrong as well.
-
-    Slow, and as safe as the decoder is: see `PixelChecks`.
-    """
-    from PIL import Image  # noqa: PLC0415 - 30 ms that only decoding needs
-
-    if not path.is_file():
-        return "is not there"
-    formats = ("PNG", "JPEG", "WEBP")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            # Each sees what the other does not: `load` lets a bad CRC pass, `verify` a header that lies about the size.
-            with Image.open(path, formats=formats) as image:
-                image.verify()
-            with Image.open(path, formats=formats) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    return f"has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}"
-                image.load()
-                return "is one single colour" if blank and _is_single_colour(image) else None
-    except MemoryError:
-        return "could not be decoded: it needs too much memory"
-    except Exception as error:  # noqa: BLE001 - a decoder raises anything over hostile bytes
-        return f"could not be decoded: {' '.join(str(error).split()) or type(error).__name__}"
-
-
-def _is_single_colour(image: Image.Image) -> bool:
-    if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() == (0, 0):
-            return True  # nothing to be seen, whatever colours lie below
-    return all(low == high for low, high in (band.getextrema() for band in image.split()))
 
 
 class PixelChecks:
@@ -172,11 +129,11 @@ class _Worker:
     def __init__(self, seconds: float, memory_bytes: int) -> None:
         code = (
             f"import sys; sys.path[:] = {sys.path!r}; "
-            f"from pipeline.pixels import _work; _work({seconds!r}, {memory_bytes!r})"
+            f"from pipeline.decoder import work; work({seconds!r}, {memory_bytes!r})"
         )
         # Started afresh, never forked; in a group of its own, where no Ctrl-C of the terminal reaches it.
         self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-            [sys.executable, "-c", code],
+            [sys.executable, "-S", "-c", code],  # where packages are is told, and need not be found out
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -201,7 +158,7 @@ class _Worker:
         *lines, self._heard = (self._heard + said).split(b"\n")
         for line in lines:
             self.spoke = True
-            self.begun = line == _BEGUN
+            self.begun = line == BEGUN
             if not self.begun:
                 settled.append((self.asked.popleft().token, json.loads(line)))
         return bool(said)
@@ -212,30 +169,3 @@ class _Worker:
         with suppress(BrokenPipeError):
             self._tasks.close()
         self.answers.close()
-
-
-def _work(seconds: float, memory_bytes: int) -> None:
-    """The life of a worker: ends with its standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit(resource.RLIMIT_AS, memory_bytes)
-    for line in sys.stdin.buffer:
-        path, blank = json.loads(line)
-        _say(_BEGUN)
-        # Either ends the process: the alarm when it waits for ever, the other when it computes for ever.
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
-        problem = pixels_problem(Path(path), blank=blank)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _say(json.dumps(problem and problem[:500]).encode())
-
-
-def _limit(kind: int, most: int) -> None:
-    """Lower the soft limit, where the system has it (macOS does not hold RLIMIT_AS)."""
-    with suppress(ValueError, OSError):
-        resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
-
-
-def _say(line: bytes) -> None:
-    with suppress(BrokenPipeError):  # nobody is there to hear it; the next read ends it
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.buffer.flush()

@@ -21,6 +21,7 @@ LAYERS = [
     {"crash"},
     {"durable"},
     {"job", "gemini"},
+    {"decoder"},
     {"record", "pixels", "selection", "ping"},
     {"journal", "images"},
     {"batchfile"},
@@ -45,7 +46,7 @@ HOMES = {
     "jsonschema": {"job/schema.py"},
     "click": {"cli/"},
     "rich": {"cli/"},
-    "PIL": {"images.py", "pixels.py", "local/"},
+    "PIL": {"images.py", "decoder.py", "local/"},
     "http.server": {"local/"},
     "http.client": {"local/"},
     "urllib.request": {"local/"},
@@ -173,7 +174,7 @@ TALK = {
     "cli/": {"os.environ", "sys.stdout", "sys.stderr", "sys.stdin", "print"},
     "local/": {"print"},
     "crash.py": {"os.environ"},  # read before there is a command line; only rehearsals of a crash set it
-    "pixels.py": {"sys.stdin", "sys.stdout"},  # also the program of its workers, which answer there
+    "decoder.py": {"sys.stdin", "sys.stdout"},  # also the program of its workers, which answer there
     "__main__.py": {"sys.exit"},
 }
 
