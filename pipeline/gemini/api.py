@@ -135,9 +135,12 @@ class Api:
 
     def delete_file(self, name: str) -> None:
         """Delete a file; one that is not there is deleted already."""
+        self._delete(name, lambda: self._line.client.files.delete(name=name))
+
+    def _delete(self, name: str, delete: Callable[[], object]) -> None:
         crash.point("delete:before")
         try:
-            self._line.call(f"deleting {name}", lambda: self._line.client.files.delete(name=name))
+            self._line.call(f"deleting {name}", delete)
         except GoneError:
             return
         finally:
@@ -327,10 +330,4 @@ class Api:
 
     def delete_batch(self, name: str) -> None:
         """Delete a batch and, with it, its result file; one that is not there is deleted already."""
-        crash.point("delete:before")
-        try:
-            self._line.call(f"deleting {name}", lambda: self._line.client.batches.delete(name=name))
-        except GoneError:
-            return
-        finally:
-            crash.point("delete:after")
+        self._delete(name, lambda: self._line.client.batches.delete(name=name))
