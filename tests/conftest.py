@@ -11,10 +11,11 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from pipeline import cli, local
+from pipeline import cli, local, pixels
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,9 +25,25 @@ ROOT = Path(__file__).resolve().parent.parent
 def _quiet_environment(monkeypatch):
     """No key, service or home of the person who runs the tests reaches a test."""
     for name in [*os.environ]:
-        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")) or name.lower().endswith("_proxy"):
+        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_", "MAKE")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+class Decoder(pixels._Worker):
+    """A process that decodes images, kept from test to test: starting one takes longer than most of what they do."""
+
+    idle: ClassVar[list[Decoder]] = []
+
+    @classmethod
+    def one(cls, seconds, memory_bytes):
+        return cls.idle.pop() if cls.idle else cls(seconds, memory_bytes)
+
+    def kill(self):
+        if self.asked or self.process.poll() is not None:
+            super().kill()
+        else:
+            self.idle.append(self)
 
 
 @dataclass
@@ -142,6 +159,7 @@ PRODUCTS = "id,product\nmug,blue mug\nbowl,sand bowl\nvase,glass vase\n"
 @pytest.fixture
 def project(tmp_path, capsys, monkeypatch):
     """An empty project."""
+    monkeypatch.setattr(pixels, "_Worker", Decoder.one)
     return Project(tmp_path, capsys, monkeypatch)
 
 
