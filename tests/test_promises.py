@@ -41,9 +41,7 @@ ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 _PARTS = 5
 
 _children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload(
-    ["pipeline.cli.spending", "pipeline.reconcile", "pipeline.pixels", "google.genai", "httpx2"]
-)
+_children.set_forkserver_preload(["tests.warm"])  # seen from the top of the repository
 
 
 def _child(folder, url, at, log):
