@@ -446,8 +446,17 @@ def test_a_create_waits_for_space_at_the_service(shop, service, monkeypatch):
     shop.write("small.yaml", "limits: {storage_bytes: 1_880_000}\n")
     ended = shop("--models", "small.yaml", "run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "3s")
     assert ended.code == 4
-    assert "it waits for space" in ended.err
+    assert ended.err.count("it waits for space") == 1
     assert len(service.ledger()) == 1
     monkeypatch.setenv("PIPELINE_KEEP_REMOTE", "0")
     assert shop("--models", "small.yaml", *RUN).code == 0
     assert len(service.ledger()) == 3
+
+
+def test_an_image_that_many_requests_show_takes_its_space_once(shop, service):
+    rows = ", ".join(f"{{id: p{n}, product: p{n}}}" for n in range(4))
+    shop.write("jobs/shop.yaml", f"prompt: a [product]\nimages: [photo.png]\nitems: [{rows}]\n")
+    shop.write("jobs/photo.png", LARGE)
+    shop.write("small.yaml", f"limits: {{storage_bytes: {2 * len(LARGE) + 4 * 1_870_000}}}\n")
+    assert shop("--models", "small.yaml", *RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [4]

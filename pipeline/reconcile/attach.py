@@ -79,13 +79,13 @@ def lives_long_enough(run: Run, work: Work, records: Iterable[Record]) -> bool:
     return all(one is None or one.expires_at >= run.api.now() + LEAST_LIFE_S for one in known)
 
 
-def upload_bytes(run: Run, work: Work, record: Record) -> int:
-    """How many bytes must be uploaded before this request can be sent, beside its line."""
-    return sum(
-        reference.bytes
+def to_upload(run: Run, work: Work, record: Record) -> Mapping[str, int]:
+    """The images that must be uploaded before this request can be sent: the bytes of each, by sha256."""
+    return {
+        reference.sha256: reference.bytes
         for reference in _references(work, [record])
         if _goes_as_file(work, reference, plan.MOST_INLINE) and _alive(run, work, reference.sha256) is None
-    )
+    }
 
 
 def _alive(run: Run, work: Work, sha256: str) -> Upload | None:

@@ -81,6 +81,8 @@ class Work:
     skipped: int = 0
     stopped: ServiceError | None = None
     """What a person must look at before this job goes on."""
+    waits_for_space: bool = False
+    """The service has no room for its next batch, which was told."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
 

@@ -69,10 +69,12 @@ def _space(run: Run, work: Work) -> int:
 
 def _is_full(run: Run, work: Work, space: int, needed: int) -> bool:
     """Whether that is too little; then nothing is created until something was deleted there or has expired."""
+    waited, work.waits_for_space = work.waits_for_space, needed > space
     if needed <= space:
         return False
     run.creates_stopped, run.is_full = "the storage at the service is full", True
-    run.tell("full", job=work.job.name, left=max(0, space), needed=needed, limit=run.models.storage_bytes)
+    if not waited:
+        run.tell("full", job=work.job.name, left=max(0, space), needed=needed, limit=run.models.storage_bytes)
     return True
 
 
@@ -116,9 +118,12 @@ def _next(run: Run, work: Work) -> Batch | None:
 def _storable(run: Run, work: Work, records: list[Record]) -> list[Record]:
     """As many of these as the service has room for: their reference images, their lines and their answers."""
     fits: list[Record] = []
-    space, needed = _space(run, work), 0
+    space, answers, needed = _space(run, work), 0, 0
+    images: dict[str, int] = {}
     for row in records:
-        needed += row.answer_bytes + attach.upload_bytes(run, work, row)
+        answers += row.answer_bytes
+        images.update(attach.to_upload(run, work, row))
+        needed = answers + sum(images.values())
         if needed > space:
             break
         fits.append(row)
