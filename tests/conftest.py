@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from local_wire import Wire, sdk
 
 from pipeline import cli, local, pixels
 
@@ -197,3 +198,24 @@ def slow_service(tmp_path_factory):
 def slow_shop(project, slow_service, monkeypatch):
     """The shop before a service whose batches take most of a day."""
     return _opened(project, slow_service, monkeypatch)
+
+
+@pytest.fixture
+def wire(tmp_path):
+    """Calls by hand to a service that answers at once."""
+    with local.serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
+        yield Wire(url)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """The same to one whose batches take a hundred seconds."""
+    with local.serving(tmp_path / "state", latency_s=100, pictures="plain") as url:
+        yield Wire(url)
+
+
+@pytest.fixture
+def client(wire):
+    """The SDK, before the service of `wire`."""
+    with sdk(wire.url) as client:
+        yield client

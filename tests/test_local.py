@@ -23,19 +23,6 @@ ROOT = Path(__file__).parent.parent
 ADDED = [(table, column) for table in ("batch", "file") for column in ("faults", "withheld")] + [("batch", "listed_at")]
 
 
-@pytest.fixture
-def wire(tmp_path):
-    with serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
-        yield Wire(url)
-
-
-@pytest.fixture
-def slow(tmp_path):
-    """A service whose batches take a hundred seconds."""
-    with serving(tmp_path / "state", latency_s=100, pictures="plain") as url:
-        yield Wire(url)
-
-
 # Whole journeys
 
 

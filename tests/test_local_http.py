@@ -8,20 +8,12 @@ import socket
 import time
 from pathlib import Path
 
-import pytest
 from local_wire import HOUR, MODEL, Wire, ask, picture_of
 
 import pipeline.local
 from pipeline.local import catalog, serving
 from pipeline.local.press import Press
 from pipeline.local.state import State
-
-
-@pytest.fixture
-def wire(tmp_path):
-    with serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
-        yield Wire(url)
-
 
 # Models and keys
 

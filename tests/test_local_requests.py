@@ -6,17 +6,8 @@ import base64
 import io
 
 import pytest
-from local_wire import MODEL, PRO, Wire, ask, inline, photo, picture_of
+from local_wire import MODEL, PRO, ask, inline, photo, picture_of
 from PIL import Image
-
-from pipeline.local import serving
-
-
-@pytest.fixture
-def wire(tmp_path):
-    with serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
-        yield Wire(url)
-
 
 # What a request may say
 

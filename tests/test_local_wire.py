@@ -28,18 +28,6 @@ GENERATE = f"/v1beta/models/{MODEL}:generateContent"
 START = {"X-Goog-Upload-Protocol": "resumable", "X-Goog-Upload-Command": "start"}
 
 
-@pytest.fixture
-def wire(tmp_path):
-    with serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
-        yield Wire(url)
-
-
-@pytest.fixture
-def client(wire):
-    with sdk(wire.url) as client:
-        yield client
-
-
 def connected(wire):
     return http.client.HTTPConnection(wire.url.removeprefix("http://"), timeout=20)
 

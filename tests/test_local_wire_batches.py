@@ -23,25 +23,6 @@ CREATE = f"/v1beta/models/{MODEL}:batchGenerateContent"
 TYPES = "type.googleapis.com/google.ai.generativelanguage.v1main."
 
 
-@pytest.fixture
-def wire(tmp_path):
-    with serving(tmp_path / "state", latency_s=0, pictures="plain") as url:
-        yield Wire(url)
-
-
-@pytest.fixture
-def slow(tmp_path):
-    """A service whose batches take a hundred seconds."""
-    with serving(tmp_path / "state", latency_s=100, pictures="plain") as url:
-        yield Wire(url)
-
-
-@pytest.fixture
-def client(wire):
-    with sdk(wire.url) as client:
-        yield client
-
-
 def inlined(*prompts):
     """Requests sent in place, each with its prompt as its key."""
     return [types.InlinedRequest(contents=prompt, metadata={"key": prompt}) for prompt in prompts]
