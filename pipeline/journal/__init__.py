@@ -38,7 +38,7 @@ __all__ = [
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
-_VERSION = 2
+_VERSION = 3
 _NAME = "journal.db"
 _MICRO = 1_000_000
 

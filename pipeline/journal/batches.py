@@ -58,6 +58,7 @@ class Batch:
     whole: int
     input_deleted_at: float | None
     remote_deleted_at: float | None
+    stuck_at: float | None
 
 
 _COLUMNS = tuple(field.name for field in fields(Batch))

@@ -60,6 +60,7 @@ CREATE TABLE batch (
     whole         INTEGER NOT NULL DEFAULT 0,  -- 1 when every request had an answer of its own that could be read
     input_deleted_at REAL,                  -- since when the service holds its input file no more
     remote_deleted_at REAL,                 -- since when it holds neither the batch nor its result file
+    stuck_at      REAL,                     -- when it was cancelled because it took too long
     UNIQUE (job, chunk, attempt)
 ) STRICT;
 CREATE INDEX batch_open ON batch (job, state) WHERE state NOT IN ('unpacked', 'rejected', 'lost');
@@ -103,14 +104,17 @@ CREATE TABLE record (
     cost          INTEGER,                  -- the estimate; NULL when the price is unknown
     answer_bytes  INTEGER NOT NULL,
     line          TEXT NOT NULL,            -- the record as it is published: JSON
+    waits_for     TEXT,                     -- the key of the turn it goes on from, while that has no answer here
     PRIMARY KEY (job, key, fingerprint)
 ) STRICT;
 CREATE INDEX record_ask ON record (job, fingerprint);
 CREATE INDEX record_path ON record (job, path);
 CREATE INDEX record_wire_key ON record (job, wire_key);
-CREATE INDEX record_to_send ON record (job, n) WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL;
+CREATE INDEX record_to_send ON record (job, n)
+    WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL;
 CREATE INDEX record_to_send_by_model ON record (job, model_id, n)
-    WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL;
+    WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL;
+CREATE INDEX record_waits_for ON record (job, waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX record_claim ON record (job, claim) WHERE claim IS NOT NULL;
 
 -- A file that we published, as it was then: what differs from this was edited by somebody.

@@ -46,7 +46,10 @@ _SETTLED_BATCHES = (
     " AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.remote = r.line ->> '$.batch')"
     " AND NOT EXISTS (SELECT 1 FROM record c WHERE c.job = r.job AND c.claim = r.line ->> '$.batch')"
 )
-_WAITS = f"wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND {IS_INSIDE.format('record')}"
+_WAITS = (
+    "wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL"
+    f" AND {IS_INSIDE.format('record')}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Record:
     cost: int | None
     answer_bytes: int
     line: str
+    waits_for: str | None
 
 
 class Records:

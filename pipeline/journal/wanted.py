@@ -299,7 +299,7 @@ class Wanted:
             return None
         return Record(
             **row, job=job, service=service, status="pending", transient=0, place="tree", wanted=1, batch=None,
-            claim=None, attempts=1, reopened=0, expiries=0,
+            claim=None, attempts=1, reopened=0, expiries=0, waits_for=None,
         )  # fmt: skip
 
     def at(self, n: int) -> tuple[str, str, float | None]:
