@@ -6,10 +6,10 @@ import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import UnfinishedError
-from pipeline.gemini import wire
+from pipeline.gemini import answers, wire
 from pipeline.job import references
 
 if TYPE_CHECKING:
@@ -35,24 +35,55 @@ class BatchFile:
     """The first 24 hex digits of its sha256."""
 
 
-def line(job: Job, told: Mapping[str, Any], wire_key: str, model: Model | None, uploads: Mapping[str, Upload]) -> bytes:
+class Turn(NamedTuple):
+    """An earlier turn of a conversation: the record of its request, and the line that its answer came in."""
+
+    told: Mapping[str, Any]
+    answer: bytes
+
+
+def line(
+    job: Job,
+    told: Mapping[str, Any],
+    wire_key: str,
+    model: Model | None,
+    uploads: Mapping[str, Upload],
+    earlier: Iterable[Turn] = (),
+) -> bytes:
     """The line that asks for what a record describes; reference images go along, but for those among `uploads`.
 
-    Raises `UnfinishedError` when a reference image changed, and for a later turn of a conversation: what it goes on
-    from is made of answers, and nothing is bought without it.
+    A later turn of a conversation is sent with all `earlier` ones. Raises `UnfinishedError` when a reference image
+    changed, or an answer that it goes on from cannot be read.
     """
-    if told["turn"] > 1:
+
+    before = list(earlier)
+    if len(before) != told["turn"] - 1:  # half a conversation would be another ask
         raise UnfinishedError(
             f"{told['key']}: turn {told['turn']} of a conversation goes on from answers that are not here yet",
             hint="run again once they are",
         )
+
+    def said(turn: Mapping[str, Any]) -> wire.Said:
+        images = (_image(job, entry, uploads.get(entry["sha256"])) for entry in turn["inputs"])
+        return wire.Said(turn["prompt"], images)
+
     return wire.request_line(
         wire_key,
-        told["prompt"],
-        images=(_image(job, entry, uploads.get(entry["sha256"])) for entry in told["inputs"]),
+        said(told),
+        earlier=((said(turn.told), _answered(turn)) for turn in before),
         settings=told["settings"],
         names_size=model is None or len(model.sizes) > 1,
     )
+
+
+def _answered(turn: Turn) -> Mapping[str, Any]:
+    content = answers.content(turn.answer)
+    if content is None:
+        raise UnfinishedError(
+            f"{turn.told['key']}: the kept answer to this turn cannot be read, and the next one goes on from it",
+            hint=f"buy it again with `pipeline run JOB --force --select 'key:{turn.told['key']}'`",
+        )
+    return content
 
 
 def _image(job: Job, entry: Mapping[str, str], upload: Upload | None) -> wire.Inline | wire.Linked:
@@ -97,18 +128,26 @@ class Filling:
         return True
 
 
-def write(
-    folder: Folder, name: str, job: Job, records: Iterable[Record], models: Models, uploads: Mapping[str, Upload]
+def write(  # noqa: PLR0913 - each by its own name
+    folder: Folder,
+    name: str,
+    job: Job,
+    records: Iterable[Record],
+    *,
+    models: Models,
+    uploads: Mapping[str, Upload],
+    earlier: Callable[[Record], Iterable[Turn]],
 ) -> tuple[BatchFile, list[Record]]:
     """Write the first of these records, as many as fit into one batch, as a request file; return both.
 
-    The records are of one model, `uploads` the reference images that are at the service, by sha256. The file is
-    complete on disk when this returns.
+    The records are of one model, `uploads` the reference images that are at the service, by sha256, and `earlier` tells
+    the turns before one. The file is complete on disk when this returns.
     """
     filling, taken, digest = Filling(job.batch), [], hashlib.sha256()
     with folder.replacing(name) as stream:
         for record in records:
-            text = line(job, json.loads(record.line), record.wire_key, models.find(record.model_id), uploads)
+            told, model = json.loads(record.line), models.find(record.model_id)
+            text = line(job, told, record.wire_key, model, uploads, earlier(record))
             if not filling.takes(answer_bytes=record.answer_bytes, input_bytes=len(text)):
                 break
             stream.write(text)
@@ -136,7 +175,7 @@ def compile_all(
         writers: dict[str, _Writer] = {}
         for request in requests:
             model_id, told = request.model_id, json.loads(request.line)
-            if told["turn"] > 1:
+            if request.follows:
                 if left_out:
                     left_out(request.key)
                 continue

@@ -11,7 +11,7 @@ import click
 from pipeline.cli import opening
 from pipeline.cli.pointers import Pointers
 from pipeline.cli.screen import MICRO, plural
-from pipeline.cli.tables import amount, plan_table, print_json
+from pipeline.cli.tables import amount, longest_s, plan_table, print_json
 from pipeline.errors import JobError, Problem, UsageError
 from pipeline.selection import Facts
 
@@ -185,6 +185,18 @@ def _plan_document(
         "requests": plan.requests,
         "batches": plan.batches,
         "waves": plan.waves,
+        "by_wave": [
+            {
+                "wave": wave.number,
+                "turns": [wave.first_turn, wave.last_turn],
+                "requests": wave.requests,
+                "input_bytes": wave.input_bytes,
+                "cost": None if plan.unpriced else amount(wave.cost),
+                "upper_bound": None if plan.unpriced else amount(wave.upper_bound),
+            }
+            for wave in plan.by_wave
+        ],
+        "longest_s": longest_s(plan),
         "input_bytes": plan.input_bytes,
         "cost": {
             "amount": None if plan.unpriced else amount(plan.cost),

@@ -41,8 +41,6 @@ class Call:
 
 def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models: Models) -> None:
     """Refuse what must not be sent; ask where there is somebody to ask. Nothing is written before this is passed."""
-    for opened in jobs:
-        refuse_conversation(opened)
     _refuse_pointers(jobs)
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
@@ -93,11 +91,10 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
 
 def refuse_conversation(opened: OpenJob) -> None:
     """Raise `UsageError` for a job with `turns`."""
-    if opened.plan.turns > 1:
+    if opened.journal.wanted.has_conversations():
         raise UsageError(
-            f"the job '{opened.job.name}' has `turns`, and this version can plan and compile conversations, but not"
-            " send them; nothing was sent",
-            hint="put what the turns ask for into one prompt, or wait for the next version",
+            f"the job '{opened.job.name}' has `turns`, and a proof is of single images; nothing was sent",
+            hint="run a few of its items by batch: `pipeline run JOB --select 'key:…/**'`",
         )
 
 

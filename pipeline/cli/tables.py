@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.screen import MICRO, plural, usd
+from pipeline.cli.screen import MICRO, age, megabytes, plural, usd
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import date
 
     from pipeline.gemini.models import Models
@@ -59,8 +59,31 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     if not any(total.extras for total in plan.totals):
         rows = [[*row[:5], *row[6:]] for row in rows]
     lines.append(columns(rows, right=(1, len(rows[0]) - 2, len(rows[0]) - 1)))
+    lines += _waves(plan)
     lines.append(_small_print(plan, models, today, service, lane))
     return "\n".join(lines)
+
+
+_WAVE_S = 86_400.0
+"""What the service aims at for a batch; most are back much sooner. (https://ai.google.dev/gemini-api/docs/batch-api)"""
+
+
+def _waves(plan: Plan) -> Iterator[str]:
+    """What is sent one after the other, for a plan with conversations; the history that goes along is in the price."""
+    if plan.waves < 2:  # noqa: PLR2004 - there is nothing to wait for in between
+        return
+    for wave in plan.by_wave:
+        turns = str(wave.first_turn) if wave.first_turn == wave.last_turn else f"{wave.first_turn}-{wave.last_turn}"
+        sent = f"{megabytes(wave.input_bytes)} sent"
+        cost = usd(None if plan.unpriced else wave.cost)
+        yield f"  wave {wave.number}: turn {turns}, {plural(wave.requests, 'request')}, {sent}, {cost}"
+    longest = age(longest_s(plan))
+    yield f"  a wave is sent when the one before is back: within {longest} if each takes the day it may, mostly sooner"
+
+
+def longest_s(plan: Plan) -> float:
+    """How long all waves of a plan take, in seconds, if each takes as long as the service says that it may."""
+    return plan.waves * _WAVE_S
 
 
 def _small_print(plan: Plan, models: Models, today: date, service: str, lane: Lane) -> str:

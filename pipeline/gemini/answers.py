@@ -106,6 +106,19 @@ def answer(line: bytes) -> tuple[str, Answer]:
     )
 
 
+def content(line: bytes) -> dict[str, Any] | None:
+    """The model's turn in a line of a batch's output, as it came; `None` where it said nothing.
+
+    Whoever goes on with the conversation sends it back like this: every part in its place, with its signature.
+    """
+    try:
+        response = as_map(as_map(json.loads(line)).get("response"))
+    except (ValueError, RecursionError):
+        return None
+    said = as_map(first(field(response, "candidates")).get("content"))
+    return {"role": "model", **said} if said.get("parts") else None
+
+
 # -------------------------------------------------------------------------------------------------- parts
 
 

@@ -43,21 +43,31 @@ class Linked:
     uri: str
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a turn of a conversation says: a text, and the images shown with it, which are sent after it."""
+
+    prompt: str
+    images: Iterable[Inline | Linked]
+
+
 def request_line(
     wire_key: str,
-    prompt: str,
+    said: Said,
     *,
-    images: Iterable[Inline | Linked],
+    earlier: Iterable[tuple[Said, Mapping[str, Any]]] = (),
     settings: Mapping[str, Any],
     names_size: bool = True,
 ) -> bytes:
     """One line of a batch's input, newline included.
 
-    `images` are sent after the text in this order. `settings` are those of a record, by the words
-    of the job language; what is not among them is not sent. `names_size` is false for a model that has just one size.
+    `earlier` are the turns before, each with the model's own turn as `answers.content` reads it: that goes back as it
+    came, with its thought signatures (https://ai.google.dev/gemini-api/docs/thought-signatures). `settings` are those
+    of a record, by the words of the job language; what is not among them is not sent. `names_size` is false for a model
+    that has just one size.
     """
-    parts: list[dict[str, Any]] = [{"text": prompt}, *map(_image_part, images)]
-    request: dict[str, Any] = {"contents": [{"role": "user", "parts": parts}]}
+    contents = [turn for before, answered in earlier for turn in (_user_turn(before), answered)]
+    request: dict[str, Any] = {"contents": [*contents, _user_turn(said)]}
     if "system" in settings:
         request["systemInstruction"] = {"parts": [{"text": settings["system"]}]}
     request["generationConfig"] = _generation(settings, names_size=names_size)
@@ -97,6 +107,10 @@ def is_object(body: bytes) -> bool:
         return isinstance(json.loads(body), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _user_turn(said: Said) -> dict[str, Any]:
+    return {"role": "user", "parts": [{"text": said.prompt}, *map(_image_part, said.images)]}
 
 
 def _image_part(image: Inline | Linked) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Request:
     id: str
     sample: int
     turn: int
+    follows: str
+    """The key of the turn it goes on from; empty for what is no later turn of a conversation."""
     path: str
     """Below the job's folder, with `/`, slugged, without an extension."""
     ask: Ask
@@ -152,6 +154,7 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
         key = f"{item}/s{sample}" if cell.samples > 1 else item
         facts["sample"] = facts["=sample"] = str(sample)
         earlier: tuple[Ask, ...] = ()
+        before = ""
         for fitted in fitting.turns:
             turn = fitted.turn
             try:
@@ -161,12 +164,14 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
                 return
             if turn.number:
                 earlier = (*earlier, ask)
+            follows, before = before, f"{key}/t{turn.number}" if turn.number else key
             yield Request(
-                key=f"{key}/t{turn.number}" if turn.number else key,
+                key=before,
                 item=item,
                 id=row.id,
                 sample=sample,
                 turn=turn.number or 1,
+                follows=follows,
                 path=path,
                 ask=ask,
                 fingerprint=ask.fingerprint(),

@@ -197,14 +197,18 @@ class Batches:
 
     def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
         """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""
-        row = self._db.execute(
+        return next(self.answers_of(job, fingerprint), None)
+
+    def answers_of(self, job: str, fingerprint: str, *, key: str = "") -> Iterator[tuple[Batch, str, int, int]]:
+        """The same for each of them, the newest first, and those to a request with this key before others."""
+        for row in self._db.execute(
             "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes"
             " FROM asked JOIN batch ON batch.id = asked.batch"
             " WHERE asked.job = ? AND fingerprint = ? AND asked.status IN ('done', 'check') AND answer_at IS NOT NULL "
-            "AND answers_path IS NOT NULL ORDER BY asked.batch DESC LIMIT 1",
-            (job, fingerprint),
-        ).fetchone()
-        return (self.by_id(row[0]), row[1], row[2], row[3]) if row else None
+            "AND answers_path IS NOT NULL ORDER BY asked.key = ? DESC, asked.batch DESC",
+            (job, fingerprint, key),
+        ).fetchall():
+            yield self.by_id(row[0]), row[1], row[2], row[3]
 
     def shown(self, job: str, service: str, fingerprint: str) -> Batch | None:
         """The newest call that brought an image for an ask, which was shown below `proof/` and not kept."""

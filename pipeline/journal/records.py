@@ -19,8 +19,8 @@ _PAGE = 2000
 
 _INSERT = (
     "INSERT INTO record (job, service, key, fingerprint, wire_key, model_id, path, place, wanted, n, attempts, cost,"
-    " answer_bytes, status, line)"
-    " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes,"
+    " answer_bytes, waits_for, status, line)"
+    " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes, waits_for,"
 )
 _IS_ANEW = (
     "record.status IN ('done', 'check', 'held') OR (SELECT anew FROM wanted WHERE wanted.key = excluded.key) IS 1"
@@ -29,7 +29,7 @@ _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
     " place = 'tree',"
     " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
-    " cost = excluded.cost, answer_bytes = excluded.answer_bytes,"
+    " cost = excluded.cost, answer_bytes = excluded.answer_bytes, waits_for = excluded.waits_for,"
     # What lies there from before stays named until something takes its place.
     " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]'))),"
     # What was delivered, or decided, starts counting anew; what failed goes on where it was, unless it is asked anew.
@@ -240,7 +240,8 @@ class Records:
     def send(self, batch: Batch, records: Iterable[Record]) -> None:
         """Note that these requests are in a batch."""
         self._db.executemany(
-            "UPDATE record SET batch = ?, attempts = attempts + 1 WHERE job = ? AND key = ? AND fingerprint = ?",
+            "UPDATE record SET batch = ?, attempts = attempts + 1, waits_for = NULL"
+            " WHERE job = ? AND key = ? AND fingerprint = ?",
             ((batch.id, r.job, r.key, r.fingerprint) for r in records),
         )
 
@@ -291,12 +292,33 @@ class Records:
         marks = ", ".join("?" * len(words := tuple(statuses)))
         row = self._db.execute(
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
-            " AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
+            " AND attempts > 0 AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
             " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
             f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}",
             (job, *words, again),
         ).fetchone()
         return int(row[0])
+
+    def lead_on(self, record: Record) -> None:
+        """The answer to a turn is here: the turn that waits for it can be sent."""
+        self._db.execute("UPDATE record SET waits_for = NULL WHERE job = ? AND waits_for = ?", (record.job, record.key))
+
+    def waiting_turns(self, job: str) -> Iterator[list[tuple[Record, Record]]]:
+        """Turns that wait for one which has its outcome by now, and that one; in pages, so that they can be changed.
+
+        They come in the order of their conversations: what becomes of one decides about the next.
+        """
+        last = -1
+        while rows := self._db.execute(
+            "SELECT w.n, w.key, w.fingerprint, p.key, p.fingerprint FROM record w JOIN record p ON p.job = w.job"
+            " AND p.key = w.waits_for AND p.wanted WHERE w.job = ? AND w.n > ? AND w.waits_for IS NOT NULL AND w.wanted"
+            " AND w.status = 'pending' AND w.batch IS NULL AND p.status NOT IN ('pending', 'held')"
+            " ORDER BY w.n LIMIT ?",
+            (job, last, _PAGE),
+        ).fetchall():
+            found = ((self.get(job, *row[1:3]), self.get(job, *row[3:5])) for row in rows)
+            yield [(waiting, before) for waiting, before in found if waiting is not None and before is not None]
+            last = rows[-1]["n"]
 
     def claims(self, job: str) -> list[str]:
         """Batches at the service that hold requests of ours, by an output manifest's word."""

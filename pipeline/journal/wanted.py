@@ -23,6 +23,8 @@ class WantedRequest:
 
     key: str
     turn: int
+    follows: str
+    """The key of the turn it goes on from; empty where there is none."""
     fingerprint: str
     wire_key: str
     model_id: str
@@ -85,6 +87,28 @@ class Classified:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A turn of a conversation, as it was classified."""
+
+    n: int
+    key: str
+    follows: str
+    turn: int
+    fingerprint: str
+    state: str
+    why: str
+    open: int
+    anew: int
+    waits_for: str | None = None
+    wave: int = 1
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there will be an answer: it would be bought, or is on its way."""
+        return bool(self.open) or self.state == "pending"
+
+
+@dataclass(frozen=True, slots=True)
 class Total:
     """Some requests added up; money in millionths of a USD, `unpriced` of them without a known price."""
 
@@ -98,6 +122,19 @@ class Total:
     unpriced: int
     input_bytes: int
     answer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """What can be sent together, once the wave before it has come home; money in millionths of a USD."""
+
+    number: int
+    first_turn: int
+    last_turn: int
+    requests: int
+    cost: int
+    upper_bound: int
+    input_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +196,53 @@ class Wanted:
             ((row.state, row.why, int(row.open), row.moved_from, int(row.anew), row.n) for row in rows),
         )
         self._db.execute("COMMIT")
+
+    def conversations(self) -> Iterator[list[Link]]:
+        """The turns of each conversation in their order, as they were classified; one conversation after the other."""
+        last, chain = 0, list[Link]()
+        while rows := self._db.execute(
+            "SELECT n, key, follows, turn, fingerprint, state, coalesce(why, '') AS why, coalesce(open, 0) AS open,"
+            " coalesce(anew, 0) AS anew FROM wanted w WHERE n > ? AND (follows <> ''"
+            " OR EXISTS (SELECT 1 FROM wanted f WHERE f.follows = w.key AND f.follows <> '')) ORDER BY n LIMIT ?",
+            (last, _PAGE),
+        ).fetchall():
+            for row in rows:
+                if chain and row["follows"] != chain[-1].key:
+                    yield chain
+                    chain = []
+                chain.append(Link(*row))
+            last = rows[-1]["n"]
+        if chain:
+            yield chain
+
+    def connect(self, links: Iterable[Link]) -> None:
+        """Write down what these turns are beside the others of their conversation."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "UPDATE wanted SET state = ?, why = ?, open = ?, anew = ?, waits_for = ?, wave = ? WHERE n = ?",
+            ((one.state, one.why, one.open, one.anew, one.waits_for, one.wave, one.n) for one in links),
+        )
+        self._db.execute("COMMIT")
+
+    def leads_on(self, key: str) -> bool:
+        """Whether another turn goes on from this one."""
+        found = self._db.execute("SELECT 1 FROM wanted WHERE follows = ? AND follows <> ''", (key,))
+        return found.fetchone() is not None
+
+    def has_conversations(self) -> bool:
+        """Whether any request goes on from another."""
+        return self._db.execute("SELECT 1 FROM wanted WHERE follows <> '' LIMIT 1").fetchone() is not None
+
+    def before(self, key: str) -> list[tuple[str, str, str]]:
+        """Key, fingerprint and line of the turns before one, as the job asks for them now; the first of them first."""
+        found: list[tuple[str, str, str]] = []
+        while row := self._db.execute(
+            "SELECT b.key, b.fingerprint, b.line FROM wanted w JOIN wanted b ON b.key = w.follows WHERE w.key = ?",
+            (key,),
+        ).fetchone():
+            found.insert(0, tuple(row))
+            key = row["key"]
+        return found
 
     def facts(self, job: str) -> Iterator[tuple[str, str, str, str | None]]:
         """What a selection asks of each request: key, draft, state, and the status of what is recorded for it."""
@@ -246,11 +330,19 @@ class Wanted:
         return [Total(*row) for row in rows]
 
     def loads(self) -> list[tuple[int, int, int]]:
-        """What would be bought, by model and turn, as batches are filled: requests, answer bytes, input bytes."""
+        """What would be bought, by model and wave, as batches are filled: requests, answer bytes, input bytes."""
         rows = self._db.execute(
-            "SELECT count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open GROUP BY model_id, turn"
+            "SELECT count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open GROUP BY model_id, wave"
         )
         return [tuple(row) for row in rows]
+
+    def waves(self) -> list[Wave]:
+        """What would be bought, by the wave it is sent in."""
+        rows = self._db.execute(
+            "SELECT wave, min(turn), max(turn), count(*), coalesce(sum(cost), 0), coalesce(sum(upper_bound), 0),"
+            " sum(input_bytes) FROM wanted WHERE open GROUP BY wave ORDER BY wave"
+        )
+        return [Wave(*row) for row in rows]
 
     def share(self, most_inline: int) -> int:
         """Find the reference images that go to the service once, as files; returns how many bytes that are.
@@ -318,11 +410,6 @@ class Wanted:
     def opened(self) -> list[str]:
         """The keys of what would be bought."""
         return [row["key"] for row in self._db.execute("SELECT key FROM wanted WHERE open ORDER BY n")]
-
-    def last_turn(self, *, of_all: bool = False) -> int:
-        """The highest turn among what would be bought, or `of_all`; 0 where there is nothing."""
-        row = self._db.execute("SELECT max(turn) FROM wanted WHERE ? OR open", (of_all,)).fetchone()
-        return int(row[0] or 0)
 
     def dearer(self, limit: int) -> tuple[str, int] | None:
         """Key and cost of the first request that would be bought for more than `limit` millionths of a USD."""

@@ -3,6 +3,7 @@ CREATE TEMP TABLE wanted (
     n             INTEGER PRIMARY KEY,      -- the job's own order
     key           TEXT NOT NULL UNIQUE,
     turn          INTEGER NOT NULL,         -- of a conversation; 1 where there is none
+    follows       TEXT NOT NULL,            -- the key of the turn it goes on from; empty where there is none
     fingerprint   TEXT NOT NULL,
     wire_key      TEXT NOT NULL,
     model_id      TEXT NOT NULL,
@@ -21,10 +22,13 @@ CREATE TEMP TABLE wanted (
     why           TEXT,
     open          INTEGER,                  -- 1 when it would be bought
     anew          INTEGER,                  -- 1 when its retries are counted from here on
-    moved_from    TEXT                      -- the key whose record it takes over
+    moved_from    TEXT,                     -- the key whose record it takes over
+    waits_for     TEXT,                     -- the key of the turn whose answer must come first
+    wave          INTEGER NOT NULL DEFAULT 1  -- how many times batches must come home until it is there
 ) STRICT;
 -- Reference images that go to the service once, as files, and not along with each request that shows them.
 CREATE TEMP TABLE IF NOT EXISTS shared (sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 DELETE FROM temp.shared;
 CREATE INDEX temp.wanted_ask ON wanted (fingerprint);
+CREATE INDEX temp.wanted_follows ON wanted (follows) WHERE follows <> '';
 CREATE INDEX temp.wanted_wire_key ON wanted (wire_key);

@@ -7,8 +7,9 @@ from pipeline.outputs.manifest import MANIFEST, TABLE, read_manifest, recorded, 
 from pipeline.outputs.proofs import PROOF, Proofs
 from pipeline.outputs.sidecars import is_sidecar, sidecar_of, write_sidecars
 from pipeline.outputs.tree import File, Tree, base_of, pointer
+from pipeline.outputs.turns import Turns
 
 __all__ = [
-    "MANIFEST", "PROOF", "TABLE", "File", "Proofs", "Tree", "base_of", "is_sidecar", "page", "pointer",
+    "MANIFEST", "PROOF", "TABLE", "File", "Proofs", "Tree", "Turns", "base_of", "is_sidecar", "page", "pointer",
     "read_manifest", "recorded", "sidecar_of", "write_manifest", "write_sidecars",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.durable import PIECE, Folder
 from pipeline.outputs import page
+from pipeline.outputs.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -39,8 +40,13 @@ class Tree:
         self.retired = Folder(state / "retired" / job)
         self.quarantine = Folder(state / "quarantine" / job)
         self.conflicts = Folder(state / "conflicts" / job)
+        self._state, self._journal = state, journal
         self._records = journal.records
         self._learned: dict[str, tuple[str, int, int]] = {}
+
+    def turns(self, service: str) -> Turns:
+        """What a service answered to the turns of the job's conversations."""
+        return Turns(self._journal, self._state, self.job, service)
 
     # ------------------------------------------------------------------------------ what is there
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import outputs
 from pipeline.plan.choice import chosen
+from pipeline.plan.conversations import connect
 from pipeline.plan.estimates import MICRO, wanted
 from pipeline.plan.states import Comparing, Look, give_way, may_retry
 from pipeline.selection import Facts
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pipeline.job.language import Job
-    from pipeline.journal import Journal, WantedRequest
+    from pipeline.journal import Journal, WantedRequest, Wave
     from pipeline.journal.wanted import Total
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
@@ -42,10 +43,8 @@ class Plan:
     totals: tuple[Total, ...]
     """What would be bought, by model, aspect, size and what else has a price."""
     batches: int
-    waves: int
-    """How often batches must come home until all of it is there: a turn can be sent when the one before is back."""
-    turns: int
-    """Of the longest conversation; 1 where there is none."""
+    by_wave: tuple[Wave, ...]
+    """What would be bought, by the wave it is sent in: a turn can be sent when the one before is back."""
     gone_now: int
     """Done images that the last run still wanted and this one does not."""
     gone_value: int
@@ -77,6 +76,11 @@ class Plan:
         return sum(total.input_bytes for total in self.totals) + self.upload_bytes
 
     @property
+    def waves(self) -> int:
+        """How often batches must come home until all of it is there."""
+        return self.by_wave[-1].number if self.by_wave else 0
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is asked for and nothing is gone."""
         return not (self.wanted or self.counts["gone"])
@@ -105,6 +109,7 @@ def compare(journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedReq
     if not look.selection or look.reopened or look.force:
         _classify(journal, tree, job, look)
     journal.wanted.leave_outside()
+    connect(journal, tree.turns(look.service))
     return _summed(journal, job, problems)
 
 
@@ -161,8 +166,7 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
         counts=counts,
         totals=totals,
         batches=_batches(journal.wanted.loads(), job),
-        waves=journal.wanted.last_turn(),
-        turns=journal.wanted.last_turn(of_all=True),
+        by_wave=tuple(journal.wanted.waves()),
         gone_now=gone_now,
         gone_value=gone_value,
         asked_before=journal.wanted.asked_before(job.name),

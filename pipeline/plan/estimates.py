@@ -39,6 +39,7 @@ def wanted(
         yield WantedRequest(
             key=request.key,
             turn=request.turn,
+            follows=request.follows,
             fingerprint=request.fingerprint,
             wire_key=record.wire_key(request.key, request.fingerprint),
             model_id=model_id,

@@ -77,9 +77,9 @@ class Comparing:
         why = self._why_again(row, found)
         if why and not (moves and self._foreign(row)):
             return Classified(row.n, "changed", why, open=True, moved_from=row.key if moves else None, anew=True)
-        if condition == "missing":
+        if condition == "missing" or (row.path and not found.told["files"]):  # it was not kept, and is to be by now
             return self._missing(row, found)
-        if moves:
+        if moves and row.path:
             return Classified(row.n, "moved", f"from {row.record_path}", moved_from=row.key)
         return Classified(row.n, "done", "")
 
@@ -123,7 +123,7 @@ class Comparing:
         own = found.told.get("files") or []
         if own and not self._look.force and self._tree.condition(own) == "edited":
             return Classified(row.n, "edited", _EDITED)
-        if row.status == "pending":
+        if row.status == "pending" or (row.status == "missing" and not row.attempts):  # it was never sent
             return self._bought(row, "asked again" if own else "", has_own=bool(own))
         if why := self._why_again(row, found):
             return self._bought(row, why, anew=True, has_own=bool(own))

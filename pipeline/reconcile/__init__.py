@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, calls, collect, send
+from pipeline.reconcile import adopt, calls, collect, send, turns
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
 from pipeline.reconcile.tidy import tidy
@@ -48,6 +48,7 @@ def reconcile(run: Run, work: Work) -> Progress:
         raise stops
     if work.sends:
         send.ask_again(work)
+        turns.go_on(work)
         send.send_open(run, work)
     if run.is_full:
         finish(work)

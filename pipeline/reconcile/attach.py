@@ -7,7 +7,6 @@ batch; so a killed run, and the next night, find it there.
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from pipeline import plan
 from pipeline.errors import LocalError, PipelineError
 from pipeline.job import references
 from pipeline.journal import Upload
+from pipeline.reconcile import turns
 from pipeline.reconcile.uploads import Wish, published
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def attached(
 
 def lives_long_enough(run: Run, work: Work, records: Iterable[Record]) -> bool:
     """Whether the files that these requests name outlive the batch they are in."""
-    known = (work.journal.uploads.get(run.service, sha256) for sha256 in _inputs(records))
+    known = (work.journal.uploads.get(run.service, sha256) for sha256 in _inputs(work, records))
     return all(one is None or one.expires_at >= run.api.now() + LEAST_LIFE_S for one in known)
 
 
@@ -98,18 +98,19 @@ def _goes_as_file(work: Work, reference: _Reference, most_inline: int) -> bool:
     return reference.bytes > most_inline or work.journal.wanted.is_shared(reference.sha256)
 
 
-def _inputs(records: Iterable[Record]) -> Mapping[str, str]:
-    """The path of each reference image, by its hash."""
+def _inputs(work: Work, records: Iterable[Record]) -> Mapping[str, str]:
+    """The path of each reference image that goes along, by its hash."""
     found: dict[str, str] = {}
     for record in records:
-        if _NONE not in record.line:
-            for entry in json.loads(record.line)["inputs"]:
-                found.setdefault(entry["sha256"], entry["path"])
+        if _NONE not in record.line or turns.is_later(record):
+            for told in turns.shown(work, record):
+                for entry in told["inputs"]:
+                    found.setdefault(entry["sha256"], entry["path"])
     return found
 
 
 def _references(work: Work, records: Iterable[Record]) -> Iterator[_Reference]:
-    for sha256, shown in _inputs(records).items():
+    for sha256, shown in _inputs(work, records).items():
         path = work.job.folder / shown
         try:
             size = path.stat().st_size

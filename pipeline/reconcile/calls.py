@@ -20,7 +20,7 @@ from pipeline import batchfile
 from pipeline.durable import Folder
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
-from pipeline.reconcile import adopt, attach, collect
+from pipeline.reconcile import adopt, attach, collect, turns
 from pipeline.reconcile.pace import Pace
 from pipeline.reconcile.send import check_room
 
@@ -183,7 +183,8 @@ class _Calls:
                 return self._work.journal.batches.change(call.batch, state="intent", note=None)
         run, work, record, job = self._run, self._work, call.record, self._work.job
         model = run.models.find(record.model_id)
-        call.line = batchfile.line(job, json.loads(record.line), record.wire_key, model, self._uploads)
+        told, before = json.loads(record.line), turns.earlier(work, record)
+        call.line = batchfile.line(job, told, record.wire_key, model, self._uploads, before)
         chunk = hashlib.sha256(call.line).hexdigest()[:24]
         attempt = work.journal.batches.attempts(job.name, chunk) + 1
         name = f"requests/{job.name}/{chunk}-{attempt}.jsonl"

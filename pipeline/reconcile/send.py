@@ -14,7 +14,7 @@ from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
 from pipeline.journal.batches import OPEN
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.reconcile import adopt, attach, uploads
+from pipeline.reconcile import adopt, attach, turns, uploads
 
 if TYPE_CHECKING:
     from pipeline.journal import Batch, Record
@@ -30,7 +30,9 @@ def ask_again(work: Work) -> None:
     """Open what failed and may be asked again by itself."""
     job = work.job
     words = ", ".join(f"'{word}'" for word in sorted(job.retry.on) if word.isidentifier())
-    condition = f"wanted AND place = 'tree' AND status IN ({words or 'NULL'}) AND {IS_INSIDE.format('record')}"
+    condition = (
+        f"wanted AND place = 'tree' AND attempts > 0 AND status IN ({words or 'NULL'}) AND {IS_INSIDE.format('record')}"
+    )
     for page in work.journal.records.pages(job.name, condition):
         with work.journal.transaction():
             for row in page:
@@ -136,7 +138,10 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
     """Write a request file with as many of these as fit, then the batch's row; from then on they are taken."""
     job, journal, folder = work.job, work.journal, Folder(run.state)
     draft = f"requests/{job.name}/{uuid.uuid4().hex}.jsonl"
-    made, taken = batchfile.write(folder, draft, job, records, run.models, attach.attached(run, work, records))
+    made, taken = batchfile.write(
+        folder, draft, job, records, models=run.models, uploads=attach.attached(run, work, records),
+        earlier=lambda row: turns.earlier(work, row),
+    )  # fmt: skip
     check_room(run, taken)
     attempt = journal.batches.attempts(job.name, made.chunk) + 1
     name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"

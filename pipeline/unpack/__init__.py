@@ -69,7 +69,7 @@ class Unpacking:
                 self._unreadable(offset, text, str(error))
                 continue
             answered.add(wire_key)
-            self._take(wire_key, came, offset, len(text))
+            self._take(wire_key, came, offset, text)
         self._group.commit()
         self.tally.answers = len(answered & self._asked.keys())
         self.tally.without_answer = len(self._asked) - len(self._settled)
@@ -118,7 +118,7 @@ class Unpacking:
         with self._tree.quarantine.replacing(name) as stream:
             stream.write(text or why.encode())
 
-    def _take(self, wire_key: str, came: Answer, offset: int, size: int) -> None:
+    def _take(self, wire_key: str, came: Answer, offset: int, text: bytes) -> None:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)
         if asked is None:
             self._extra(came)
@@ -129,7 +129,7 @@ class Unpacking:
         known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         before = json.loads(known.line) if known else {}
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
-            self._prove(wire_key, came, (offset, size))
+            self._prove(wire_key, came, (offset, len(text)))
             return
         shortfall = came.shortfall(response_of(before))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
@@ -139,7 +139,9 @@ class Unpacking:
         elif known.status in HAS_IMAGE and known.batch != self._batch.id:
             self._late(wire_key, known, came, shortfall)
         else:
-            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, (offset, size))
+            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, (offset, len(text)))
+            if outcome.told["status"] in HAS_IMAGE and self._journal.wanted.leads_on(known.key):
+                outcome.turn = text
             self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
 
@@ -273,12 +275,14 @@ class Unpacking:
         Where nothing is right, the files of before stay named: they lie there still.
         """
         known = asked.known
-        base = asked.below + (self._journal.wanted.path_of(known.key, known.fingerprint) or known.path)
+        wanted = self._journal.wanted.path_of(known.key, known.fingerprint)
+        path = known.path if wanted is None else wanted
+        base = asked.below + path
         found = pieces(came, told["settings"], base, self._redacted)
         for damaged in found.damaged:
             self._quarantine(known, damaged.number, damaged.data)
         told |= {"status": found.status, "reason": found.reason}
-        if not found.files:
+        if not found.files or not path:  # a turn that only leads to the next has no place of its own
             return []
         told["files"] = [piece.entry() for piece in found.files]
         reason = self._size_problem(known, told) if found.status == "done" else None

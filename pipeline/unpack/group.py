@@ -66,6 +66,8 @@ class Outcome:
     cost: int | None
     files: list[Piece]
     """What is published; empty when nothing is."""
+    turn: bytes | None = None
+    """The line of the answer, where another turn of the conversation goes on from it."""
     place: str = "tree"
     is_wanted: bool = True
 
@@ -84,7 +86,7 @@ class Group:
     def add(self, outcome: Outcome) -> None:
         """Take an outcome in, and write all of them down when they are many or large."""
         self._waiting[outcome.asked.wire_key] = outcome
-        self._bytes += sum(len(piece.data) for piece in outcome.files)
+        self._bytes += sum(len(piece.data) for piece in outcome.files) + len(outcome.turn or b"")
         if len(self._waiting) >= _MOST or self._bytes >= _MOST_BYTES:
             self.commit()
 
@@ -97,6 +99,7 @@ class Group:
         """Publish the group's pictures and write its outcomes down, in this order."""
         if not self._waiting:
             return
+        self._keep_turns()
         with self._tree.folder.staging() as staging:
             for outcome in self._waiting.values():
                 self._stage(outcome, staging)
@@ -111,6 +114,18 @@ class Group:
             self._check_pixels(outcome)
         self._waiting.clear()
         self._bytes = 0
+
+    def _keep_turns(self) -> None:
+        """Keep the answers that conversations go on from, before anybody can know that they are here."""
+        kept = [(one.asked.known.fingerprint, one.turn) for one in self._waiting.values() if one.turn is not None]
+        if not kept:
+            return
+        turns = self._tree.turns(self._batch.service)
+        with turns.staging() as staging:
+            for fingerprint, line in kept:
+                staging.write(turns.name(fingerprint), line)
+            staging.sync()
+            staging.publish()
 
     def _stage(self, outcome: Outcome, staging: Staging) -> None:
         """Decide where an outcome's files go: into the tree, or aside when they are not wanted there."""
@@ -179,6 +194,8 @@ class Group:
             answer_at=outcome.answer_at,
             answer_bytes=outcome.answer_bytes,
         )
+        if outcome.turn is not None and outcome.is_wanted:
+            journal.records.lead_on(known)
         journal.records.change(
             known,
             status=told["status"],

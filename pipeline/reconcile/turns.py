@@ -1,0 +1,73 @@
+"""Conversations under way: what a later turn is sent with, and what becomes of it when the one before fails."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pipeline import record
+from pipeline.batchfile import Turn
+from pipeline.errors import UnfinishedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.journal import Record
+    from pipeline.reconcile.run import Work
+
+_FIRST = '"turn":1,'
+
+
+def is_later(row: Record) -> bool:
+    """Whether a request goes on from another."""
+    return _FIRST not in row.line
+
+
+def earlier(work: Work, row: Record) -> Iterator[Turn]:
+    """The turns before a request, the first of them first; none for what is no later turn of a conversation.
+
+    Raises `UnfinishedError` where an answer is not here any more.
+    """
+    if not is_later(row):
+        return
+    turns = work.tree.turns(work.service)
+    for key, fingerprint, line in work.journal.wanted.before(row.key):
+        answer = turns.line(key, fingerprint)
+        if answer is None:
+            raise UnfinishedError(
+                f"{row.key} goes on from {key}, and the answer to that was removed while the job ran",
+                hint="run the same command again: it is planned anew",
+            )
+        yield Turn(json.loads(line), answer)
+
+
+def shown(work: Work, row: Record) -> Iterator[dict[str, Any]]:
+    """The records whose reference images a request is sent with: those of earlier turns, then its own."""
+    if is_later(row):
+        for _key, _fingerprint, line in work.journal.wanted.before(row.key):
+            yield json.loads(line)
+    yield json.loads(row.line)
+
+
+def go_on(work: Work) -> None:
+    """Decide about turns that wait for one which has its outcome: they can be sent, or will not be.
+
+    Call it once what failed and may be asked again has been opened: what is left then failed for good.
+    """
+    turns = work.tree.turns(work.service)
+    for page in work.journal.records.waiting_turns(work.job.name):
+        with work.journal.transaction():
+            for row, before in page:
+                if turns.has(before.key, before.fingerprint):
+                    work.journal.records.lead_on(before)
+                elif before.status not in record.HAS_IMAGE:
+                    _give_up(work, row, before)
+
+
+def _give_up(work: Work, row: Record, before: Record) -> None:
+    told, failed = json.loads(row.line), json.loads(before.line)
+    status = "skipped" if before.status == "skipped" else "missing"
+    reason = f"not asked for: it goes on from turn {failed['turn']}, which is {before.status}: {failed['reason'] or ''}"
+    told |= {"status": status, "reason": reason[:500]}
+    work.journal.records.change(row, status=status, line=record.dumps(told))
+    work.skipped += status == "skipped"
