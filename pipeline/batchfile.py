@@ -55,7 +55,6 @@ def line(
     A later turn of a conversation is sent with all `earlier` ones. Raises `UnfinishedError` when a reference image
     changed, or an answer that it goes on from cannot be read.
     """
-
     before = list(earlier)
     if len(before) != told["turn"] - 1:  # half a conversation would be another ask
         raise UnfinishedError(
