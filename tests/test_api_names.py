@@ -8,7 +8,7 @@ import pytest
 from api_names import ENUMS, MESSAGES, problems
 from conftest import ROOT
 
-from pipeline.gemini.wire import Inline, Linked, request_line
+from pipeline.gemini.wire import Inline, Linked, Said, request_line
 
 PIXEL = base64.b64encode(b"\xff\xfe\xfd\xfb").decode()
 SMALL = {"contents": [{"parts": [{"text": "a red fox"}]}]}
@@ -208,7 +208,7 @@ def written(settings, *, images=(), names_size=True):
     """A line of ours for these settings, held against the table and the SDK."""
     frame = {"aspect": "4:5", "size": "2K"}
     told = request_line(
-        "owl~0123456789ab", "an \u2028 owl", images=images, settings=frame | settings, names_size=names_size
+        "owl~0123456789ab", Said("an \u2028 owl", images), settings=frame | settings, names_size=names_size
     )
     line = json.loads(told)
     assert problems(line) == []

@@ -491,16 +491,6 @@ def test_a_conversation_is_planned_turn_by_turn(talk):
     assert (one["requests"], one["waves"]) == (3, 1)
 
 
-def test_a_conversation_is_not_sent_yet_and_that_is_said(talk, service):
-    for verb in ("run", "submit", "retry"):
-        ended = talk(verb, "jobs/shop.yaml", "--yes")
-        assert ended.code == 2
-        assert "the job 'shop' has `turns`" in ended.err
-    assert talk("--service", "local", "run", "jobs/shop.yaml").code == 2
-    assert service.ledger() == []
-    assert talk("validate").code == 0
-
-
 def test_a_job_without_turns_has_one_wave_and_nothing_to_do_has_none(shop):
     assert shop("plan", "--json").json["jobs"][0]["waves"] == 1
     assert shop(*RUN).code == 0

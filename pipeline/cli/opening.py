@@ -259,7 +259,7 @@ def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     from pipeline.durable import Folder
 
     tree.folder.sweep()
-    for name in ("requests", "answers", "retired", "quarantine", "conflicts", "runs"):
+    for name in ("requests", "answers", "turns", "retired", "quarantine", "conflicts", "runs"):
         Folder(state.path / name / job.name).sweep()
     with journal.transaction():
         journal.batches.release_unsent(job.name)

@@ -350,7 +350,7 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
     job = work.job.name
     words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
     money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
-    hint = _hint(job, step, force=ended.force)
+    hint = _next_wave(work, step) or _hint(job, step, force=ended.force)
     if not ended.options.quiet:
         screen.say(f"{job}: {words} · {money} · {shown_path(work.tree.folder.path)}")
         if hint:
@@ -361,6 +361,15 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
 
 def _order(entry: tuple[str, int]) -> tuple[bool, str]:
     return (entry[0] != "done", entry[0])
+
+
+def _next_wave(work: Work, step: Progress) -> str:
+    """What to type for turns of conversations whose answers from before are here."""
+    if work.sends or not step.to_send or step.counts.get("held"):
+        return ""
+    turns = work.journal.records.next_turns(work.job.name)
+    ready = " and ".join(f"turn {turn} of {plural(count, 'conversation')}" for turn, count in turns)
+    return ready and f"{ready} can be sent: `pipeline submit` or `pipeline run` sends it"
 
 
 def _hint(job: str, step: Progress, *, force: bool) -> str:

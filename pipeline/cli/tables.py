@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.screen import MICRO, age, megabytes, plural, usd
+from pipeline.cli.screen import MICRO, megabytes, plural, usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,8 +77,8 @@ def _waves(plan: Plan) -> Iterator[str]:
         sent = f"{megabytes(wave.input_bytes)} sent"
         cost = usd(None if plan.unpriced else wave.cost)
         yield f"  wave {wave.number}: turn {turns}, {plural(wave.requests, 'request')}, {sent}, {cost}"
-    longest = age(longest_s(plan))
-    yield f"  a wave is sent when the one before is back: within {longest} if each takes the day it may, mostly sooner"
+    longest = plural(round(longest_s(plan) / _WAVE_S), "day")
+    yield f"  a wave is sent when the one before is back: {longest} if each takes the day it may, mostly much less"
 
 
 def longest_s(plan: Plan) -> float:

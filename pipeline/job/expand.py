@@ -47,8 +47,6 @@ class Request:
     id: str
     sample: int
     turn: int
-    follows: str
-    """The key of the turn it goes on from; empty for what is no later turn of a conversation."""
     path: str
     """Below the job's folder, with `/`, slugged, without an extension."""
     ask: Ask
@@ -63,6 +61,8 @@ class Request:
     """USD for the image alone, in a batch; None where it is not known."""
     keeps: bool = True
     """Whether its image is a result: false for a turn of a conversation that only leads to the next."""
+    follows: str = ""
+    """The key of the turn it goes on from; empty for what is no later turn of a conversation."""
     max_age_s: float | None = None
     """An image that is older counts as changed."""
     provenance: Mapping[str, Place] = field(default_factory=dict)

@@ -195,12 +195,11 @@ class Batches:
         rows = self._db.execute("SELECT requests_path FROM batch WHERE job = ?", (job,))
         return {row[0] for row in rows if row[0]}
 
-    def answer_of(self, job: str, fingerprint: str) -> tuple[Batch, str, int, int] | None:
-        """Where the newest kept answer with an image for an ask is: batch, wire key, offset and length in bytes."""
-        return next(self.answers_of(job, fingerprint), None)
+    def answers_of(self, job: str, fingerprint: str, key: str) -> Iterator[tuple[Batch, str, int, int]]:
+        """Where the kept answers with an image for an ask are: batch, wire key, offset and length in bytes.
 
-    def answers_of(self, job: str, fingerprint: str, *, key: str = "") -> Iterator[tuple[Batch, str, int, int]]:
-        """The same for each of them, the newest first, and those to a request with this key before others."""
+        The newest comes first, and those to a request with this key before others.
+        """
         for row in self._db.execute(
             "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes"
             " FROM asked JOIN batch ON batch.id = asked.batch"

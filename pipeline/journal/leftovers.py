@@ -33,13 +33,15 @@ class Leftovers:
         ).fetchone()
         return row is not None
 
-    def answers(self, job: str) -> list[tuple[bool, Batch]]:
-        """Whether an image of the job at hand may have to be written from a kept answer, and the batch of each.
+    def is_asked_for(self, fingerprint: str) -> bool:
+        """Whether the job at hand has an ask; a turn of a conversation may go on from its answer."""
+        row = self._db.execute("SELECT 1 FROM wanted WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        return row is not None
 
-        A later turn of a conversation is made of earlier answers, so all of those may be needed.
-        """
+    def answers(self, job: str) -> list[tuple[bool, Batch]]:
+        """Whether an image of the job at hand may have to be written from a kept answer, and the batch of each."""
         rows = self._db.execute(
-            "SELECT *, EXISTS (SELECT 1 FROM wanted WHERE turn > 1) OR EXISTS"
+            "SELECT *, EXISTS"
             " (SELECT 1 FROM asked a JOIN wanted w ON w.fingerprint = a.fingerprint WHERE a.batch = batch.id"
             " AND a.status IN ('done', 'check') AND w.state IS NOT 'done') AS is_needed FROM batch"
             " WHERE job = ? AND state = 'unpacked' AND answers_path IS NOT NULL ORDER BY id",

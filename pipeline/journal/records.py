@@ -237,6 +237,15 @@ class Records:
         row = self._db.execute(f"SELECT count(*) FROM record WHERE job = ? AND {_WAITS}", (job,)).fetchone()
         return int(row[0])
 
+    def next_turns(self, job: str) -> list[tuple[int, int]]:
+        """The later turns of conversations that wait to be sent, and can be: number of the turn, how many."""
+        rows = self._db.execute(
+            f"SELECT line ->> '$.turn' AS turn, count(*) FROM record WHERE job = ? AND {_WAITS} AND turn > 1"
+            " GROUP BY turn ORDER BY turn",
+            (job,),
+        )
+        return [tuple(row) for row in rows]
+
     def send(self, batch: Batch, records: Iterable[Record]) -> None:
         """Note that these requests are in a batch."""
         self._db.executemany(

@@ -30,6 +30,7 @@ class _Old:
     """Why it has to stay."""
 
 
+_GOES_ON = "a turn of a conversation may go on from it"
 _AWAITED = "a wanted image may have to come from it"
 
 
@@ -37,7 +38,7 @@ def old(journal: Journal, state: Path, job: str, *, before: float) -> Iterator[L
     """What of a compared job has lain in the state folder since `before` (seconds since 1970) and is of no more use.
 
     In `retired/` stays whatever a wanted image may come back from, and so does a kept answer until all its images are
-    in their places: both write a missing file for nothing.
+    in their places: both write a missing file for nothing. So does the answer to a turn that the job asks for.
     """
     for one in _old(journal, state, job, before):
         yield Leftover("leave" if one.why else "delete", one.name, one.bytes, one.why)
@@ -61,7 +62,7 @@ def forget(journal: Journal, state: Path, job: str, *, before: float) -> int:
     return count
 
 
-_KINDS = ("retired", "quarantine", "conflicts", "runs", "answers", "requests")
+_KINDS = ("retired", "quarantine", "conflicts", "runs", "answers", "requests", "turns")
 
 
 def _old(journal: Journal, state: Path, job: str, before: float) -> Iterator[_Old]:
@@ -70,6 +71,9 @@ def _old(journal: Journal, state: Path, job: str, before: float) -> Iterator[_Ol
         fingerprint = one.name.split("/")[2]
         is_awaited = len(fingerprint) == _PREFIX and known.is_awaited(job, fingerprint)
         yield replace(one, why=_AWAITED) if is_awaited else one
+    for one in _files(state, f"turns/{job}", before):
+        fingerprint = one.name.rpartition("/")[2].partition("-")[0]
+        yield replace(one, why=_GOES_ON) if known.is_asked_for(fingerprint) else one
     for kind in ("quarantine", "conflicts"):
         yield from _files(state, f"{kind}/{job}", before)
     yield from (one for one in _files(state, f"runs/{job}", before) if not one.name.endswith("/last.json"))

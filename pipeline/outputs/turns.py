@@ -55,7 +55,7 @@ class Turns:
 
     def _answer(self, key: str, fingerprint: str) -> tuple[str, int, int] | None:
         """Where it lies in the answer of a batch that is kept: the file, offset and bytes."""
-        for batch, _wire_key, offset, size in self._batches.answers_of(self._job, fingerprint, key=key):
+        for batch, _wire_key, offset, size in self._batches.answers_of(self._job, fingerprint, key):
             name = str(batch.answers_path)
             status = self._state.status(name) if batch.service == self._service else None
             if status is not None and status.st_size >= offset + size:

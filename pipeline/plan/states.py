@@ -49,6 +49,7 @@ class Comparing:
 
     def __init__(self, journal: Journal, tree: Tree, job: Job, look: Look) -> None:
         self._journal, self._tree, self._job, self._look = journal, tree, job, look
+        self._turns = tree.turns(look.service)
         self._claimed: set[tuple[str, str]] = set()
 
     def classified(self, row: Comparison) -> Classified:
@@ -91,8 +92,8 @@ class Comparing:
     def _missing(self, row: Comparison, found: _Found) -> Classified:
         if self._tree.is_retired(found.told):
             return Classified(row.n, "moved", "back from retired/", moved_from=row.key)
-        if self._journal.batches.answer_of(self._job.name, row.fingerprint):
-            why = "its file is missing: written again from the kept answer"
+        if self._turns.has(row.key, row.fingerprint):
+            why = f"its file is {'missing' if found.told['files'] else 'kept now'}: written from the kept answer"
             return Classified(row.n, "moved", why, moved_from=row.key)
         return Classified(row.n, "new", "its file is missing", open=True)
 
@@ -153,8 +154,8 @@ class Comparing:
         condition = self._tree.condition(found.told["files"]) if row.place == "tree" else "missing"
         if condition != "missing":
             return found if condition == "ok" else None
-        kept = self._journal.batches.answer_of(self._job.name, fingerprint)
-        return found if kept is not None or self._tree.is_retired(found.told) else None
+        is_kept = self._turns.has(key, fingerprint) or self._tree.is_retired(found.told)
+        return found if is_kept else None
 
     def _is_covered(self, row: Comparison) -> bool:
         """Whether what lies under a key for another ask was edited: it must not make room."""

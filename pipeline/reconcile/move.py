@@ -12,10 +12,11 @@ from pipeline.outputs import base_of
 from pipeline.unpack.pieces import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
+    from pipeline.journal import Record
     from pipeline.reconcile.run import Work
+    from pipeline.unpack.pieces import Piece
 
 
 def apply(work: Work, service: str) -> None:
@@ -53,16 +54,9 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
     if known is None or known.status not in record.HAS_IMAGE:
         return
     base = journal.wanted.path_of(key, fingerprint) or known.path
-    told = json.loads(known.line)
-
-    @functools.cache
-    def kept() -> dict[str, bytes]:
-        found = journal.batches.answer_of(job, fingerprint)
-        if found is None:
-            return {}
-        batch, _wire_key, offset, size = found
-        return _contents(work.state / str(batch.answers_path), (offset, size), told)
-
+    told, kept = _restored(work, known, base)
+    if not told["files"]:  # a turn whose image is not kept
+        return
     with journal.transaction():
         for other in journal.records.displaced(job, key, fingerprint, base):
             work.tree.retire(json.loads(other.line))
@@ -79,15 +73,29 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
         journal.records.change(known, place="tree")
 
 
-def _contents(answers: Path, place: tuple[int, int], told: Mapping[str, Any]) -> dict[str, bytes]:
-    """What the kept answer of a record becomes, by sha256; nothing when it is not there any more."""
-    offset, size = place
+def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Callable[[], dict[str, bytes]]]:
+    """A record with the files that it has at `base`, and what gets their bytes out of its kept answer, by sha256.
+
+    They are those it had before, or, for a turn whose image is kept from now on, those its answer makes there.
+    """
+    told = json.loads(known.line)
+
+    @functools.cache
+    def pieces_there() -> list[Piece]:
+        return _pieces(work.tree.turns(known.service).line(known.key, known.fingerprint), told, base)
+
+    if base and not told["files"]:
+        told["files"] = [piece.entry() for piece in pieces_there()]
+    return told, lambda: {piece.sha256: piece.data for piece in pieces_there()}
+
+
+def _pieces(line: bytes | None, told: Mapping[str, Any], base: str) -> list[Piece]:
+    """What the kept answer of a record becomes; nothing when it is not there any more."""
     try:
-        with answers.open("rb") as stream:
-            stream.seek(offset)
-            _key, came = answer(stream.read(size))
-    except (OSError, UnreadableLineError):
-        return {}
-    # Not redacted, and so only ever used where it is, byte for byte, what was published.
-    found = pieces(came, told["settings"], base_of(told), str)
-    return {piece.sha256: piece.data for piece in found.files}
+        _key, came = answer(line or b"")
+    except UnreadableLineError:
+        return []
+    # Not redacted, and so only used where it is, byte for byte, what was published; or where nothing had to be hidden.
+    if not told["files"] and (came.text or None) != told["text"]:
+        return []
+    return pieces(came, told["settings"], base_of(told) or base, str).files
