@@ -187,6 +187,25 @@ def service(tmp_path_factory):
 
 
 @pytest.fixture
+def troubled(tmp_path_factory, shop, monkeypatch):
+    """Put the shop before a service with such rules of trouble."""
+    services = []
+
+    def serve(rules: str) -> Service:
+        folder = tmp_path_factory.mktemp("troubled")
+        folder.joinpath("faults.yaml").write_text(rules)
+        serving = local.serving(folder, latency_s=0.0, pictures="plain", faults=folder / "faults.yaml")
+        services.append(serving)
+        service = Service(serving.__enter__())
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", service.url)
+        return service
+
+    yield serve
+    for serving in services:
+        serving.__exit__(None, None, None)
+
+
+@pytest.fixture
 def slow_service(tmp_path_factory):
     """The same, whose batches take a day of its own clock."""
     latency_s = 20 * 3600.0

@@ -7,10 +7,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from conftest import Service
 from pictures import PNG
-
-from pipeline import local
 
 RUN = ("run", "jobs/talk.yaml", "--poll", "0.1s")
 TURNS = """\
@@ -27,25 +24,6 @@ def talk(shop):
     """Two conversations of three turns, of which two are kept."""
     shop.write("jobs/talk.yaml", JOB)
     return shop
-
-
-@pytest.fixture
-def troubled(tmp_path_factory, shop, monkeypatch):
-    """Put the shop before a service with such rules of trouble."""
-    services = []
-
-    def serve(rules: str) -> Service:
-        folder = tmp_path_factory.mktemp("troubled")
-        folder.joinpath("faults.yaml").write_text(rules)
-        serving = local.serving(folder, latency_s=0.0, pictures="plain", faults=folder / "faults.yaml")
-        services.append(serving)
-        service = Service(serving.__enter__())
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", service.url)
-        return service
-
-    yield serve
-    for serving in services:
-        serving.__exit__(None, None, None)
 
 
 def sent(project, job="talk"):

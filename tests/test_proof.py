@@ -362,10 +362,46 @@ def test_what_is_done_or_on_its_way_is_not_asked_for(slow_shop, slow_service):
     assert batched(slow_service) == [3]
 
 
-def test_a_conversation_is_refused(shop, service):
-    shop.write("jobs/shop.yaml", "turns: [A mug, Make it blue]\n")
-    assert shop(*PROOF).code == 2
-    assert calls(service) == 0
+TALK = """\
+items: products.csv
+turns:
+  - {prompt: "A [product]", keep: true}
+  - Make it night
+  - Add a lamp
+"""
+
+
+def test_a_conversation_is_shown_to_its_last_turn(shop, service):
+    shop.write("jobs/shop.yaml", TALK)
+    ended = shop(*PROOF, "-n", "2")
+    assert ended.code == 0, ended.err
+    assert calls(service) == 6
+    top = shop.outputs / "shop/proof"
+    assert sorted(path.name for path in top.glob("*.jpg")) == ["bowl-1.jpg", "bowl-3.jpg", "mug-1.jpg", "mug-3.jpg"]
+    files = (shop.outputs / ".pipeline/requests/shop").glob("*.jsonl")
+    sent = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+    histories = sorted([turn["role"] for turn in line["request"]["contents"]] for line in sent)
+    assert histories == [["user"], ["user"], *[["user", "model", "user"]] * 2, *[["user", "model"] * 2 + ["user"]] * 2]
+    # It is nobody's history but a proof's: a run begins at the first turn.
+    plan = shop("plan", "jobs/shop.yaml", "--json").json["jobs"][0]
+    assert (plan["requests"], plan["waves"]) == (9, 3)
+    assert shop(*PROOF, "-n", "2").code == 0
+    assert calls(service) == 6, "what is here is shown again for nothing"
+    assert shop(*PROOF, "-n", "2", "--keep").code == 0
+    assert calls(service) == 6
+    assert shop(*RUN).code == 0
+    assert batched(service) == [1, 1, 1]
+    assert {told["status"] for told in shop.records().values()} == {"done"}
+
+
+def test_a_conversation_that_fails_in_a_proof_asks_for_no_more_of_it(shop, troubled):
+    service = troubled("- {on: generateContent, do: refuse, code: 400, after: 1, times: 1}\n")
+    shop.write("jobs/shop.yaml", TALK)
+    ended = shop(*PROOF, "-n", "1", "--keep")
+    assert ended.code == 3
+    assert "1 not asked for yet" in ended.err
+    assert [shop.records()[f"mug/t{turn}"]["status"] for turn in (1, 2, 3)] == ["done", "failed", "missing"]
+    assert calls(service) == 1
 
 
 # ------------------------------------------------------------------------------------------------- the money

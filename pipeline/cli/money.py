@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli.screen import MICRO, plural, usd
 from pipeline.cli.tables import plan_table
-from pipeline.errors import JobError, RefusedError, UsageError
+from pipeline.errors import JobError, RefusedError
 from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
@@ -86,15 +86,6 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
         raise RefusedError(
             f"this would cost {price}, and nobody is there to be asked; nothing was sent",
             hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
-        )
-
-
-def refuse_conversation(opened: OpenJob) -> None:
-    """Raise `UsageError` for a job with `turns`."""
-    if opened.journal.wanted.has_conversations():
-        raise UsageError(
-            f"the job '{opened.job.name}' has `turns`, and a proof is of single images; nothing was sent",
-            hint="run a few of its items by batch: `pipeline run JOB --select 'key:…/**'`",
         )
 
 

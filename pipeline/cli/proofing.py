@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import flags, opening
-from pipeline.cli.money import Call, gate, refuse_conversation
+from pipeline.cli.money import Call, gate
 from pipeline.cli.options import duration
 from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.spending import first_code, pixel_checks, run_with, shown_path
 from pipeline.cli.tables import plan_table
+from pipeline.record import HAS_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,8 +71,6 @@ def proof_command(
     with opening.opened([job], options, models, service, lane=call.lane) as opened:
         if not opened.jobs:
             raise opened.locked[0]
-        for one in opened.jobs:
-            refuse_conversation(one)
         with opening.service(options, screen.say) as api, pixel_checks() as pixels:
             run = run_with(options, api, models, service, screen, pixels, call)
             proofs = [_Proof(run, one, wish, screen, options) for one in opened.jobs]
@@ -84,6 +83,18 @@ def proof_command(
         return first_code([*codes, *(error.exit_code for error in opened.locked)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A request that is shown."""
+
+    key: str
+    fingerprint: str
+    wave: int
+    """How many turns are asked for before it."""
+    follows: str
+    """The key of the last of them; empty where there is none."""
+
+
 class _Proof:
     """The proof of one job."""
 
@@ -92,8 +103,7 @@ class _Proof:
         from pipeline.reconcile import Work
 
         self.job = job
-        self.chosen: list[tuple[str, str]] = []
-        """Key and fingerprint of each request that is shown."""
+        self.chosen: list[_Chosen] = []
         self._run, self._wish, self._screen, self._options = run, wish, screen, options
         self._left = 0
         self._work = Work(job.job, job.journal, job.tree, run.state, run.service, None, sends=False)
@@ -117,12 +127,22 @@ class _Proof:
         self._left = job.plan.requests
         places = plan.chosen(wanted.candidates(), self._wish.count, every_template=self._wish.every_template)
         for place in places:
-            key, fingerprint, max_age_s = wanted.at(place)
-            self.chosen.append((key, fingerprint))
-            batch = calls.shown(self._run, self._work, fingerprint)
-            if batch is not None and batch not in self._bought.values() and self._is_young(batch, max_age_s):
+            self._choose(place)
+        job.plan = plan.narrowed(job.journal, job.job, job.plan, [one.key for one in self.chosen], self._bought)
+
+    def _choose(self, place: int) -> None:
+        """Choose a request and the turns after it; what an earlier proof brought for the first of them is here."""
+        from pipeline.reconcile import calls
+
+        wanted, before, is_here = self.job.journal.wanted, "", True
+        for turn, at in enumerate([place, *wanted.after(wanted.at(place)[0])]):
+            key, fingerprint, max_age_s = wanted.at(at)
+            self.chosen.append(_Chosen(key, fingerprint, turn, before))
+            batch = calls.shown(self._run, self._work, fingerprint) if is_here else None
+            is_here = batch is not None and batch not in self._bought.values() and self._is_young(batch, max_age_s)
+            if batch is not None and is_here:
                 self._bought[key] = batch
-        job.plan = plan.narrowed(job.journal, job.job, job.plan, [key for key, _ask in self.chosen], self._bought)
+            before = key
 
     def _is_young(self, batch: Batch, max_age_s: float | None) -> bool:
         return max_age_s is None or self._run.clock.time() - batch.planned_at <= max_age_s
@@ -138,24 +158,26 @@ class _Proof:
     def render(self, *, patience_s: float) -> int:
         """Buy what is not here yet, and show all of it; returns the exit code."""
         from pipeline import reconcile
-        from pipeline.reconcile import calls
+        from pipeline.reconcile import calls, turns
 
         if not self.chosen:
             return 0
         if self._wish.keep:
             reconcile.apply(self._work, self._run.service)
-        to_ask: list[Record] = []
         was_cut = True  # by an error or a signal, which has its own words
         try:
             with self._screen.progress():
-                for record in self._records():
-                    if record.key in self._bought:
-                        take = calls.keep if self._wish.keep else calls.look
-                        self._show(take(self._run, self._work, record, self._bought[record.key]))
-                    else:
-                        to_ask.append(record)
-                self._screen.show(self._line())
-                calls.ask(self._run, self._work, to_ask, self._show, keeps=self._wish.keep, patience_s=patience_s)
+                for wave in range(1 + max(one.wave for one in self.chosen)):
+                    to_ask: list[Record] = []
+                    for record in self._records(wave):
+                        if record.key in self._bought:
+                            take = calls.keep if self._wish.keep else calls.look
+                            self._show(take(self._run, self._work, record, self._bought[record.key]))
+                        else:
+                            to_ask.append(record)
+                    self._screen.show(self._line())
+                    calls.ask(self._run, self._work, to_ask, self._show, keeps=self._wish.keep, patience_s=patience_s)
+            turns.go_on(self._work)
             was_cut = False
         finally:
             self._proofs.write()
@@ -166,14 +188,20 @@ class _Proof:
     def _code(self) -> int:
         return 3 if any(one.told["status"] != "done" for one in self._arrived) else 0
 
-    def _records(self) -> Iterator[Record]:
-        """What is asked for: the records that wait to be sent, or drafts that are written nowhere."""
+    def _records(self, wave: int) -> Iterator[Record]:
+        """What is asked for in a wave: the records that wait to be sent, or drafts that are written nowhere.
+
+        A turn that goes on from one without an answer is not among them.
+        """
         journal, name = self.job.journal, self.job.job.name
-        for key, fingerprint in self.chosen:
+        answered = {one.told["key"] for one in self._arrived if one.told["status"] in HAS_IMAGE}
+        for one in self.chosen:
+            if one.wave != wave or (one.follows and one.follows not in answered):
+                continue
             if self._wish.keep:
-                record = journal.records.get(name, key, fingerprint)
+                record = journal.records.get(name, one.key, one.fingerprint)
             else:
-                record = journal.wanted.draft(name, self._run.service, key, fingerprint)
+                record = journal.wanted.draft(name, self._run.service, one.key, one.fingerprint)
             assert record is not None, "it was chosen from what is wanted"
             yield record
 
@@ -207,7 +235,7 @@ class _Proof:
                 click.echo(f"{self.job.job.name}: {self._words()}; {hint}", err=True)
             return
         if not sys.stdout.isatty():  # on a terminal each was told of already
-            for path in (path for key, _ask in self.chosen for path in self._paths.get(key, ())):
+            for path in (path for one in self.chosen for path in self._paths.get(one.key, ())):
                 click.echo(path)
         bought = [one for one in self._arrived if one.seconds is not None]
         spent = usd(sum(_cost(one.told) or 0 for one in bought))

@@ -195,17 +195,21 @@ class Batches:
         rows = self._db.execute("SELECT requests_path FROM batch WHERE job = ?", (job,))
         return {row[0] for row in rows if row[0]}
 
-    def answers_of(self, job: str, fingerprint: str, key: str) -> Iterator[tuple[Batch, str, int, int]]:
+    def answers_of(
+        self, job: str, fingerprint: str, key: str, *, proofs: bool = False
+    ) -> Iterator[tuple[Batch, str, int, int]]:
         """Where the kept answers with an image for an ask are: batch, wire key, offset and length in bytes.
 
-        The newest comes first, and those to a request with this key before others.
+        The newest comes first, and those to a request with this key before others. With `proofs` those that were only
+        shown count, too.
         """
         for row in self._db.execute(
             "SELECT asked.batch, wire_key, asked.answer_at, asked.answer_bytes"
             " FROM asked JOIN batch ON batch.id = asked.batch"
-            " WHERE asked.job = ? AND fingerprint = ? AND asked.status IN ('done', 'check') AND answer_at IS NOT NULL "
-            "AND answers_path IS NOT NULL ORDER BY asked.key = ? DESC, asked.batch DESC",
-            (job, fingerprint, key),
+            " WHERE asked.job = ? AND fingerprint = ? AND (asked.status IN ('done', 'check') OR (? AND asked.status ="
+            " 'proof')) AND answer_at IS NOT NULL AND answers_path IS NOT NULL"
+            " ORDER BY asked.key = ? DESC, asked.batch DESC",
+            (job, fingerprint, proofs, key),
         ).fetchall():
             yield self.by_id(row[0]), row[1], row[2], row[3]
 

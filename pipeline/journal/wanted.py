@@ -371,12 +371,12 @@ class Wanted:
         return self._db.execute("SELECT 1 FROM shared WHERE sha256 = ?", (sha256,)).fetchone() is not None
 
     def candidates(self) -> Iterator[Candidate]:
-        """What would be bought by itself, in the job's order: no later turn, and nothing that takes over an image."""
+        """What would be bought by itself, in the job's order: nothing that takes over an image, or waits for a turn."""
         for row in self._db.execute(
             "SELECT n, line ->> '$.id', coalesce(line ->> '$.template', ''),"
             " substr(line ->> '$.item', length(line ->> '$.id') + 1), line ->> '$.sample',"
             " model_id || ' ' || aspect || ' ' || size FROM wanted"
-            " WHERE open AND turn = 1 AND moved_from IS NULL ORDER BY n"
+            " WHERE open AND waits_for IS NULL AND moved_from IS NULL ORDER BY n"
         ):
             yield Candidate(*row)
 
@@ -393,6 +393,14 @@ class Wanted:
             **row, job=job, service=service, status="pending", transient=0, place="tree", wanted=1, batch=None,
             claim=None, attempts=1, reopened=0, expiries=0, waits_for=None,
         )  # fmt: skip
+
+    def after(self, key: str) -> list[int]:
+        """The places of the turns that would be bought after this one, in their order."""
+        found: list[int] = []
+        while row := self._db.execute("SELECT n, key FROM wanted WHERE open AND waits_for = ?", (key,)).fetchone():
+            found.append(row["n"])
+            key = row["key"]
+        return found
 
     def at(self, n: int) -> tuple[str, str, float | None]:
         """Key, fingerprint and longest age in seconds of the request at a place of the job's order."""

@@ -31,4 +31,5 @@ CREATE TEMP TABLE IF NOT EXISTS shared (sha256 TEXT PRIMARY KEY, bytes INTEGER N
 DELETE FROM temp.shared;
 CREATE INDEX temp.wanted_ask ON wanted (fingerprint);
 CREATE INDEX temp.wanted_follows ON wanted (follows) WHERE follows <> '';
+CREATE INDEX temp.wanted_waits_for ON wanted (waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX temp.wanted_wire_key ON wanted (wire_key);

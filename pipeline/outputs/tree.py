@@ -44,9 +44,9 @@ class Tree:
         self._records = journal.records
         self._learned: dict[str, tuple[str, int, int]] = {}
 
-    def turns(self, service: str) -> Turns:
+    def turns(self, service: str, *, proofs: bool = False) -> Turns:
         """What a service answered to the turns of the job's conversations."""
-        return Turns(self._journal, self._state, self.job, service)
+        return Turns(self._journal, self._state, self.job, service, proofs=proofs)
 
     # ------------------------------------------------------------------------------ what is there
 

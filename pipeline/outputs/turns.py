@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 class Turns:
-    """The answers to the turns of a job's conversations that came from one service."""
+    """The answers to the turns of a job's conversations that came from one service.
 
-    def __init__(self, journal: Journal, state: Path, job: str, service: str) -> None:
+    With `proofs` those count, too, that were only shown: a proof goes on from them, and nothing else does.
+    """
+
+    def __init__(self, journal: Journal, state: Path, job: str, service: str, *, proofs: bool = False) -> None:
         self._batches, self._state = journal.batches, Folder(state)
-        self._job, self._service = job, service
+        self._job, self._service, self._proofs = job, service, proofs
 
     def staging(self) -> Staging:
         """Collect answers to be kept together, by the names of `name`."""
@@ -55,7 +58,9 @@ class Turns:
 
     def _answer(self, key: str, fingerprint: str) -> tuple[str, int, int] | None:
         """Where it lies in the answer of a batch that is kept: the file, offset and bytes."""
-        for batch, _wire_key, offset, size in self._batches.answers_of(self._job, fingerprint, key):
+        for batch, _wire_key, offset, size in self._batches.answers_of(
+            self._job, fingerprint, key, proofs=self._proofs
+        ):
             name = str(batch.answers_path)
             status = self._state.status(name) if batch.service == self._service else None
             if status is not None and status.st_size >= offset + size:

@@ -183,7 +183,7 @@ class _Calls:
                 return self._work.journal.batches.change(call.batch, state="intent", note=None)
         run, work, record, job = self._run, self._work, call.record, self._work.job
         model = run.models.find(record.model_id)
-        told, before = json.loads(record.line), turns.earlier(work, record)
+        told, before = json.loads(record.line), turns.earlier(work, record, proofs=not self._keeps)
         call.line = batchfile.line(job, told, record.wire_key, model, self._uploads, before)
         chunk = hashlib.sha256(call.line).hexdigest()[:24]
         attempt = work.journal.batches.attempts(job.name, chunk) + 1

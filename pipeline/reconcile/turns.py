@@ -23,14 +23,14 @@ def is_later(row: Record) -> bool:
     return _FIRST not in row.line
 
 
-def earlier(work: Work, row: Record) -> Iterator[Turn]:
+def earlier(work: Work, row: Record, *, proofs: bool = False) -> Iterator[Turn]:
     """The turns before a request, the first of them first; none for what is no later turn of a conversation.
 
-    Raises `UnfinishedError` where an answer is not here any more.
+    With `proofs` it may go on from what was only shown. Raises `UnfinishedError` where an answer is not here any more.
     """
     if not is_later(row):
         return
-    turns = work.tree.turns(work.service)
+    turns = work.tree.turns(work.service, proofs=proofs)
     for key, fingerprint, line in work.journal.wanted.before(row.key):
         answer = turns.line(key, fingerprint)
         if answer is None:
