@@ -10,21 +10,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.gemini.lenient import as_list, as_map, count, field, first, whole, word, words
+from pipeline.gemini.lenient import as_list, as_map, count, field, whole, word, words
 from pipeline.gemini.prices import Usage
+from pipeline.gemini.refusals import Refusal, caveat, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-_TRANSIENT = frozenset({4, 8, 10, 13, 14, 408, 429}) | frozenset(range(500, 600))
-_CANCELLED = frozenset({1, 499})
-_FORBIDDEN = frozenset({7, 403})
-_REFUSALS = frozenset(
-    {
-        "SAFETY", "IMAGE_SAFETY", "PROHIBITED_CONTENT", "IMAGE_PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION",
-        "IMAGE_RECITATION", "SPII", "MODEL_ARMOR",
-    }
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +29,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why an answer is not what was asked for: `status` is a word of the record language, `reason` the service's."""
-
-    status: str
-    reason: str
-    transient: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What the service had to say to one request."""
 
     parts: tuple[Part, ...] = ()
     refusal: Refusal | None = None
     """Why there is no image; `None` where there is one that is no thought."""
+    caveat: str | None = None
+    """What the service says against the images that came all the same: the word of a refusal, and its sentence."""
     finish_reason: str | None = None
     usage: Usage | None = None
     grounding: dict[str, Any] | None = None
@@ -64,6 +48,11 @@ class Answer:
         return [part.image for part in self.parts if part.image is not None and not part.is_thought]
 
     @property
+    def sketches(self) -> int:
+        """How many images are thoughts."""
+        return sum(part.image is not None and part.is_thought for part in self.parts)
+
+    @property
     def text(self) -> str:
         """All text that is no thought, as one."""
         return "".join(part.text for part in self.parts if not part.is_thought)
@@ -73,9 +62,12 @@ class Answer:
 
         An image is always something: it is paid for, whatever was asked.
         """
-        if self.refusal is None or self.refusal.status != "no_image" or "image" in response:
+        if self.refusal is None or self.refusal.status != "no_image":
             return self.refusal
-        return None if self.text.strip() else Refusal("no_image", f"{self.refusal.reason}: the answer has no text")
+        said, reason = " ".join(self.text.split()), self.refusal.reason
+        if "image" in response:
+            return Refusal("no_image", f"{reason}; it answered in words alone: {said}") if said else self.refusal
+        return None if said else Refusal("no_image", f"{reason}: the answer has no text")
 
 
 class UnreadableLineError(ValueError):
@@ -94,12 +86,13 @@ def answer(line: bytes) -> tuple[str, Answer]:
     if not isinstance(reply, dict) or not isinstance(reply.get("key"), str):
         raise UnreadableLineError("no object with a key")
     response = as_map(reply.get("response"))
-    candidate = first(field(response, "candidates"))
+    candidate = _candidate(response)
     parts = tuple(_parts(as_list(field(as_map(candidate.get("content")), "parts"))))
     has_image = any(part.image is not None and not part.is_thought for part in parts)
     return reply["key"], Answer(
         parts=parts,
-        refusal=None if has_image else _refusal(reply, candidate),
+        refusal=None if has_image else refusal(reply, candidate),
+        caveat=caveat(candidate) if has_image else None,
         finish_reason=word(field(candidate, "finishReason")),
         usage=_usage(field(response, "usageMetadata")),
         grounding=_grounding(as_map(field(candidate, "groundingMetadata"))),
@@ -120,6 +113,16 @@ def content(line: bytes) -> dict[str, Any] | None:
 
 
 # -------------------------------------------------------------------------------------------------- parts
+
+
+def _candidate(response: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first candidate with an image that is no thought; where none has one, the first."""
+    told = [as_map(one) for one in as_list(field(response, "candidates"))]
+    for one in told:
+        for part in map(as_map, as_list(field(as_map(one.get("content")), "parts"))):
+            if not part.get("thought") and as_map(field(part, "inlineData")).get("data"):
+                return one
+    return next(filter(None, told), {})
 
 
 def _parts(told_parts: list[Any]) -> Iterator[Part]:
@@ -152,39 +155,7 @@ def _image(data: Any) -> bytes | None:
 _STANDARD = str.maketrans("-_", "+/")
 
 
-# ----------------------------------------------------------------------------------------------- refusals
-
-
-def _refusal(reply: Mapping[str, Any], candidate: Mapping[str, Any]) -> Refusal:
-    """Why there is no image in a reply."""
-    trouble = reply.get("error") or reply.get("status")
-    if trouble:
-        return _failed(trouble)
-    response = reply.get("response")
-    if not isinstance(response, dict):
-        return Refusal("failed", "the service sent neither a response nor an error", transient=True)
-    feedback = as_map(field(response, "promptFeedback"))
-    blocked = word(field(feedback, "blockReason"))
-    if blocked:
-        said = words(field(feedback, "blockReasonMessage"))
-        return Refusal("blocked", f"{blocked}: {said}" if said else blocked)
-    finish = word(field(candidate, "finishReason"))
-    said = words(field(candidate, "finishMessage"))
-    reason = f"{finish}: {said}" if said else finish or "the answer has no candidate"
-    return Refusal("blocked" if finish in _REFUSALS else "no_image", reason)
-
-
-def _failed(trouble: Any) -> Refusal:
-    if not isinstance(trouble, dict):
-        return Refusal("failed", words(trouble))
-    code = trouble.get("code")
-    said = words(trouble.get("message"))
-    reason = words(f"code {code}: {said}" if said else f"code {code}")
-    if not isinstance(code, int):
-        return Refusal("failed", reason)
-    # A file that went away meanwhile is no fault of the request: it is uploaded again.
-    transient = code in _TRANSIENT or (code in _FORBIDDEN and "access the File" in said)
-    return Refusal("cancelled", reason) if code in _CANCELLED else Refusal("failed", reason, transient)
+# ------------------------------------------------------------------------------------------------- usage
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -99,6 +99,25 @@ def _usage(model: Model, order: Order, prompt_tokens: int, spent: Spent) -> Usag
     )
 
 
+def charged(model: Model, size: str, usage: Usage, *, images: int, sketches: int) -> Usage:
+    """The tokens of an answer that have a price: `images` came, of this size, and `sketches` among the thoughts.
+
+    Some answers come without the split by kind; there, as many tokens as the images take are theirs, and the rest is
+    text. A sketch costs nothing: where the tokens hold more images than came as results, those are not counted.
+    """
+    drawn, said = usage.output_image, usage.output_text
+    if size not in model.sizes:
+        return usage if drawn or not images else Usage(usage.input, said, 0, usage.thinking)
+    each = model.tokens(size)
+    if images and not drawn:
+        drawn = min(said, images * each)
+        said -= drawn
+    free = min(sketches, max(0, drawn - images * each) // each)
+    if not usage.output_image:
+        said -= each * min(sketches, said // each)
+    return Usage(usage.input, drawn - free * each, said, usage.thinking)
+
+
 def actual(model: Model, day: date, usage: Usage, lane: Lane) -> Decimal | None:
     """What an answer cost by the tokens the service reports, or None where the price is not known."""
     price = model.price(day)

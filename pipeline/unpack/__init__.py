@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from datetime import date
     from typing import IO
 
-    from pipeline.gemini.answers import Answer, Refusal
+    from pipeline.gemini.answers import Answer
     from pipeline.gemini.models import Model, Models
+    from pipeline.gemini.refusals import Refusal
     from pipeline.job.language import Checks
     from pipeline.journal import Batch, Journal, Record
     from pipeline.outputs import Tree
@@ -314,12 +315,8 @@ class Unpacking:
             # Of what is asked at once, each request has the price of a batch of its own; a record may have another.
             estimate = known.cost if self._batch.lane == "batch" or known.cost is None else self._batch.cost
             return Decimal(estimate) / MICRO if delivered and estimate is not None else None
-        usage = came.usage
-        if came.images and not usage.output_image:  # some answers come without the split by modality
-            size = json.loads(known.line)["settings"]["size"]
-            most = len(came.images) * model.tokens(size) if size in model.sizes else usage.output_text
-            image = min(usage.output_text, most)
-            usage = prices.Usage(usage.input, image, usage.output_text - image, usage.thinking)
+        size = json.loads(known.line)["settings"]["size"]
+        usage = prices.charged(model, size, came.usage, images=len(came.images), sketches=came.sketches)
         tokens = prices.actual(model, self._today, usage, self._batch.lane)
         return None if tokens is None else tokens + _searched(model, came)
 
