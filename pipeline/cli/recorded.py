@@ -13,6 +13,7 @@ from pipeline.cli import opening, selected
 from pipeline.cli.screen import age
 from pipeline.cli.tables import amount, columns, print_json
 from pipeline.errors import UsageError
+from pipeline.job.problems import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,9 +155,13 @@ def ls_command(
             separator = ",\n"
         click.echo("\n]}")
         return 0
+    statuses_seen = set()
     for row in rows:
         values = [str(value) for value in row.values() if value is not None]
-        sys.stdout.write(f"{values[0]}\0" if zero else "\t".join(values) + "\n")
+        sys.stdout.write(f"{values[0]}\0" if zero else "\t".join(map(escaped, values)) + "\n")
+        statuses_seen.add(row.get("status"))
+    if what == "items" and statuses_seen - {"done"} and not options.quiet:
+        click.echo("hint: `pipeline show KEY` says what to do next about one that is not done", err=True)
     return 0
 
 

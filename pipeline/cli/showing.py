@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import opening
+from pipeline.cli import findings, opening, signposts
 from pipeline.cli.screen import usd
 from pipeline.cli.tables import amount, print_json
 from pipeline.errors import JobError, UsageError
+from pipeline.job.problems import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,9 +41,10 @@ def show_command(options: Options, what: str, wants_request: bool, as_json: bool
         return 0
     if as_json:
         attempts = [{**one, "cost": amount(one["cost"])} for one in shown.attempts]
-        print_json({**shown.told, "job": shown.job, "attempts": attempts, **_origins(shown.request)})
+        told = {**shown.told, "job": shown.job, "attempts": attempts, **_origins(shown.request)}
+        print_json({**told, "next": _next(options, shown)})
     else:
-        click.echo(_text(shown))
+        click.echo(_text(shown, _next(options, shown)))
     return 0
 
 
@@ -55,6 +58,8 @@ class _Shown:
     attempts: Sequence[Mapping[str, Any]]
     request: Request | None
     """As the manifest asks for it now; None when it no longer asks for exactly this."""
+    manifest: str | None = None
+    """The file the job is written in."""
     sent: bytes | None = None
 
 
@@ -70,7 +75,7 @@ def _shown(options: Options, what: str, *, wants_request: bool) -> _Shown:
                 attempts = journal.batches.attempts_of(found.job, found.key)
                 manifest = journal.manifest_of(found.job)
                 request = _asked(options, [Path(manifest)] if manifest else [], found.key, found.fingerprint)
-                return _Shown(found.job, json.loads(found.line), attempts, request and request[1], sent)
+                return _Shown(found.job, json.loads(found.line), attempts, request and request[0], manifest, sent)
     return _unmade(options, what)
 
 
@@ -85,11 +90,11 @@ def _unmade(options: Options, what: str) -> _Shown:
         raise UsageError(
             f"nothing is known of {what!r}{_near(options, what)}", hint="`pipeline ls items` lists the keys of a job"
         )
-    job, request = known
+    request, job, manifest = known
     model = options.models().find(request.ask.model)
     service = options.expected_service()
     told = record.draft(request, model_id=model.id if model else request.ask.model, service=service)
-    return _Shown(job, {**told, "reason": "not asked for yet: no run has seen it"}, (), request)
+    return _Shown(job, {**told, "reason": "not asked for yet: no run has seen it"}, (), request, str(manifest))
 
 
 def _near(options: Options, what: str) -> str:
@@ -105,8 +110,11 @@ def _near(options: Options, what: str) -> str:
 
 def _asked(
     options: Options, manifests: Sequence[Path], key: str, fingerprint: str | None
-) -> tuple[str, Request] | None:
-    """The request of a key, as the first of some manifests asks for it, and the job; stops at the row that has it."""
+) -> tuple[Request, str, Path] | None:
+    """The request of a key, as the first of some manifests asks for it, its job, and that manifest.
+
+    Stops at the row that has it.
+    """
     from pipeline.job import expand, language
 
     for path in manifests:
@@ -114,7 +122,7 @@ def _asked(
             job = language.load(path, root=Path.cwd())
             for request in expand.expand(job, models=options.models(), today=options.today, warn=lambda _problem: None):
                 if request.key == key and fingerprint in {None, request.fingerprint}:
-                    return job.name, request
+                    return request, job.name, path
         except JobError:  # a manifest that is broken today has no say in what was made
             continue
     return None
@@ -170,12 +178,19 @@ def _origins(request: Request | None) -> dict[str, Any]:
     }
 
 
-def _text(shown: _Shown) -> str:
+def _next(options: Options, shown: _Shown) -> str | None:
+    manifest, here = Path(shown.manifest or "JOB"), Path.cwd()
+    job = manifest.relative_to(here) if manifest.is_relative_to(here) else manifest
+    return signposts.next_step(shown.told, str(job), os.path.relpath(options.outputs / shown.job))
+
+
+def _text(shown: _Shown, next_step: str | None) -> str:
     told, request = shown.told, shown.request
     lines = [
         _line("key", told["key"]),
         _line("job", shown.job),
         _line("status", f"{told['status']}{': ' + told['reason'] if told['reason'] else ''}"),
+        *([_line("next", next_step)] if next_step else []),
         *(_line("file", _file(file)) for file in told["files"]),
         _line("row", request.where if request else "the job asks for something else by now, or for nothing"),
         _line("model", f"{told['model']} → {told['model_id']}{_from(request, 'model')}"),
@@ -188,7 +203,7 @@ def _text(shown: _Shown) -> str:
             for name, value in (told["vars"] or {}).items()
         ),
         _line("cost", f"${told['cost']['amount']} at prices of {told['cost']['prices']}" if told["cost"] else "-"),
-        *(_line("source", f"{one.get('title') or ''}  {one.get('uri') or ''}") for one in _sources(told)),
+        *(_line(name, told_of) for name, told_of in findings.findings(told["grounding"])),
         _line("asked", told.get("fingerprint") or (request.fingerprint if request else "-")),
     ]
     for one in shown.attempts:
@@ -198,8 +213,13 @@ def _text(shown: _Shown) -> str:
     return "\n".join(lines)
 
 
+_BELOW = "\n" + " " * 19
+
+
 def _line(name: str, value: Any) -> str:
-    return f"{name:>17}  {value}"
+    """A fact and its name; of a value of several lines, the others stand below the first."""
+    lines = [escaped(line) for line in str(value).splitlines() or [""]]
+    return f"{name:>17}  {_BELOW.join(lines)}"
 
 
 def _file(file: Mapping[str, Any]) -> str:
@@ -239,11 +259,6 @@ def _template(told: Mapping[str, Any], request: Request | None) -> str:
     if request is None:
         return str(told["template"])
     return f"{told['template']}, version {request.template_sha256[:12]}{_from(request, 'template')}"
-
-
-def _sources(told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    found = (told.get("grounding") or {}).get("sources")
-    return found if isinstance(found, list) else ()
 
 
 # ----------------------------------------------------------------------------------------- templates

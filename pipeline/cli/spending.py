@@ -383,7 +383,8 @@ def _hint(job: str, step: Progress, *, force: bool) -> str:
         return "some wait to be sent: `pipeline submit` or `pipeline run` sends them"
     failed = [word for word in _FAILURES if step.counts.get(word)]
     if failed:
-        return f"`pipeline ls items --job {job} --status {','.join(failed)}` says why; `pipeline retry` asks again"
+        listed = f"`pipeline ls items --job {job} --status {','.join(failed)}`"
+        return f"{listed} says why, `pipeline show KEY` what to do next; `pipeline retry` asks again"
     if step.counts.get("skipped"):
         return "some did not fit the budget: raise it and run again"
     return ""

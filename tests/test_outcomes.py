@@ -1,0 +1,365 @@
+"""Outcomes: every word and code the service has for an answer, and what somebody is told about it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shlex
+
+import pytest
+from PIL import Image
+from proxy import proxying
+
+from pipeline.gemini.answers import answer
+
+RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
+BLOCKED = (
+    *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"),
+    *("IMAGE_RECITATION", "MODEL_ARMOR", "JAILBREAK", "ESCALATION", "PUP_LIMITED_DISABLED"),
+)
+NO_IMAGE = (
+    *(
+        "FINISH_REASON_UNSPECIFIED",
+        "STOP",
+        "MAX_TOKENS",
+        "LANGUAGE",
+        "OTHER",
+        "IMAGE_OTHER",
+        "NO_IMAGE",
+        "CONTINUATION",
+    ),
+    *("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
+)
+FINISHED = {
+    **dict.fromkeys(BLOCKED, "blocked"),
+    **dict.fromkeys(NO_IMAGE, "no_image"),
+    "MISSING_THOUGHT_SIGNATURE": "failed",
+    # Words nobody knows yet: what is made like a refusal is one, and is not asked again by itself.
+    "AUDIO_SAFETY": "blocked",
+    "CONTENT_POLICY": "blocked",
+    "TIRED": "no_image",
+    "SAFETYNET": "no_image",
+}
+"""What the finishReason of an answer without an image comes to: all words of the API and of the SDK, and some more."""
+PROMPT_BLOCKS = (
+    *("BLOCK_REASON_UNSPECIFIED", "SAFETY", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "IMAGE_SAFETY", "MODEL_ARMOR"),
+    *("JAILBREAK", "TIRED"),
+)
+CODES = {
+    **dict.fromkeys((1, 499, "1", "CANCELLED"), ("cancelled", False)),
+    **dict.fromkeys((4, 8, 10, 13, 14, 408, 429, 500, 503, "13", 13.0, "UNAVAILABLE"), ("failed", True)),
+    **dict.fromkeys((2, 3, 5, 6, 7, 9, 11, 12, 15, 16, 400, 404, "3", "INVALID_ARGUMENT", "?"), ("failed", False)),
+    **dict.fromkeys((99999, -1, 2.5e300, "1" * 50), ("failed", False)),
+}
+"""What the code of a line comes to, and whether it is asked again."""
+
+
+def picture(colour="teal", size=(1024, 1024)):
+    image = Image.new("RGB", size, colour)
+    image.paste("white", (0, 0, size[0] // 2, size[1] // 2))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG")
+    return stream.getvalue()
+
+
+RED, BLUE = picture("red"), picture("blue")
+
+
+def image_part(data, **more):
+    return {"inlineData": {"mimeType": "image/jpeg", "data": base64.b64encode(data).decode()}, **more}
+
+
+THOUGHT = {"text": "hm", "thought": True}
+SNAKE = {"inline_data": {"mime_type": "image/png", "data": base64.b64encode(RED).decode()}}
+
+
+def read(reply):
+    return answer(json.dumps({"key": "a", **reply}).encode())[1]
+
+
+def candidate(*parts, **more):
+    return {"response": {"candidates": [{"content": {"role": "model", "parts": list(parts)}, **more}]}}
+
+
+# ----------------------------------------------------------------------------------------- words and codes
+
+
+@pytest.mark.parametrize(("word", "status"), FINISHED.items())
+def test_each_way_to_finish_without_an_image_has_its_status_and_keeps_its_words(word, status):
+    for content in ({}, {"parts": None}, {"parts": []}, {"role": "model"}, None):
+        told = {"content": content, "finishReason": word, "finishMessage": "Because of it."}
+        found = read({"response": {"candidates": [told]}}).refusal
+        assert (found.status, found.transient) == (status, False)
+        assert found.reason.startswith(f"{word}: Because of it.")
+        del told["finishMessage"]
+        assert read({"response": {"candidates": [told]}}).refusal.reason.startswith(word)
+
+
+@pytest.mark.parametrize("word", PROMPT_BLOCKS)
+def test_a_refused_prompt_is_blocked_and_keeps_its_words(word):
+    feedback = {"blockReason": word, "blockReasonMessage": "Not this."}
+    for beside in ({}, {"candidates": []}, {"candidates": [{"finishReason": "STOP"}]}):
+        found = read({"response": {"promptFeedback": feedback, **beside}}).refusal
+        assert (found.status, found.reason) == ("blocked", f"{word}: Not this.")
+
+
+def test_the_categories_that_refused_are_named_as_a_job_writes_them():
+    ratings = [
+        {"category": "HARM_CATEGORY_DANGEROUS_CONTENT", "probability": "HIGH", "blocked": True},
+        {"category": "HARM_CATEGORY_HARASSMENT", "probability": "LOW"},
+    ]
+    found = read({"response": {"promptFeedback": {"blockReason": "SAFETY", "safetyRatings": ratings}}}).refusal
+    assert found.reason == "SAFETY (dangerous_content)"
+    found = read(candidate(finishReason="SAFETY", safetyRatings=ratings, finishMessage="No.")).refusal
+    assert found.reason == "SAFETY (dangerous_content): No."
+
+
+@pytest.mark.parametrize(("code", "fate"), CODES.items(), ids=repr)
+@pytest.mark.parametrize("place", ["error", "status"])
+def test_each_code_of_a_line_has_its_status(code, fate, place):
+    found = read({place: {"code": code, "message": "So it is."}}).refusal
+    assert (found.status, found.transient) == fate
+    assert found.reason == f"code {code}: So it is."
+    assert read({place: {"code": code}}).refusal.status == fate[0]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "reason", "transient"),
+    [
+        pytest.param({"status": "UNAVAILABLE", "message": "m"}, "failed", "code UNAVAILABLE: m", True, id="name alone"),
+        pytest.param({"message": "m"}, "failed", "an error without a code: m", False, id="message alone"),
+        pytest.param("Quota exceeded", "failed", "Quota exceeded", False, id="text"),
+        pytest.param(["?"], "failed", "['?']", False, id="list"),
+        pytest.param({"code": True, "message": "m"}, "failed", "code True: m", False, id="true"),
+        pytest.param({}, "failed", "the service sent neither a response nor an error", True, id="empty"),
+        pytest.param({"code": 0}, "failed", "the service sent neither a response nor an error", True, id="all is well"),
+        pytest.param(
+            {"code": 7, "message": "no permission to access the File x or it may not exist"},
+            *("failed", "code 7: no permission to access the File x or it may not exist", True),
+            id="file gone",
+        ),
+    ],
+)
+def test_an_odd_error_is_failed_with_its_words(trouble, status, reason, transient):
+    for place in ("error", "status"):
+        found = read({place: trouble}).refusal
+        assert (found.status, found.reason, found.transient) == (status, reason, transient)
+
+
+def test_a_status_that_says_that_all_is_well_is_no_error():
+    for well in ("", "OK", "ok", {"code": 0}, {"code": "OK", "message": ""}, None):
+        found = read({"status": well, **candidate(finishReason="NO_IMAGE")}).refusal
+        assert (found.status, found.reason) == ("no_image", "NO_IMAGE")
+
+
+@pytest.mark.parametrize("word", [*FINISHED, None])
+def test_an_image_counts_whatever_stands_beside_it(word):
+    for reply in (
+        candidate(image_part(RED), finishReason=word),
+        {**candidate(image_part(RED), finishReason=word), "error": {"code": 13, "message": "late"}},
+        {"response": {**candidate(image_part(RED))["response"], "promptFeedback": {"blockReason": "OTHER"}}},
+    ):
+        found = read(reply)
+        assert found.images == [RED]
+        assert found.refusal is None
+    marked = read(candidate(image_part(RED), finishReason=word)).caveat
+    assert (marked is not None) == (FINISHED.get(word) == "blocked")
+
+
+@pytest.mark.parametrize(
+    ("parts", "images"),
+    [
+        pytest.param([{"text": base64.b64encode(RED).decode()}], [], id="a text that looks like base64"),
+        pytest.param([image_part(RED, thought=True)], [], id="a thought alone"),
+        pytest.param([{"thoughtSignature": "bG9jYWw="}], [], id="a signature alone"),
+        pytest.param([{"fileData": {"fileUri": "https://example.com/x.jpg"}}], [], id="an address, which is data"),
+        pytest.param([THOUGHT, image_part(BLUE, thought=True), image_part(RED)], [RED], id="thoughts first"),
+        pytest.param([image_part(BLUE), {"text": "and"}, image_part(RED)], [BLUE, RED], id="several"),
+        pytest.param([{"inlineData": {"data": None}}, SNAKE], [RED], id="snake case"),
+        pytest.param([None, 5, "x", [], image_part(RED)], [RED], id="parts that are none"),
+    ],
+)  # fmt: skip
+def test_results_are_told_from_what_only_looks_like_them(parts, images):
+    assert read(candidate(*parts, finishReason="STOP")).images == images
+
+
+def test_either_alphabet_of_base64_may_have_white_space_and_no_padding():
+    data = bytes(range(256)) * 3 + b"\xfb"
+    for encoded in (base64.b64encode(data), base64.urlsafe_b64encode(data)):
+        text = encoded.decode()
+        for shape in (text, text.rstrip("="), "\r\n".join(re.findall(".{1,76}", text)), f" {text}\n"):
+            assert read(candidate({"inlineData": {"data": shape}})).images == [data]
+
+
+def test_of_several_candidates_the_first_with_an_image_counts():
+    none = {"content": {"parts": [{"text": "no"}]}, "finishReason": "IMAGE_OTHER"}
+    thought = {"content": {"parts": [image_part(BLUE, thought=True)]}, "finishReason": "OTHER"}
+    some = {"content": {"parts": [image_part(RED)]}, "finishReason": "STOP"}
+    for order in ([none, some], [thought, none, some, none], [None, {}, some], [some, none]):
+        found = read({"response": {"candidates": order}})
+        assert (found.images, found.finish_reason) == ([RED], "STOP")
+    found = read({"response": {"candidates": [None, none, thought]}})
+    assert (found.refusal.status, found.refusal.reason) == ("no_image", "IMAGE_OTHER")
+
+
+# --------------------------------------------------------------------------------------- what people are told
+
+
+@pytest.fixture
+def proxy(shop, service, monkeypatch):
+    with proxying(service.url) as (url, proxy):
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        yield proxy
+
+
+def replying(replies):
+    """A rule that answers each item with what is given for its place in the list, and keeps what it used."""
+
+    def rule(call):
+        if call.is_download() and call.status == 200:
+            said = []
+            for line in call.answer.splitlines():
+                old = json.loads(line)
+                new = json.loads(json.dumps(replies[int(old["key"].partition("~")[0].removeprefix("i"))]))
+                if "response" in new:
+                    new["response"].setdefault("usageMetadata", old["response"]["usageMetadata"])
+                said.append({**new, "key": old["key"]})
+            call.say(b"".join(json.dumps(reply).encode() + b"\n" for reply in said))
+
+    return rule
+
+
+UNPAID = {"promptTokenCount": 100, "thoughtsTokenCount": 200, "totalTokenCount": 300}
+"""The usage of an answer without an image: what was read and thought is paid for all the same."""
+
+
+def test_all_outcomes_of_one_batch_are_told_with_their_words_by_every_command(shop, proxy):
+    replies, expected = [], []
+    for word, status in FINISHED.items():
+        told = candidate(finishReason=word, finishMessage=f"Words on {word}.")
+        replies.append({"response": {**told["response"], "usageMetadata": UNPAID}})
+        expected.append((status, f"{word}: Words on {word}."))
+    for word in PROMPT_BLOCKS:
+        replies.append({"response": {"promptFeedback": {"blockReason": word, "blockReasonMessage": "Not this."}}})
+        expected.append(("blocked", f"{word}: Not this."))
+    for code, (status, _transient) in CODES.items():
+        replies.append({"error": {"code": code, "message": "So it is."}})
+        expected.append((status, f"code {code}: So it is."))
+    replies.append(candidate(image_part(RED), finishReason="STOP"))
+    expected.append(("done", ""))
+    proxy.after = replying(replies)
+    items = ", ".join(f"{{id: i{number}}}" for number in range(len(replies)))
+    shop.write("jobs/shop.yaml", f"prompt: A mug of [item]\nretry: 0\nitems: [{items}]\n")
+    ended = shop(*RUN, "--yes")
+    assert ended.code == 3
+    assert "`pipeline show KEY` what to do next" in ended.err
+    records = shop.records()
+    listed = {row["key"]: row for row in shop("ls", "--json").json["items"]}
+    for number, (status, reason) in enumerate(expected):
+        for told in (records[f"i{number}"], listed[f"i{number}"]):
+            assert told["status"] == status
+            assert (told["reason"] or "").startswith(reason)
+    ends = sum(cost is not None and float(cost["amount"]) > 0 for cost in (told["cost"] for told in records.values()))
+    assert ends == len(FINISHED) + len(PROMPT_BLOCKS) + 1, "what was read and thought is paid for"
+    total = sum(round(float(told["cost"]["amount"]) * 1e6) for told in records.values() if told["cost"])
+    assert float(shop("cost", "--actual", "--json").json["total"]["amount"]) * 1e6 == pytest.approx(total)
+    assert float(shop("status", "--json").json["jobs"][0]["cost"]["amount"]) * 1e6 == pytest.approx(total)
+    _check_shown(shop, expected)
+
+
+def _check_shown(shop, expected):
+    """One of each status is shown with its attempt, its cost, and what to do."""
+    for status in ("blocked", "no_image", "failed", "cancelled"):
+        number = next(number for number, (found, _reason) in enumerate(expected) if found == status)
+        shown = shop("show", f"i{number}", "--json").json
+        [attempt] = shown["attempts"]
+        assert (attempt["status"], attempt["reason"]) == (status, expected[number][1]) or status == "failed"
+        assert (attempt["cost"] is None) == (status == "cancelled")
+        text = shop("show", f"i{number}").out
+        assert expected[number][1] in text
+        assert f"             next  {shown['next']}" in text
+        [command] = re.findall(r"`pipeline (retry [^`]+)`", shown["next"])
+        assert shlex.split(command)[:4] == ["retry", "jobs/shop.yaml", "--only", status]
+        assert shop(*shlex.split(command), "--poll", "0.1s").code == 3, "what it says to type can be typed"
+        assert len(shop("show", f"i{number}", "--json").json["attempts"]) == 2
+
+
+def test_an_image_with_the_word_of_a_refusal_is_kept_and_marked(shop, proxy):
+    shop.write("jobs/shop.yaml", "prompt: A mug\nitems: [{id: i0}]\n")
+    proxy.after = replying([candidate(image_part(RED), finishReason="IMAGE_SAFETY", finishMessage="Hm.")])
+    assert shop(*RUN).code == 3
+    record = shop.records()["i0"]
+    assert (record["status"], record["reason"]) == ("check", "IMAGE_SAFETY: Hm.; an image came all the same")
+    assert shop.tree()["i0.jpg"][0] == RED
+    assert "look at outputs/shop/i0.jpg: keep it as it is" in shop("show", "i0").out
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "reason", "advice"),
+    [
+        pytest.param(
+            candidate({"text": "I cannot\ndraw that."}, finishReason="STOP"),
+            *("no_image", "STOP; it answered in words alone: I cannot draw that.", "ask for a picture outright"),
+            id="words alone",
+        ),
+        pytest.param(candidate(finishReason="MAX_TOKENS"), "no_image", "MAX_TOKENS", "raise max_output", id="cut"),
+        pytest.param(candidate(image_part(RED[:-9])), "invalid", "the image is damaged: ", "quarantine/", id="damaged"),
+        pytest.param(
+            candidate(image_part(picture(size=(512, 512)))),
+            *("check", "is 512x512, not 1024x1024 as asked", "look at outputs/shop/i0.jpg"),
+            id="size",
+        ),
+        pytest.param(
+            candidate(finishReason="MISSING_THOUGHT_SIGNATURE"),
+            *("failed", "MISSING_THOUGHT_SIGNATURE: an earlier turn", "buy the turns before it again"),
+            id="signature",
+        ),
+        pytest.param({"error": {"code": 8, "message": "x"}}, "failed", "code 8: x", "a limit of the", id="limit"),
+        pytest.param({"error": {"code": 13, "message": "x"}}, "failed", "code 13: x", "trouble of its", id="trouble"),
+        pytest.param({"error": {"code": 3, "message": "x"}}, "failed", "code 3: x", "change the job", id="ask"),
+        pytest.param(
+            *(candidate(finishReason="RECITATION"), "blocked", "RECITATION", "something of your own"), id="copy"
+        ),
+        pytest.param(
+            *({"response": {"promptFeedback": {"blockReason": "OTHER"}}}, "blocked", "OTHER", "the prompt, or an"),
+            id="prompt",
+        ),
+    ],
+)  # fmt: skip
+def test_each_failure_says_what_to_do_next(shop, proxy, reply, status, reason, advice):
+    shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nitems: [{id: i0}]\n")
+    proxy.after = replying([reply])
+    ended = shop(*RUN)
+    assert ended.code == 3
+    assert f"--status {status}" in ended.err
+    record = shop.records()["i0"]
+    assert record["status"] == status
+    assert record["reason"].startswith(reason)
+    assert advice in shop("show", "i0").out
+    listed = shop("ls")
+    assert listed.out == f"i0\tshop\t{status}\t{record['reason']}\n"
+    assert "`pipeline show KEY`" in listed.err
+
+
+def test_what_waits_says_what_to_do_next(slow_shop):
+    assert "`pipeline run jobs/shop.yaml` sends it" in _next(slow_shop, "plan", "jobs/shop.yaml")
+    assert "`pipeline collect jobs/shop.yaml`" in _next(slow_shop, "submit", "jobs/shop.yaml")
+
+
+def _next(shop, *command):
+    assert shop(*command).code == 0
+    return shop("show", "mug/1:1", "--json").json["next"]
+
+
+def test_what_strangers_wrote_moves_no_cursor_and_makes_no_line(shop, proxy):
+    shop.write("jobs/shop.yaml", "prompt: |\n  A mug\n  in blue\nretry: 0\nitems: [{id: i0}]\n")
+    proxy.after = replying([candidate(finishReason="OTHER", finishMessage="a\x1b[2J\tb\n           status  done")])
+    assert shop(*RUN).code == 3
+    shown = shop("show", "i0").out
+    assert "OTHER: a\\x1b[2J\\tb\n                              status  done" in shown
+    assert "prompt  A mug\n                   in blue" in shown
+    assert "\x1b" not in shop("ls").out
+    assert len(shop("ls").out.splitlines()) == 1
