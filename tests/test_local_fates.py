@@ -208,6 +208,57 @@ def test_lines_may_hold_no_picture_or_an_error(tmp_path):
         assert counts == {"requestCount": "7", "successfulRequestCount": "4", "failedRequestCount": "3"}
 
 
+def test_a_refusal_may_have_any_words_and_be_of_the_prompt_or_beside_a_picture(tmp_path):
+    rules = (
+        "on: line, do: block, reason: SPII, message: Not him., key: k1",
+        "on: line, do: block, reason: JAILBREAK, under: prompt, key: k2",
+        "on: line, do: block, reason: TIRED, picture: true, key: k3",
+        "on: line, do: error, code: 499, key: k4",
+    )
+    with rehearsed(tmp_path, *rules) as wire:
+        found = by_key(wire, asks(4))
+        [told] = found["k1"]["response"]["candidates"]
+        assert (told["finishReason"], told["finishMessage"], told["content"]) == ("SPII", "Not him.", {})
+        refused = found["k2"]["response"]
+        assert "candidates" not in refused
+        assert refused["promptFeedback"]["blockReason"] == "JAILBREAK"
+        assert refused["usageMetadata"].keys() == {"promptTokenCount", "totalTokenCount"}
+        assert found["k3"]["response"]["candidates"][0]["finishReason"] == "TIRED"
+        assert picture_of(found["k3"]["response"])[0].size == (1024, 1024)
+        assert found["k4"]["error"]["code"] == 499
+
+
+def test_answers_may_be_odd_and_no_error(tmp_path):
+    rules = (
+        "on: line, do: text, message: Rather not., key: k1",
+        "on: line, do: signature, key: k2",
+        "on: line, do: thoughts, key: k3",
+        "on: line, do: several, pictures: 3, key: k4",
+        "on: line, do: urlsafe, key: k5",
+    )
+    with rehearsed(tmp_path, *rules, pictures="drawn") as wire:
+        found = {key: answer["response"] for key, answer in by_key(wire, asks(6)).items()}
+    parts = {key: response["candidates"][0]["content"]["parts"] for key, response in found.items()}
+    used = {key: response["usageMetadata"] for key, response in found.items()}
+    assert parts["k1"] == [{"text": "Rather not."}]
+    assert [list(part) for part in parts["k2"]] == [["thoughtSignature"]]
+    assert [sorted(part.keys() - {"thoughtSignature"}) for part in parts["k3"]] == [
+        *(["text", "thought"], ["inlineData", "thought"], ["text"], ["inlineData"]),
+    ]
+    drawn = [part["inlineData"]["data"] for part in parts["k4"] if "inlineData" in part]
+    assert len(set(drawn)) == len({part["thoughtSignature"] for part in parts["k4"] if "inlineData" in part}) == 3
+    counted = {key: usage.get("candidatesTokensDetails", [{"tokenCount": 0}])[0] for key, usage in used.items()}
+    assert {key: told["tokenCount"] for key, told in counted.items()} == {
+        "k1": 0, "k2": 0, "k3": 1120, "k4": 3360, "k5": 1120, "k6": 1120,
+    }
+    for usage in used.values():
+        told = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
+        assert usage["totalTokenCount"] == sum(usage.get(name, 0) for name in told)
+    data = next(part["inlineData"]["data"] for part in parts["k5"] if "inlineData" in part)
+    assert not set(data) & set("+/=")
+    assert {"-", "_"} & set(data)
+
+
 def test_pictures_may_be_damaged_or_of_another_size(tmp_path):
     with rehearsed(tmp_path, "on: line, do: wrong_size, key: k1", "on: line, do: corrupt, key: k2") as wire:
         found = by_key(wire, asks(3))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from . import oddities
 from .asks import SIGNATURE
 from .faults import restored, stored
 
@@ -107,7 +108,18 @@ def _encoded(answer: Answer) -> bytes:
 
 
 def _blocked(said: Mapping[str, Any], answer: Answer) -> Answer:
-    return _without_picture(answer, said["reason"], "Rehearsed: the picture is withheld.")
+    response = answer["response"]
+    if said["under"] == "prompt":
+        feedback = {"blockReason": said["reason"], "blockReasonMessage": said["message"]}
+        read = response["usageMetadata"]["promptTokenCount"]
+        usage = {"promptTokenCount": read, "totalTokenCount": read}
+        rest = {name: value for name, value in response.items() if name != "candidates"}
+        return {**answer, "response": {"promptFeedback": feedback, **rest, "usageMetadata": usage}}
+    if said["picture"]:
+        told = {"finishReason": said["reason"], "finishMessage": said["message"]}
+        kept = [{**candidate, **told} for candidate in response.get("candidates", ())]
+        return {**answer, "response": {**response, "candidates": kept}}
+    return _without_picture(answer, said["reason"], said["message"])
 
 
 def _pictureless(_said: Mapping[str, Any], answer: Answer) -> Answer:
@@ -175,6 +187,11 @@ _CHANGES: dict[str, Callable[[Mapping[str, Any], Answer], Answer]] = {
     "other_key": _other_key,
     "wrong_size": _shrunk,
     "corrupt": _corrupted,
+    "text": oddities.words_alone,
+    "signature": oddities.signature_alone,
+    "thoughts": oddities.thoughts_first,
+    "several": oddities.several_pictures,
+    "urlsafe": oddities.other_alphabet,
 }
 _WRITTEN: dict[str, Callable[[bytes, bool], bytes]] = {
     "missing": lambda _line, _inline: b"",

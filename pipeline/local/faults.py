@@ -58,6 +58,12 @@ def _number(expected: str, most: float, default: float | None = None) -> Value:
     return Value(expected, fits, default)
 
 
+def _code(expected: str, default: int) -> Value:
+    rpc = _whole("", 1, most=16)
+    http = _whole("", 400, most=599)
+    return Value(expected, lambda value: rpc.fits(value) or http.fits(value), default)
+
+
 def _one_of(*choices: Any, default: Any = None) -> Value:
     return Value(f"one of {', '.join(map(str, choices))}", lambda value: value in choices, default)
 
@@ -135,10 +141,15 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
         "missing": {},
         "duplicate": {},
         "malformed": {},
-        "block": {"reason": _text("IMAGE_SAFETY")},
+        "block": {
+            "reason": _text("IMAGE_SAFETY"),
+            "message": _text("Rehearsed: the picture is withheld."),
+            "under": _one_of("answer", "prompt", default="answer"),
+            "picture": _flag(default=False),
+        },
         "no_image": {},
         "error": {
-            "code": _whole("a number of google.rpc, 1 to 16", 1, 13, 16),
+            "code": _code("a number of google.rpc, 1 to 16, or of HTTP, 400 to 599", 13),
             "message": _text("Rehearsed trouble."),
             "under": _one_of("error", "status", default="error"),
             "details": _flag(default=False),
@@ -146,6 +157,11 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
         "wrong_size": {},
         "corrupt": {},
         "other_key": {},
+        "text": {"message": _text("Rehearsed: words, and no picture.")},
+        "signature": {},
+        "thoughts": {},
+        "several": {"pictures": _whole("a whole number, 2 to 4", 2, 2, 4)},
+        "urlsafe": {},
     },
     "file": {
         "processing": {"gets": _TIMES},
