@@ -249,7 +249,12 @@ def test_answers_may_be_odd_and_no_error(tmp_path):
     assert len(set(drawn)) == len({part["thoughtSignature"] for part in parts["k4"] if "inlineData" in part}) == 3
     counted = {key: usage.get("candidatesTokensDetails", [{"tokenCount": 0}])[0] for key, usage in used.items()}
     assert {key: told["tokenCount"] for key, told in counted.items()} == {
-        "k1": 0, "k2": 0, "k3": 1120, "k4": 3360, "k5": 1120, "k6": 1120,
+        "k1": 0,
+        "k2": 0,
+        "k3": 1120,
+        "k4": 3360,
+        "k5": 1120,
+        "k6": 1120,
     }
     for usage in used.values():
         told = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")

@@ -7,11 +7,14 @@ import io
 import json
 import re
 import shlex
+from contextlib import contextmanager
 
 import pytest
+from conftest import KEY
 from PIL import Image
 from proxy import proxying
 
+from pipeline import local
 from pipeline.gemini.answers import answer
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
@@ -363,3 +366,109 @@ def test_what_strangers_wrote_moves_no_cursor_and_makes_no_line(shop, proxy):
     assert "prompt  A mug\n                   in blue" in shown
     assert "\x1b" not in shop("ls").out
     assert len(shop("ls").out.splitlines()) == 1
+
+
+# ------------------------------------------------------------------------------------------- partial batches
+
+PARTIAL = [
+    "on: line, do: missing, key: 'i1~*'",
+    "on: line, do: block, reason: SPII, message: Not him., key: 'i2~*'",
+    "on: line, do: error, code: 3, message: No such thing., key: 'i3~*'",
+    "on: line, do: block, under: prompt, reason: JAILBREAK, key: 'i4~*'",
+]
+
+
+@contextmanager
+def rehearsed(project, monkeypatch, *rules):
+    """The project before a service with these faults."""
+    path = project.write("faults.yaml", "".join(f"- {{{rule}}}\n" for rule in rules))
+    with local.serving(project.folder / "service", latency_s=0.0, pictures="plain", faults=path) as url:
+        monkeypatch.setenv("GEMINI_API_KEY", KEY)
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        yield project
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "reason"),
+    [
+        pytest.param("expire", "expired", "code 4: ", id="expired"),
+        pytest.param("fail, code: 8, message: Out of quota.", "failed", "code 8: Out of quota.", id="failed"),
+        pytest.param("cancel", "cancelled", "code 13: ", id="cancelled"),
+        pytest.param("unknown_state", "missing", "the batch ended as PARTIALLY_SUCCEEDED without an", id="partially"),
+        pytest.param("unknown_state, state: TIRED", "missing", "the batch ended as TIRED without an", id="unknown"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_ends_badly_delivers_what_it_has(project, monkeypatch, ending, status, reason):
+    output = "" if ending.startswith("unknown") else ", output: true"
+    with rehearsed(project, monkeypatch, f"on: batch, do: {ending}{output}", *PARTIAL) as shop:
+        shop.write("jobs/shop.yaml", "prompt: A mug of [item]\nretry: 0\nitems: [i0, i1, i2, i3, i4, i5]\n")
+        ended = shop(*RUN)
+        assert ended.code == 3
+        failed = {"failed": "2 failed"}.get(status, "1 failed")
+        assert {"2 done", "2 blocked", failed} <= set(re.findall(r"\d \w+", ended.err))
+        records = shop.records()
+        told = {key: (record["status"], record["reason"]) for key, record in records.items()}
+        assert told["i1"][0] == status
+        assert told["i1"][1].startswith(reason)
+        assert told["i2"] == ("blocked", "SPII: Not him.")
+        assert told["i3"] == ("failed", "code 3: No such thing.")
+        assert told["i4"] == ("blocked", "JAILBREAK: Rehearsed: the picture is withheld.")
+        assert told["i0"] == told["i5"] == ("done", None)
+        assert shop.tree().keys() == {"i0.jpg", "i5.jpg", "manifest.jsonl", "manifest.csv"}
+        assert shop("verify").code == 0
+        listed = {row["key"]: (row["status"], row["reason"]) for row in shop("ls", "--json").json["items"]}
+        assert listed == told
+        spent = [float(record["cost"]["amount"]) for record in records.values() if record["cost"]]
+        assert len(spent) == 4, "what was refused is paid for, what the batch never answered is not"
+        assert float(shop("status", "--json").json["jobs"][0]["cost"]["amount"]) == pytest.approx(sum(spent))
+        assert float(shop("cost", "--actual", "--json").json["total"]["amount"]) == pytest.approx(sum(spent))
+        [attempt] = shop("show", "i2", "--json").json["attempts"]
+        assert (attempt["status"], attempt["reason"]) == ("blocked", "SPII: Not him.")
+        assert float(attempt["cost"]) == float(records["i2"]["cost"]["amount"]) > 0
+        assert "blocked: SPII: Not him.  $0.00" in shop("show", "i2").out
+        assert f"--only {status} --select key:i1`" in shop("show", "i1").out
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "reason"),
+    [
+        pytest.param("expire", "expired", "code 4: ", id="expired"),
+        pytest.param("fail, message: So be it.", "failed", "code 13: So be it.", id="failed"),
+        pytest.param("cancel", "cancelled", "code 13: ", id="cancelled"),
+    ],
+)
+def test_a_batch_that_ends_with_nothing_gives_its_words_to_all_of_it(project, monkeypatch, ending, status, reason):
+    with rehearsed(project, monkeypatch, f"on: batch, do: {ending}, times: 1") as shop:
+        shop.write("jobs/shop.yaml", "prompt: A mug of [item]\nretry: 0\nitems: [i0, i1]\n")
+        assert shop(*RUN).code == 3
+        assert {record["status"] for record in shop.records().values()} == {status}
+        assert all(record["reason"].startswith(reason) for record in shop.records().values())
+        assert shop("status", "--json").json["jobs"][0]["cost"]["amount"] == "0"
+        again = shop("retry", "jobs/shop.yaml", "--only", status, "--poll", "0.1s")
+        assert again.code == 0
+        attempts = shop("show", "i0", "--json").json["attempts"]
+        assert [one["status"] for one in attempts] == [status, "done"]
+
+
+@pytest.mark.parametrize(
+    ("do", "status", "files"),
+    [
+        pytest.param("text, message: Rather not.", "no_image", set(), id="words alone"),
+        pytest.param("signature", "no_image", set(), id="a signature alone"),
+        pytest.param("thoughts", "done", {"i0.jpg"}, id="thoughts first"),
+        pytest.param("several, pictures: 3", "done", {"i0.jpg", "i0.draft1.jpg", "i0.draft2.jpg"}, id="several"),
+        pytest.param("urlsafe", "done", {"i0.jpg"}, id="another alphabet"),
+        pytest.param("block, picture: true", "check", {"i0.jpg"}, id="a refusal with a picture"),
+        pytest.param("error, code: 429, message: Slow down.", "failed", set(), id="429"),
+        pytest.param("error, code: 499", "cancelled", set(), id="499"),
+    ],
+)
+def test_odd_answers_are_rehearsed_from_end_to_end(project, monkeypatch, do, status, files):
+    with rehearsed(project, monkeypatch, f"on: line, do: {do}") as shop:
+        shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nchecks: {not_blank: false}\nitems: [{id: i0}]\n")
+        assert shop(*RUN).code == (0 if status == "done" else 3)
+        assert shop.records()["i0"]["status"] == status
+        assert shop.tree().keys() - {"manifest.jsonl", "manifest.csv"} == files
+        if do.startswith("text"):
+            assert shop.records()["i0"]["reason"] == "STOP; it answered in words alone: Rather not."
