@@ -15,6 +15,7 @@ from PIL import Image
 from proxy import proxying
 
 from pipeline import local
+from pipeline.cli.findings import words_of
 from pipeline.gemini.answers import answer
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
@@ -472,3 +473,65 @@ def test_odd_answers_are_rehearsed_from_end_to_end(project, monkeypatch, do, sta
         assert shop.tree().keys() - {"manifest.jsonl", "manifest.csv"} == files
         if do.startswith("text"):
             assert shop.records()["i0"]["reason"] == "STOP; it answered in words alone: Rather not."
+
+
+# -------------------------------------------------------------------------------------------- what was found
+
+SEARCH = "prompt: Weather of [item]\nsearch: [web, image]\nitems: [{id: i0}]\n"
+
+
+def test_what_an_answer_was_looked_up_from_is_shown(shop):
+    shop.write("jobs/shop.yaml", SEARCH)
+    assert shop(*RUN).code == 0
+    shown = shop("show", "i0").out
+    slug = "weather-of-i0"
+    for line in (
+        "         searched  Weather of i0",
+        "  searched images  Weather of i0",
+        f"           source  [1]  example.com  https://example.com/pages/{slug}",
+        f"           source  [3]  example.net  https://example.net/pictures/{slug}  (picture https://example.net/pictures/{slug}.png)",
+        "         rests on  [2]  example.org",
+        "      suggestions  Weather of i0",
+    ):  # fmt: skip
+        assert f"{line}\n" in shown
+    assert "grounding.suggestions of --json" in shown
+    told = shop("show", "i0", "--json").json
+    assert told["next"] is None
+    assert told["grounding"]["suggestions"].startswith("<style>")
+    assert 'class="chip"' in told["grounding"]["suggestions"]
+
+
+@pytest.mark.parametrize(
+    ("markup", "words"),
+    [
+        ("<style>.a{}</style><div><a>one</a> <b>t&lt;w&#111;</b></div>", ["one", "t<wo"]),
+        ("<script>alert(1)</script>x<svg><title>mark</title></svg>", ["x"]),
+        ("<style>never closed", []),
+        ("</style></p>stray<", ["stray"]),
+        ("<a " * 20_000, []),
+        ("plain", ["plain"]),
+        ("<!-- a --><?c?>", []),
+        ("<i>a</i>" * 2000, ["a"] * 20),
+    ],
+)
+def test_of_a_suggestion_only_the_words_are_told(markup, words):
+    assert words_of(markup) == words
+
+
+def test_hostile_findings_are_shown_as_what_they_are(shop, proxy):
+    meta = {
+        "webSearchQueries": ["a\x1b[31m\nb", 5, None],
+        "groundingChunks": [{"web": {"uri": "javascript:x", "title": "<b>\r\x07"}}, {"maps": {}}, "chunk"],
+        "groundingSupports": [{"segment": {"text": "so\n           status  done"}, "groundingChunkIndices": [0]}],
+        "searchEntryPoint": {"renderedContent": "<div>\x1b]0;x\x07<script>y</script></div>"},
+    }
+    shop.write("jobs/shop.yaml", SEARCH)
+    proxy.after = replying([candidate(image_part(RED), groundingMetadata=meta)])
+    assert shop(*RUN).code == 0
+    shown = shop("show", "i0").out
+    assert not set(shown) - {"\n"} & set(map(chr, range(32)))
+    assert "searched  a\\x1b[31m\n                   b\n" in shown
+    assert "           source  [1]  <b>" in shown
+    assert "javascript" not in shown
+    assert "rests on  [1]  so status  done" not in shown
+    assert "rests on  [1]  so status done" in shown

@@ -136,6 +136,20 @@ def test_every_night_is_bought_once(nightly, service):
     assert bought(service) == [1, 1, 1, 1]
 
 
+def test_what_was_looked_up_is_looked_up_anew_each_night_and_each_query_is_paid(nightly, service):
+    nightly.write(ONE + "search: [web, image]\n")
+    for night in range(1, 4):
+        assert nightly.run(hours=21) == {"shop": "done"}
+        assert nightly.run(hours=0.5) == {"shop": "done"}
+        record = nightly.project.records()["shop"]
+        assert (record["grounding"]["queries"], record["attempt"]) == (["the news of today"], night)
+    assert bought(service) == [1, 1, 1]
+    one = float(record["cost"]["amount"])
+    assert one > 2 * 0.014
+    [spent] = nightly.project("cost", "--actual", "--json").json["jobs"]
+    assert float(spent["amount"]) == pytest.approx(3 * one, rel=0.01)
+
+
 def test_what_is_being_renewed_is_not_renewed_again(slow_nightly, slow_service):
     nightly = slow_nightly
     assert nightly.run(wait_s=0) == {"shop": "pending"}
@@ -416,6 +430,18 @@ def test_a_search_is_one_query_and_at_most_three():
     assert (one.cost - plain.cost, one.upper_bound - plain.upper_bound) == (14_000, 42_000)
     assert one.extras == "text, search"
     assert taken(Ask(PROMPT, written={"search": ["web"], "response": ["image"]})).extras == "search"
+
+
+def test_a_plan_counts_a_query_and_bounds_several(shop):
+    def cost(job):
+        shop.write("jobs/shop.yaml", job)
+        told = shop("plan", "--json").json["jobs"][0]["cost"]
+        return float(told["amount"]), float(told["upper_bound"])
+
+    ask = "prompt: the news of today\nresponse: [text, image]\n"
+    plain, found = cost(ask), cost(ask + "search: [web]\n")
+    assert [found[0] - plain[0], found[1] - plain[1]] == pytest.approx([0.014, 3 * 0.014])
+    assert found[1] >= found[0] + 2 * 0.014
 
 
 def test_a_search_without_a_known_price_has_no_known_cost(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,13 +32,21 @@ def grounded(ask: Ask, texts: list[str]) -> dict[str, Any]:
     query = _query(ask)
     if "webSearch" in ask.searches:
         found["webSearchQueries"] = [query]
-        chip = f'<a class="chip" href="https://{_PLACES[0]}/search">{html.escape(query)}</a>'
-        found["searchEntryPoint"] = {"renderedContent": f'<div class="container">{chip}</div>'}
+        found["searchEntryPoint"] = {"renderedContent": _suggestions(query)}
     if "imageSearch" in ask.searches:
         found["imageSearchQueries"] = [query]
     if supports := list(_supports("".join(texts), ask)):
         found["groundingSupports"] = supports
     return found
+
+
+def _suggestions(query: str) -> str:
+    """What Google wants displayed: a snippet with a style of its own, a mark, and a link for each query."""
+    link = f"https://{_PLACES[0]}/search?q={urllib.parse.quote_plus(query)}"
+    chip = f'<a class="chip" href="{html.escape(link)}">{html.escape(query)}</a>'
+    mark = '<div class="headline"><svg class="logo" viewBox="0 0 9 9"><title>local</title><circle r="4"/></svg></div>'
+    style = "<style>.container { display: flex } .chip { border: solid 1px; border-radius: 16px }</style>"
+    return f'{style}<div class="container">{mark}<div class="carousel">{chip}</div></div>'
 
 
 def _query(ask: Ask) -> str:
