@@ -45,8 +45,13 @@ IMAGES = {
     "infographic": 3,
     "character": 4,
     "slogan": 4,
+    "field-guide": 2,
+    "recipe": 2,
+    "sofas": 2,
+    "thinking": 2,
+    "strategies": 9,
 }
-"""How many images each makes, or texts, or turns between: counted by hand."""
+"""How many requests each sends, an image for each or more: counted by hand."""
 LATER = {"refine": 4, "infographic": 2, "character": 3, "slogan": 2}
 """How many of them are later turns of conversations, which are made of answers."""
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -137,6 +142,23 @@ def test_all_of_them_render_what_was_asked(examples, monkeypatch):
         named = {file["path"] for record in records.values() for file in record["files"]}
         assert named | {"manifest.jsonl", "manifest.csv"} == examples.tree(example.stem).keys()
     assert {path.name for path in examples.outputs.iterdir() if path.name[0] != "."} == IMAGES.keys(), "no base is run"
+    for page, pictures in (("recipe/apple-pancake", 4), ("recipe/green-pesto", 3), ("sofas/family", 3)):
+        _check_page(examples.outputs / f"{page}.md", pictures)
+    assert {path.name for path in (examples.outputs / "thinking").glob("fountain-pen.*")} == {
+        *("fountain-pen.jpg", "fountain-pen.thought1.md", "fountain-pen.thought2.jpg"),
+    }
+    found = examples.records("field-guide")["hoopoe"]["grounding"]
+    assert (found["queries"], found["image_queries"]) != ([], [])
+    assert [bool(source["image"]) for source in found["sources"]] == [False, False, True]
+
+
+def _check_page(page: Path, pictures: int) -> None:
+    """Words before each picture, and every picture there."""
+    blocks = page.read_text(encoding="utf-8").strip().split("\n\n")
+    assert [block.startswith("![image ") for block in blocks] == [False, True] * pictures
+    names = [f"{page.stem}.jpg", *(f"{page.stem}.part{number}.jpg" for number in range(2, pictures + 1))]
+    assert blocks[1::2] == [f"![image {number}]({name})" for number, name in enumerate(names, 1)]
+    assert all((page.parent / name).is_file() for name in names)
 
 
 def _check(record: dict, folder: Path, registry: models.Models) -> None:
@@ -246,6 +268,33 @@ def test_conversations_keep_what_they_say(examples, monkeypatch):
     }  # fmt: skip
 
 
+def test_a_field_guide_looks_up_pages_and_pictures(asked):
+    for request in asked("field-guide").values():
+        assert request["tools"] == [{"googleSearch": {"searchTypes": {"webSearch": {}, "imageSearch": {}}}}]
+
+
+def test_a_recipe_and_sofas_are_words_and_pictures(asked):
+    for name, images in (("recipe", 0), ("sofas", 1)):
+        for request in asked(name).values():
+            assert request["generationConfig"]["responseModalities"] == ["TEXT", "IMAGE"]
+            assert pictures_of(request) == images
+    assert "still empty: image 1." in text_of(asked("sofas")["family"])
+
+
+def test_thinking_is_deep_and_shown(asked):
+    for request in asked("thinking").values():
+        assert request["generationConfig"]["thinkingConfig"] == {"thinkingLevel": "HIGH", "includeThoughts": True}
+
+
+def test_strategies_take_a_template_and_a_picture_a_row(asked, examples):
+    requests = asked("strategies")
+    from_a_picture = {"one-more-pear", "same-reader", "real-lamp", "from-the-side"}
+    assert {key for key, request in requests.items() if pictures_of(request)} == from_a_picture
+    job = language.load(examples.folder / "jobs" / "strategies.yaml", root=examples.folder)
+    rows = list(expand.expand(job, models=models.load(), today=date(2026, 11, 22), warn=pytest.fail))
+    assert len({row.template for row in rows}) == len(rows), "each its own"
+
+
 def test_the_demo_is_one_of_them():
     demo = parse((ROOT / "jobs" / "catalog.yaml").read_text(encoding="utf-8"), "catalog.yaml").value
     assert "job" not in demo, "make demo says outputs/rehearsal/catalog/"
@@ -337,4 +386,21 @@ def test_a_job_of_the_page_on_prompts_is_valid(examples, number):
 
 def test_the_page_on_prompts_has_jobs_to_show():
     assert len(SNIPPETS) >= 6
-    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 160, "one page"
+    assert len(PAGE.read_text(encoding="utf-8").splitlines()) <= 180, "one page"
+
+
+def test_each_strategy_and_feature_of_the_guide_has_an_example():
+    page = PAGE.read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in page.splitlines() if row.startswith("| ")]
+    listed = [
+        (re.findall(r"`([a-z-]+)`", template), re.findall(r"`([a-z-]+)\.yaml`", jobs)) for _, template, jobs in rows[1:]
+    ]
+    assert all(jobs and set(jobs) <= IMAGES.keys() for _templates, jobs in listed)
+    assert {job for _templates, jobs in listed for job in jobs} >= {"recipe", "sofas", "thinking"}
+    shipped = {path.stem for path in (ROOT / "pipeline" / "templates").glob("*.md")}
+    named = {template for templates, _jobs in listed for template in templates}
+    assert shipped <= named
+    for templates, jobs in listed:
+        texts = [(ROOT / "jobs" / f"{job}.yaml").read_text(encoding="utf-8") for job in jobs]
+        shown = {template for template in templates if any(template in text for text in texts)}
+        assert set(templates) - shown <= {"compose"}

@@ -62,9 +62,10 @@ def _parts(ask: Ask, digest: bytes, mode: str) -> Iterator[Part]:
     for number in range(1, ask.pictures + 1):
         if "TEXT" in ask.modalities:
             yield {"text": _beside(ask, number)}
-        step = f" ({number} of {ask.pictures})" if ask.pictures > 1 else ""
         picture = _picture(ask, digest if number == 1 else hashlib.sha256(digest + bytes([number])).digest())
-        data, mime, _width, _height = draw(replace(picture, prompt=ask.prompt + step), mode)
+        if ask.pictures > 1:
+            picture = replace(picture, notes=(f"{number} of {ask.pictures}", *picture.notes))
+        data, mime, _width, _height = draw(picture, mode)
         part: Part = {"inlineData": {"mimeType": mime, "data": base64.b64encode(data).decode()}}
         if ask.model.thinks:
             part["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
@@ -102,7 +103,8 @@ def _notes(ask: Ask) -> tuple[str, ...]:
 def _beside(ask: Ask, number: int) -> str:
     """The words before a picture."""
     if ask.pictures > 1:
-        return f"Step {number} of {ask.pictures}.\n\n"
+        kind = "Step" if "step" in ask.prompt.lower() else "Picture"
+        return f"{kind} {number} of {ask.pictures}.\n\n"
     found = ", ".join(title for title, _uri in sources(ask))
     return f"Here is the picture you asked for, drawn from {found}." if found else "Here is the picture you asked for."
 

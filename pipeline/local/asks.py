@@ -39,6 +39,11 @@ _NAMED_SIZES = {"FIVE_TWELVE": "512", "ONE_K": "1K", "TWO_K": "2K", "FOUR_K": "4
 _HIGHEST = {"temperature": 2.0, "topP": 1.0}
 _CHOICES = {"temperature": "temperature", "topP": "top-p", "topK": "top-k", "maxOutputTokens": "at most {} tokens"}
 _SERIES = re.compile(r"\b(steps|several)\b", re.IGNORECASE)
+_NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
+_COUNTED = re.compile(
+    rf"\b({'|'.join(_NUMBERS)}|[2-6])(?:\s+[a-z-]+)?\s+(?:steps|pictures|images|photographs|illustrations)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,18 @@ class Ask:
 
     @property
     def pictures(self) -> int:
-        """How many pictures are drawn: two where words come with them and the prompt wants `steps`, or `several`."""
+        """How many pictures are drawn: where words come with them, as many as the prompt names, up to six.
+
+        That is a number before `steps`, `pictures` and the like; two where it wants `steps`, or `several`.
+        """
         if "IMAGE" not in self.modalities:
             return 0
-        return 2 if "TEXT" in self.modalities and _SERIES.search(self.prompt) else 1
+        if "TEXT" not in self.modalities:
+            return 1
+        if counted := _COUNTED.search(self.prompt):
+            number = counted[1].lower()
+            return _NUMBERS.get(number) or int(number)
+        return 2 if _SERIES.search(self.prompt) else 1
 
     @property
     def prompt_tokens(self) -> tuple[int, int]:
