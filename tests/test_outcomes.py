@@ -16,7 +16,9 @@ from proxy import proxying
 
 from pipeline import local
 from pipeline.cli.findings import words_of
+from pipeline.gemini import models
 from pipeline.gemini.answers import answer
+from pipeline.gemini.prices import Usage, charged
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 BLOCKED = (
@@ -535,3 +537,137 @@ def test_hostile_findings_are_shown_as_what_they_are(shop, proxy):
     assert "javascript" not in shown
     assert "rests on  [1]  so status  done" not in shown
     assert "rests on  [1]  so status done" in shown
+
+
+# ----------------------------------------------------------------------------------- thoughts, and what they cost
+
+FLASH = models.load().find("flash")
+
+
+@pytest.mark.parametrize(
+    ("told", "images", "sketches", "paid"),
+    [
+        pytest.param((1120, 60), 1, 1, (1120, 60), id="only what was delivered is counted"),
+        pytest.param((2240, 60), 1, 1, (1120, 60), id="the sketch is counted as an image"),
+        pytest.param((3360, 60), 1, 2, (1120, 60), id="two sketches"),
+        pytest.param((3360, 60), 2, 1, (2240, 60), id="two results and a sketch"),
+        pytest.param((1120, 60), 0, 1, (0, 60), id="a sketch and no result"),
+        pytest.param((2240, 60), 1, 0, (2240, 60), id="no sketch was shown: what is told holds"),
+        pytest.param((1680, 60), 1, 1, (1680, 60), id="no whole image more: the table may be wrong"),
+        pytest.param((0, 1180), 1, 0, (1120, 60), id="no split"),
+        pytest.param((0, 1180), 1, 1, (1120, 60), id="no split, the sketch is not counted"),
+        pytest.param((0, 2300), 1, 1, (1120, 60), id="no split, the sketch is counted"),
+        pytest.param((0, 1180), 0, 1, (0, 60), id="no split, a sketch and no result"),
+        pytest.param((0, 60), 0, 0, (0, 60), id="words"),
+    ],
+)
+def test_an_image_that_is_a_thought_costs_nothing(told, images, sketches, paid):
+    found = charged(FLASH, "1K", Usage(100, *told, 200), images=images, sketches=sketches)
+    assert found == Usage(100, *paid, 200), "and thoughts in words are paid as they are told"
+
+
+def test_of_a_size_nobody_knows_all_of_the_output_is_the_image():
+    assert charged(FLASH, "9K", Usage(1, 0, 500, 2), images=1, sketches=1) == Usage(1, 500, 0, 2)
+    assert charged(FLASH, "9K", Usage(1, 7, 500, 2), images=1, sketches=1) == Usage(1, 7, 500, 2)
+
+
+@pytest.mark.parametrize("counts_sketches", [False, True], ids=["delivered alone", "all"])
+def test_a_job_that_shows_its_thoughts_pays_for_words_and_no_sketch(shop, proxy, counts_sketches):
+    usage = {
+        "promptTokenCount": 100,
+        "candidatesTokenCount": 2240 if counts_sketches else 1120,
+        "thoughtsTokenCount": 300,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 2240 if counts_sketches else 1120}],
+    }
+    reply = candidate(THOUGHT, image_part(BLUE, thought=True), image_part(RED))
+    proxy.after = replying([{"response": {**reply["response"], "usageMetadata": usage}}])
+    shop.write("jobs/shop.yaml", "prompt: A mug\nthinking: high\nthoughts: true\nitems: [{id: i0}]\n")
+    planned = shop("plan", "--json").json["jobs"][0]["cost"]
+    shop.write("jobs/other.yaml", "prompt: A mug\nthinking: high\nitems: [{id: i0}]\n")
+    assert shop("plan", "--json", "jobs/other.yaml").json["jobs"][0]["cost"] == planned, "sketches are free"
+    assert shop(*RUN).code == 0
+    record = shop.records()["i0"]
+    assert float(record["cost"]["amount"]) == pytest.approx((100 * 0.75 + 300 * 3.75 + 1120 * 15) / 1e6)
+    assert record["usage"]["output_image"] == usage["candidatesTokenCount"], "the usage is what the service told"
+    assert [(file["path"], file["kind"]) for file in record["files"]] == [
+        *[("i0.jpg", "image"), ("i0.thought1.md", "thought"), ("i0.thought2.jpg", "thought")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "levels"),
+    [("flash", "low", "minimal, medium and high"), ("lite", "medium", "minimal and high"), ("pro", "high", "")],
+)
+def test_a_level_of_thinking_the_model_lacks_is_an_error_that_names_its_own(project, model, level, levels):
+    project.write("jobs/shop.yaml", f"prompt: A mug\nmodel: {model}\nthinking: {level}\n")
+    ended = project("validate")
+    assert ended.code == 2
+    assert f"has no level of thinking '{level}'" in ended.err
+    assert f"its levels: {levels}" in ended.err or (not levels and "hint: " in ended.err)
+
+
+@pytest.mark.parametrize(
+    ("model", "search", "offered"),
+    [("pro", "[web, image]", "it can search: web"), ("lite", "[web]", "it cannot search at all")],
+)
+def test_a_search_the_model_lacks_is_an_error_that_names_what_it_has(project, model, search, offered):
+    project.write("jobs/shop.yaml", f"prompt: A mug\nmodel: {model}\nsearch: {search}\n")
+    ended = project("validate")
+    assert (ended.code, offered in ended.err) == (2, True)
+
+
+# ------------------------------------------------------------------------------------- words and pictures in turns
+
+WORDS = {"text": "Some words."}
+MORE = {"text": "More words."}
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "page", "files"),
+    [
+        pytest.param([image_part(RED), WORDS], "done", "1W", 2, id="image first"),
+        pytest.param([WORDS, image_part(RED), MORE], "done", "W1M", 2, id="text last"),
+        pytest.param([WORDS, image_part(RED), image_part(BLUE), MORE], "done", "W12M", 3, id="two in a row"),
+        pytest.param([image_part(RED), WORDS, image_part(RED)], "done", "1W2", 3, id="the same twice"),
+        pytest.param([image_part(RED)], "done", "", 1, id="no word"),
+        pytest.param([WORDS], "no_image", None, 0, id="words alone"),
+        pytest.param([THOUGHT, image_part(BLUE, thought=True), WORDS], "no_image", None, 0, id="a thought"),
+        pytest.param([THOUGHT, WORDS, image_part(BLUE, thought=True), image_part(RED)], "done", "W1", 4, id="thoughts"),
+    ],
+)  # fmt: skip
+def test_words_and_pictures_come_home_in_the_order_they_were_told(shop, proxy, parts, status, page, files):
+    shop.write(
+        "jobs/shop.yaml", "prompt: A mug\nresponse: [text, image]\nthoughts: true\nretry: 0\nitems: [{id: i0}]\n"
+    )
+    proxy.after = replying([candidate(*parts, finishReason="STOP")])
+    assert shop(*RUN).code == (0 if status == "done" else 3)
+    record, tree = shop.records()["i0"], shop.tree()
+    assert record["status"] == status
+    assert len([path for path in tree if path.startswith("i0.")]) == files
+    shapes = {"W": "Some words.", "M": "More words.", "1": "![image 1](i0.jpg)", "2": "![image 2](i0.part2.jpg)"}
+    assert tree.get("i0.md", [None])[0] == (
+        ("\n\n".join(shapes[mark] for mark in page) + "\n").encode() if page else None
+    )
+    assert shop("verify").code == 0
+
+
+def test_words_alone_keep_their_thoughts_and_pay_for_no_sketch(shop, proxy):
+    shop.write("jobs/shop.yaml", "prompt: A mug\nresponse: [text]\nthoughts: true\nitems: [{id: i0}]\n")
+    proxy.after = replying([candidate(THOUGHT, image_part(BLUE, thought=True), WORDS, finishReason="STOP")])
+    assert shop(*RUN).code == 0
+    record = shop.records()["i0"]
+    assert [(file["path"], file["kind"]) for file in record["files"]] == [
+        *[("i0.md", "text"), ("i0.thought1.md", "thought"), ("i0.thought2.jpg", "thought")],
+    ]
+    assert record["text"] == "Some words."
+
+
+def test_an_interleaved_answer_that_was_cut_is_kept_and_marked(shop, proxy):
+    shop.write("jobs/shop.yaml", "prompt: A mug\nresponse: [text, image]\nitems: [{id: i0}]\n")
+    proxy.after = replying([candidate(WORDS, image_part(RED), MORE, finishReason="MAX_TOKENS")])
+    assert shop(*RUN).code == 3
+    record = shop.records()["i0"]
+    assert (record["status"], record["reason"]) == (
+        *("check", "MAX_TOKENS: the answer ends where max_output_tokens cut it off"),
+    )
+    assert {"i0.jpg", "i0.md"} <= shop.tree().keys()
