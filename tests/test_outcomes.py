@@ -424,7 +424,12 @@ def test_a_batch_that_ends_badly_delivers_what_it_has(project, monkeypatch, endi
         assert listed == told
         spent = [float(record["cost"]["amount"]) for record in records.values() if record["cost"]]
         assert len(spent) == 4, "what was refused is paid for, what the batch never answered is not"
-        assert float(shop("status", "--json").json["jobs"][0]["cost"]["amount"]) == pytest.approx(sum(spent))
+        document = shop("status", "--json").json["jobs"][0]
+        assert float(document["cost"]["amount"]) == pytest.approx(sum(spent))
+        assert {(why["status"], why["reason"], why["requests"]) for why in document["reasons"]} == {
+            (*told[key], 1) for key in ("i1", "i2", "i3", "i4")
+        }
+        assert "  1 blocked: SPII: Not him.\n" in shop("status").out
         assert float(shop("cost", "--actual", "--json").json["total"]["amount"]) == pytest.approx(sum(spent))
         [attempt] = shop("show", "i2", "--json").json["attempts"]
         assert (attempt["status"], attempt["reason"]) == ("blocked", "SPII: Not him.")

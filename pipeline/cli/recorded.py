@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.cli.options import Options
     from pipeline.journal import Journal
 
+_MOST_REASONS = 5
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
 
@@ -96,6 +97,10 @@ def _status(journal: Journal, name: str) -> dict[str, Any]:
         "batches": batches,
         "cost": {"amount": amount(journal.batches.spent(name, service)), "currency": "USD"},
         "service": service,
+        "reasons": [
+            {"status": status, "reason": reason, "requests": number}
+            for status, reason, number in journal.records.reasons(name, _MOST_REASONS)
+        ],
     }
 
 
@@ -113,6 +118,11 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
         ]
         if rows:
             lines.append(columns(rows, right=(3, 4)))
+        lines += [f"  {why['requests']:,} {why['status']}: {escaped(why['reason'])}" for why in one.get("reasons", ())]
+        if one.get("reasons"):
+            lines.append(
+                f"  `pipeline ls items --job {one['job']}` names them, `pipeline show KEY` says what to do next"
+            )
     if remote:
         limit = options.models().storage_bytes
         lines.append(f"held at the service: about {remote / 1e9:.2f} GB of {limit / 1e9:.0f} GB")

@@ -296,6 +296,16 @@ class Records:
         )
         return dict(rows.fetchall())
 
+    def reasons(self, job: str, most: int) -> list[tuple[str, str, int]]:
+        """Why wanted requests are not done: status, reason and how many, those first that stop the most."""
+        rows = self._db.execute(
+            "SELECT status, line ->> '$.reason' AS why, count(*) AS number FROM record WHERE job = ? AND wanted"
+            " AND place <> 'retired' AND status NOT IN ('done', 'pending') AND why IS NOT NULL"
+            f" AND {IS_INSIDE.format('record')} GROUP BY status, why ORDER BY number DESC, status, why LIMIT ?",
+            (job, most),
+        )
+        return [tuple(row) for row in rows]
+
     def to_ask_again(self, job: str, statuses: Iterable[str], again: int) -> int:
         """How many requests failed and may be asked again by themselves."""
         marks = ", ".join("?" * len(words := tuple(statuses)))
