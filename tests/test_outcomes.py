@@ -16,9 +16,11 @@ from proxy import proxying
 
 from pipeline import local
 from pipeline.cli.findings import words_of
+from pipeline.cli.signposts import next_step
 from pipeline.gemini import models
 from pipeline.gemini.answers import answer
 from pipeline.gemini.prices import Usage, charged
+from pipeline.selection import STATUSES, Facts, Selection
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 BLOCKED = (
@@ -676,3 +678,27 @@ def test_an_interleaved_answer_that_was_cut_is_kept_and_marked(shop, proxy):
         *("check", "MAX_TOKENS: the answer ends where max_output_tokens cut it off"),
     )
     assert {"i0.jpg", "i0.md"} <= shop.tree().keys()
+
+
+@pytest.mark.parametrize("status", [word for word in STATUSES if word != "done"])
+def test_there_is_a_way_on_from_every_status_but_one(status):
+    told = {
+        "key": "a b,c/d's",
+        "status": status,
+        "reason": None,
+        "finish_reason": None,
+        "text": None,
+        "files": [],
+        "attempt": 0,
+        "batch": None,
+    }
+    step = next_step(told, "jobs/my shop.yaml", "outputs/shop")
+    assert "`pipeline " in step
+    for command in re.findall("`pipeline ([^`]+)`", step):
+        words = shlex.split(command)
+        assert words[0] in {"run", "retry", "collect", "show"}
+        assert words[0] == "show" or words[1] == "jobs/my shop.yaml"
+        if "--select" in words:
+            line = json.dumps({**told, "settings": {}})
+            assert Selection.of([words[-1]]).takes(Facts(told["key"], line))
+    assert next_step({**told, "status": "done"}, "j", "o") is None

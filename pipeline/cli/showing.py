@@ -16,6 +16,7 @@ from pipeline.cli.screen import usd
 from pipeline.cli.tables import amount, print_json
 from pipeline.errors import JobError, UsageError
 from pipeline.job.problems import escaped
+from pipeline.record import HAS_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -209,7 +210,9 @@ def _text(shown: _Shown, next_step: str | None) -> str:
     for one in shown.attempts:
         outcome = f"{one['status'] or 'on its way'}{': ' + one['reason'] if one['reason'] else ''}"
         where = one["batch"] or (one["lane"] if one["lane"] != "batch" else "-")
-        lines.append(_line("attempt", f"{one['attempt']}  {where}  {outcome}  {usd(one['cost'])}"))
+        is_free = one["cost"] is None and one["status"] not in HAS_IMAGE  # nobody said that it costs anything
+        cost = "-" if is_free else usd(one["cost"])
+        lines.append(_line("attempt", f"{one['attempt']}  {where}  {outcome}  {cost}"))
     return "\n".join(lines)
 
 
