@@ -260,7 +260,7 @@ def test_all_outcomes_of_one_batch_are_told_with_their_words_by_every_command(sh
     expected.append(("done", ""))
     proxy.after = replying(replies)
     items = ", ".join(f"{{id: i{number}}}" for number in range(len(replies)))
-    shop.write("jobs/shop.yaml", f"prompt: A mug of [item]\nretry: 0\nitems: [{items}]\n")
+    shop.write("jobs/shop.yaml", f"prompt: LOCAL:NOIMAGE of [item]\nretry: 0\nitems: [{items}]\n")
     ended = shop(*RUN, "--yes")
     assert ended.code == 3
     assert "`pipeline show KEY` what to do next" in ended.err
