@@ -284,15 +284,16 @@ def _check_shown(shop, expected):
         number = next(number for number, (found, _reason) in enumerate(expected) if found == status)
         shown = shop("show", f"i{number}", "--json").json
         [attempt] = shown["attempts"]
-        assert (attempt["status"], attempt["reason"]) == (status, expected[number][1]) or status == "failed"
+        assert attempt["status"] == status
+        assert attempt["reason"].startswith(expected[number][1])
         assert (attempt["cost"] is None) == (status == "cancelled")
         text = shop("show", f"i{number}").out
         assert expected[number][1] in text
         assert f"             next  {shown['next']}" in text
         [command] = re.findall(r"`pipeline (retry [^`]+)`", shown["next"])
         assert shlex.split(command)[:4] == ["retry", "jobs/shop.yaml", "--only", status]
-        assert shop(*shlex.split(command), "--poll", "0.1s").code == 3, "what it says to type can be typed"
-        assert len(shop("show", f"i{number}", "--json").json["attempts"]) == 2
+    assert shop(*shlex.split(command), "--poll", "0.1s").code == 3, "what it says to type can be typed"
+    assert len(shop("show", f"i{number}", "--json").json["attempts"]) == 2
 
 
 def test_an_image_with_the_word_of_a_refusal_is_kept_and_marked(shop, proxy):
