@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.gemini.lenient import as_list, as_map, count, field, whole, word, words
 from pipeline.gemini.prices import Usage
-from pipeline.gemini.refusals import Refusal, caveat, refusal
+from pipeline.gemini.refusals import Refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +35,6 @@ class Answer:
     parts: tuple[Part, ...] = ()
     refusal: Refusal | None = None
     """Why there is no image; `None` where there is one that is no thought."""
-    caveat: str | None = None
-    """What the service says against the images that came all the same: the word of a refusal, and its sentence."""
     finish_reason: str | None = None
     usage: Usage | None = None
     grounding: dict[str, Any] | None = None
@@ -92,7 +90,6 @@ def answer(line: bytes) -> tuple[str, Answer]:
     return reply["key"], Answer(
         parts=parts,
         refusal=None if has_image else refusal(reply, candidate),
-        caveat=caveat(candidate) if has_image else None,
         finish_reason=word(field(candidate, "finishReason")),
         usage=_usage(field(response, "usageMetadata")),
         grounding=_grounding(as_map(field(candidate, "groundingMetadata"))),
@@ -108,7 +105,7 @@ def content(line: bytes) -> dict[str, Any] | None:
         response = as_map(as_map(json.loads(line)).get("response"))
     except (ValueError, RecursionError):
         return None
-    said = as_map(first(field(response, "candidates")).get("content"))
+    said = as_map(_candidate(response).get("content"))
     return {"role": "model", **said} if said.get("parts") else None
 
 

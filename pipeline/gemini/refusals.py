@@ -62,16 +62,10 @@ def refusal(reply: Mapping[str, Any], candidate: Mapping[str, Any]) -> Refusal:
     reason = _said(finish or "the answer has no candidate", candidate, "finishMessage")
     if finish == _WITHOUT_SIGNATURE:
         return Refusal("failed", f"{reason}: {_SIGNATURE_HINT}")
-    return Refusal("blocked" if is_refusal(finish) else "no_image", reason)
+    return Refusal("blocked" if _is_refusal(finish) else "no_image", reason)
 
 
-def caveat(candidate: Mapping[str, Any]) -> str | None:
-    """What the service says against an image that it sent all the same; `None` for nothing."""
-    finish = word(field(candidate, "finishReason"))
-    return _said(str(finish), candidate, "finishMessage") if is_refusal(finish) else None
-
-
-def is_refusal(finish: str | None) -> bool:
+def _is_refusal(finish: str | None) -> bool:
     """Whether a finishReason says that something was withheld, rather than that nothing came of it."""
     return bool(finish and _SOUNDS_LIKE_A_REFUSAL.search(finish))
 

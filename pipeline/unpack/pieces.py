@@ -2,7 +2,7 @@
 
 `[image]`: the last image is the result, the ones before it are drafts. `[text, image]`: the first is the result and the
 others are parts, all of them linked from one page of text. `[text]`: the page is the result. Thoughts are kept apart,
-where they were asked for. What the service has something to say against is kept, and marked for somebody to look at.
+where they were asked for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _MOST = 100
 """Results, drafts or thoughts of one answer that become files; more stay in the kept answer."""
-_LONGEST = 500
-"""Characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +92,11 @@ def pieces(answer: Answer, settings: Mapping[str, Any], base: str, redacted: Cal
         found.files += _page(answer.parts, found.files, whole, base, redacted)
     else:
         _words_count(found, answer, whole, base, redacted)
-    if found.status == "done" and (doubt := _doubt(answer, response)):
-        found.status, found.reason = "check", redacted(doubt)[:_LONGEST]
+    if found.status == "done" and answer.finish_reason == "MAX_TOKENS" and "text" in response:
+        found.status, found.reason = "check", "MAX_TOKENS: the answer ends where max_output_tokens cut it off"
     if settings.get("thoughts") and found.files:
         found.files += _thoughts(answer.parts, found, base, redacted)
     return found
-
-
-def _doubt(answer: Answer, response: Sequence[str]) -> str | None:
-    """Why somebody should look at what came, though it is whole."""
-    if answer.caveat:
-        return f"{answer.caveat}; an image came all the same"
-    is_cut = answer.finish_reason == "MAX_TOKENS" and "text" in response
-    return "MAX_TOKENS: the answer ends where max_output_tokens cut it off" if is_cut else None
 
 
 def _verified(came: Sequence[bytes], found: Pieces) -> Iterator[_Whole]:
