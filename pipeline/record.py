@@ -92,6 +92,19 @@ def timestamp(seconds: float) -> str:
     return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def otherwise(told: Mapping[str, Any], *, model: str, settings: Mapping[str, Any]) -> list[str]:
+    """In which words a record was asked otherwise than with this model and these settings, the job's; mostly none."""
+    words = [] if told["model"] == model else ["model"]
+    return words + [
+        word for word in {**settings, **told["settings"]} if told["settings"].get(word) != settings.get(word)
+    ]
+
+
+def said_otherwise(told: Mapping[str, Any], draft: Mapping[str, Any]) -> str:
+    """The same for people: what the job says → what was asked; empty where these are equal."""
+    return ", ".join(_changed_model_and_settings(draft, told))
+
+
 _UNSAID = {"response": ["image"], "search": [], "thoughts": False}
 _LONG = frozenset({"system"})
 _LONGEST_SHOWN = 60
@@ -99,10 +112,7 @@ _LONGEST_SHOWN = 60
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Why an ask changed, in the words of the job language; both records' settings are compared."""
-    said = []
-    if old["model"] != new["model"]:
-        said.append(f"model {old['model']} → {new['model']}")
-    said += _changed_settings(old["settings"] or {}, new["settings"])
+    said = list(_changed_model_and_settings(old, new))
     if old["prompt"] != new["prompt"]:
         where = f" (template {new['template']})" if new["template"] else ""
         said.append(f"prompt{where}")
@@ -113,6 +123,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if old["sample"] != new["sample"]:
         said.append(f"sample {old['sample']} → {new['sample']}")
     return ", ".join(said) or ("an earlier turn" if new["turn"] > 1 else "the ask")
+
+
+def _changed_model_and_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    if old["model"] != new["model"]:
+        yield f"model {old['model']} → {new['model']}"
+    yield from _changed_settings(old["settings"] or {}, new["settings"] or {})
 
 
 def _changed_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

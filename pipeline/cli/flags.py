@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.options import duration
 from pipeline.cli.screen import MICRO
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.job.change import Change
 
 
 def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
@@ -47,14 +53,38 @@ force = click.option(
 )
 
 
+def _change(_ctx: click.Context, _param: click.Parameter, texts: Sequence[str]) -> Change | None:
+    from pipeline.job.change import Change
+
+    return Change.of(texts) if texts else None
+
+
+other_settings = click.option(
+    "--set",
+    "change",
+    multiple=True,
+    callback=_change,
+    metavar="WORD=VALUE",
+    help="Ask for them with another setting, this time: size=1K.",
+)
+
+
+def _only_retry(ctx: click.Context, _param: click.Parameter, value: object) -> None:
+    if value:
+        raise UsageError(
+            f"`pipeline {ctx.info_name}` takes no --set: it asks for what the manifests say",
+            hint="change the manifest; `pipeline retry --only … --set …` asks again for what failed, another way",
+        )
+
+
 def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None:
     if value:
         raise UsageError(f"{param.opts[0]} is not there yet in this version")
 
 
 def later(command: click.Command) -> click.Command:
-    """Flags that are promised and not there yet: an error says so, and `--help` does not show them."""
-    for name in ("--set",):
-        command.params.append(click.Option([name], callback=_not_yet, expose_value=False, hidden=True))
+    """Flags that are promised and not there yet, or are another verb's: an error says so, and `--help` shows none."""
+    if command.name != "retry":
+        command.params.append(click.Option(["--set"], callback=_only_retry, expose_value=False, hidden=True))
     command.params.append(click.Option(["--recover"], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
     return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,9 +161,11 @@ def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool)
     if key is not None and not journal.wanted.is_wanted(key):
         click.echo(f"  the job asks for nothing with the key '{key}'; `pipeline plan --json` has them all")
     gone = _gone(plan, journal) if tells_gone else ()
-    for name, state, why, path, _model, _cost in itertools.chain(journal.wanted.not_done(), gone):
+    rows = journal.wanted.not_done(everything=key is not None)
+    for name, state, why, path, _model, _cost in itertools.chain(rows, gone):
         if key is not None:
             if name == key:
+                why = why or _otherwise(plan, journal).get(key, "")  # noqa: PLW2901
                 click.echo(f"  {state}  {name} → {path}{f': {why}' if why else ''}")
         elif why:
             shown += 1
@@ -179,6 +182,7 @@ def _plan_document(
 ) -> dict[str, Any]:
     priced = [models.find(total.model_id) for total in plan.totals]
     since = [price.since.isoformat() for model in priced if model and (price := model.price(options.today))]
+    others = _otherwise(plan, journal) if everything else {}
     return {
         "job": plan.job,
         "counts": plan.counts,
@@ -205,9 +209,23 @@ def _plan_document(
             "prices": max(since, default=models.prices_as_of.isoformat()),
         },
         "items": [
-            _item(*row) for row in itertools.chain(journal.wanted.not_done(everything=everything), _gone(plan, journal))
+            _item(key, state, why or others.get(key, ""), path, model, cost)
+            for key, state, why, path, model, cost in itertools.chain(
+                journal.wanted.not_done(everything=everything), _gone(plan, journal)
+            )
         ],
     }
+
+
+def _otherwise(plan: Plan, journal: Journal) -> dict[str, str]:
+    """What is done and was not asked as the job asks for it: by key, in which settings."""
+    from pipeline.record import said_otherwise
+
+    found = {}
+    for key, line, draft in journal.wanted.asked_otherwise(plan.job):
+        if said := said_otherwise(json.loads(line), json.loads(draft)):
+            found[key] = f"asked by retry --set: {said}"
+    return found
 
 
 def _gone(plan: Plan, journal: Journal) -> Iterator[tuple[str, str, str, str, str, int | None]]:

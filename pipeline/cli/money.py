@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.errors import Problem
     from pipeline.gemini.models import Models
     from pipeline.gemini.prices import Lane
+    from pipeline.job.change import Change
 
 _FREE_HAND = MICRO  # $1: below this nobody is asked
 
@@ -37,6 +38,8 @@ class Call:
     waits: bool = True
     force: bool = False
     lane: Lane = "batch"
+    change: Change | None = None
+    """The settings with which it asks for what it opens again."""
 
 
 def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models: Models) -> None:

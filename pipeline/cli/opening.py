@@ -15,14 +15,16 @@ from pipeline.errors import JobError, LockedError, PipelineError, Problem, Usage
 from pipeline.job import expand, language, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pipeline.cli.options import Options
     from pipeline.durable import Folder
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.gemini.prices import Lane
+    from pipeline.job.change import Change
     from pipeline.job.dependencies import Dependencies
+    from pipeline.job.expand import Request
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
@@ -163,11 +165,12 @@ def opened(
     must_lock: bool = True,
     dependencies: Dependencies | None = None,
     lane: Lane = "batch",
+    change: Change | None = None,
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
     A job that another run holds is left out and named in `locked`; without `must_lock` it is only looked at.
-    What the jobs are made from goes to `dependencies`.
+    What the jobs are made from goes to `dependencies`. What is `reopened` is asked with the settings of `change`.
     """
     from pipeline.plan import Look
 
@@ -182,7 +185,7 @@ def opened(
         problems: list[Problem] = []
         for job in jobs:
             try:
-                found.jobs.append(_open(stack, job, options, models, look, warn, must_lock=must_lock))
+                found.jobs.append(_open(stack, job, options, models, look, warn, change, must_lock=must_lock))
             except LockedError as error:
                 found.locked.append(error)
             except JobError as error:
@@ -203,12 +206,13 @@ def say_nothing_matches(options: Options) -> None:
 
 
 def _open(
-    stack: contextlib.ExitStack, job: Job, options: Options, models: Models, look: Look, warn: _Warner, *,
-    must_lock: bool,
+    stack: contextlib.ExitStack, job: Job, options: Options, models: Models, look: Look, warn: _Warner,
+    change: Change | None, *, must_lock: bool,
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
     from pipeline.durable import Folder, locked
+    from pipeline.job.change import Changing
     from pipeline.outputs import Tree
 
     state = Folder(options.state).make()
@@ -227,10 +231,16 @@ def _open(
         _sweep(job, state, tree, journal)
     pointers = Pointers()
 
+    def expanded() -> Iterator[Request]:
+        return expand.expand(job, models=models, today=options.today, warn=warn)
+
+    def priced(requests: Iterable[Request]) -> Iterator[WantedRequest]:
+        return plan.wanted(requests, models, service=look.service, today=options.today, lane=look.lane)
+
     def compared() -> Plan:
-        requests = pointers.noting(expand.expand(job, models=models, today=options.today, warn=warn))
-        priced = plan.wanted(requests, models, service=look.service, today=options.today, lane=look.lane)
-        return plan.compare(journal, tree, job, priced, look)
+        changing = Changing(change, models, options.today, warn) if change else None
+        again = plan.Again(expanded, priced, changing)
+        return plan.compare(journal, tree, job, priced(pointers.noting(expanded())), look, again)
 
     found = compared()
     for problem in found.problems:

@@ -42,7 +42,7 @@ def show_command(options: Options, what: str, wants_request: bool, as_json: bool
         return 0
     if as_json:
         attempts = [{**one, "cost": amount(one["cost"])} for one in shown.attempts]
-        told = {**shown.told, "job": shown.job, "attempts": attempts, **_origins(shown.request)}
+        told = {**shown.told, "job": shown.job, "attempts": attempts, **_origins(shown.told, shown.request)}
         print_json({**told, "next": _next(options, shown)})
     else:
         click.echo(_text(shown, _next(options, shown)))
@@ -168,12 +168,25 @@ def _sent(journal: Journal, options: Options, found: Record) -> bytes:
 # ------------------------------------------------------------------------------------------ in words
 
 
-def _origins(request: Request | None) -> dict[str, Any]:
+_SET = "retry --set"
+
+
+def _otherwise(told: Mapping[str, Any], request: Request | None) -> list[str]:
+    """The settings that a record has from `retry --set`, in place of the job's."""
+    from pipeline.record import otherwise
+
+    return otherwise(told, model=request.ask.model, settings=request.ask.settings()) if request else []
+
+
+def _origins(told: Mapping[str, Any], request: Request | None) -> dict[str, Any]:
     """Where each setting was written, which row it is, and which version of which template."""
     if request is None:
         return {"provenance": {}, "row": None, "template_version": None}
     return {
-        "provenance": {word: _place(place, request) for word, place in request.provenance.items()},
+        "provenance": {
+            **{word: _place(place, request) for word, place in request.provenance.items()},
+            **dict.fromkeys(_otherwise(told, request), _SET),
+        },
         "row": request.where,
         "template_version": request.template_sha256 or None,
     }
@@ -194,8 +207,7 @@ def _text(shown: _Shown, next_step: str | None) -> str:
         *([_line("next", next_step)] if next_step else []),
         *(_line("file", _file(file)) for file in told["files"]),
         _line("row", request.where if request else "the job asks for something else by now, or for nothing"),
-        _line("model", f"{told['model']} → {told['model_id']}{_from(request, 'model')}"),
-        *(_line(name, f"{_value(value)}{_from(request, name)}") for name, value in told["settings"].items()),
+        *_settings(told, request),
         _line("template", _template(told, request)),
         _line("prompt", f"{told['prompt']}{_from(request, 'prompt')}"),
         *(_line("image", f"{one['path']}  sha256 {one['sha256'][:12]}…") for one in told["inputs"]),
@@ -217,6 +229,17 @@ def _text(shown: _Shown, next_step: str | None) -> str:
 
 
 _BELOW = "\n" + " " * 19
+
+
+def _settings(told: Mapping[str, Any], request: Request | None) -> Iterator[str]:
+    """The model and the settings, with where each came from."""
+    others = _otherwise(told, request)
+    wished = {"model": request.ask.model, **request.ask.settings()} if request else {}
+    asked = {"model": f"{told['model']} → {told['model_id']}", **told["settings"]}
+    for name in dict.fromkeys([*asked, *others]):
+        value = _value(asked[name]) if name in asked else "-"
+        instead = f"   ← {_SET}; the job says {_value(wished[name]) if name in wished else 'nothing'}"
+        yield _line(name, f"{value}{instead if name in others else _from(request, name)}")
 
 
 def _line(name: str, value: Any) -> str:

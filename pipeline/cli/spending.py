@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.cli.options import Options
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
+    from pipeline.job.change import Change
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
 
@@ -103,6 +104,7 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
     metavar="STATUS,…",
     help="Only these (all but held and done).",
 )
+@flags.other_settings
 @flags.wait
 @flags.poll
 @flags.max_cost
@@ -112,13 +114,15 @@ def retry_command(
     options: Options,
     jobs: Sequence[str],
     only: frozenset[str],
+    change: Change | None,
     wait: float,
     poll: float | None,
     max_cost: int | None,
     yes: bool,
 ) -> int:
     """Open failed images again, whatever their attempts, then go on as `run`."""
-    return _work(options, jobs, Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only))
+    call = Call(sends=True, wait_s=wait, poll_s=poll, max_cost=max_cost, yes=yes, reopened=only, change=change)
+    return _work(options, jobs, call)
 
 
 @flags.later
@@ -166,7 +170,7 @@ def _work(
     started, marks = time.time(), making.asked()
     with opening.opened(
         words, options, models, service,
-        reopened=call.reopened, force=call.force, dependencies=marks.dependencies,
+        reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
     ) as opened:  # fmt: skip
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
@@ -237,6 +241,9 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
                 work.journal.batches.give_up_held(work.job.name)
             if call.force:
                 give_way(work.journal, work.tree)
+            if call.reopened:
+                told = call.change.told() if call.change else {}
+                work.journal.note(work.job.name, "retry", only=sorted(call.reopened), set=told)
         apply(work, service)
     return work
 

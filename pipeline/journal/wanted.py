@@ -47,6 +47,8 @@ class WantedRequest:
 
 _COLUMNS = tuple(field.name for field in fields(WantedRequest))
 _values = attrgetter(*_COLUMNS)
+_KEPT = frozenset({"key", "turn", "fingerprint", "wire_key", "path", "max_age_s"})
+"""What a request keeps that is asked with other settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,50 @@ class Wanted:
             (job, fingerprint),
         )
         return [row["key"] for row in rows]
+
+    def goes_on_otherwise(self, job: str, service: str) -> bool:
+        """Whether something would be bought that is to be asked with other settings than the job's, and unsent."""
+        is_other = "r.line -> '$.settings' <> w.line -> '$.settings' OR r.line ->> '$.model' <> w.line ->> '$.model'"
+        row = self._db.execute(
+            "SELECT 1 FROM record r JOIN wanted w ON w.key = r.key AND w.fingerprint = r.fingerprint AND w.open"
+            " WHERE r.job = ? AND r.service = ? AND r.status = 'pending' AND r.batch IS NULL AND r.claim IS NULL"
+            f" AND ({is_other}) AND EXISTS (SELECT 1 FROM wanted WHERE open) LIMIT 1",
+            (job, service),
+        ).fetchone()
+        return row is not None
+
+    def reopened(self, job: str, key: str) -> Record | None:
+        """The record that a request goes on from if it is bought; `None` where it is not, or is new."""
+        row = self._db.execute(
+            "SELECT r.* FROM wanted w JOIN record r ON r.job = ? AND r.key = coalesce(w.moved_from, w.key)"
+            " AND r.fingerprint = w.fingerprint WHERE w.key = ? AND w.open",
+            (job, key),
+        ).fetchone()
+        return Record(**row) if row else None
+
+    def ask_instead(self, requests: Iterable[WantedRequest]) -> None:
+        """Ask for these in place of those with the same keys."""
+        names = [name for name in _COLUMNS if name not in _KEPT]
+        change = f"UPDATE wanted SET {', '.join(f'{name} = ?' for name in names)} WHERE key = ?"
+        values = attrgetter(*names, "key")
+        self._db.execute("BEGIN")
+        try:
+            for request in requests:
+                self._db.execute(change, values(request))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def asked_otherwise(self, job: str) -> Iterator[tuple[str, str, str]]:
+        """Key, record and draft of what is done and was perhaps not asked as the job asks for it."""
+        for row in self._db.execute(
+            "SELECT w.key, r.line, w.line FROM wanted w JOIN record r ON r.job = ? AND r.key = w.key"
+            " AND r.fingerprint = w.fingerprint WHERE w.state = 'done' AND (r.line -> '$.settings'"
+            " <> w.line -> '$.settings' OR r.line ->> '$.model' <> w.line ->> '$.model')",
+            (job,),
+        ):
+            yield tuple(row)
 
     def has(self, key: str, fingerprint: str) -> bool:
         """Whether the job asks for exactly this."""

@@ -12,6 +12,7 @@ from pipeline import outputs
 from pipeline.plan.choice import chosen
 from pipeline.plan.conversations import connect
 from pipeline.plan.estimates import MICRO, wanted
+from pipeline.plan.otherwise import Again, ask_otherwise
 from pipeline.plan.states import Comparing, Look, give_way, may_retry
 from pipeline.selection import Facts
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.selection import Selection
 
 __all__ = [
-    "MICRO", "MOST_INLINE", "Look", "Plan", "chosen", "compare", "give_way", "may_retry", "narrowed", "wanted",
+    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "chosen", "compare", "give_way", "may_retry", "narrowed", "wanted",
 ]  # fmt: skip
 
 _MANY_GONE = 20
@@ -92,11 +93,14 @@ class Plan:
         return self.gone_now > _MANY_GONE or shrunk
 
 
-def compare(journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedRequest], look: Look) -> Plan:
+def compare(
+    journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedRequest], look: Look, again: Again | None = None
+) -> Plan:
     """Compare what a job wants with what is recorded. Reads and hashes files that changed since they were published.
 
     `requests` come from `wanted`. What the selection leaves out is compared, too, and then left as it is.
-    Raises whatever reading the job raises, a `JobError` above all.
+    `again` is for what is asked with other settings than the job's. Raises whatever reading the job raises, a
+    `JobError` above all.
     """
     published, _census = _known(journal, job)
     problems = outputs.read_manifest(journal, tree, published=published)
@@ -110,6 +114,8 @@ def compare(journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedReq
         _classify(journal, tree, job, look)
     journal.wanted.leave_outside()
     connect(journal, tree.turns(look.service))
+    if again is not None:
+        ask_otherwise(journal, job, look, again)
     return _summed(journal, job, problems)
 
 
