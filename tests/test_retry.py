@@ -9,11 +9,15 @@ import sqlite3
 
 import pytest
 from conftest import KEY, PRODUCTS, Service
+from jobs import TODAY, FakeModels, expanded
 
 from pipeline import local
+from pipeline.errors import JobError, UsageError
+from pipeline.job.change import Change, Changing, as_recorded
+from pipeline.record import draft, dumps
 
-RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
-RETRY = ("retry", "jobs/shop.yaml", "--poll", "0.1s")
+RUN = ("run", "jobs/shop.yaml", "--poll", "0.02s")
+RETRY = ("retry", "jobs/shop.yaml", "--poll", "0.02s")
 SHOP = """\
 prompt: Studio photo of a [product] on white marble.
 items: products.csv
@@ -39,14 +43,6 @@ def troubled(project, tmp_path_factory, monkeypatch):
             return project, Service(url)
 
         yield opened
-
-
-@pytest.fixture
-def rendered(troubled):
-    """The shop, all of it rendered."""
-    shop, service = troubled("[]\n")
-    assert shop(*RUN).code == 0
-    return shop, service
 
 
 def bought(service):
@@ -169,42 +165,350 @@ def test_done_images_can_be_asked_for_otherwise_too_and_make_room(troubled):
     assert bought(service) == [3, 1]
 
 
+def test_what_is_open_for_another_reason_is_asked_as_the_manifest_says(troubled):
+    shop, service = troubled(BLOCKED_ONCE + "- {on: line, do: error, code: 13, key: 'bowl*', times: 1}\n", "retry: 0\n")
+    shop(*RUN)
+    shop.write("jobs/shop.yaml", SHOP + "retry: 1\n")
+    assert shop(*RETRY, "--only", "blocked", "--set", "size=1K").code == 0
+    assert (of(shop)[:2], of(shop, "bowl")[:2]) == (("done", "1K"), ("done", "2K"))
+    assert bought(service) == [3, 2]
+
+
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("texts", "message", "hint"),
     [
-        (["size=8K"], "error: --set size: 'size' is 512, 1K, 2K or 4K, not '8K'"),
-        (["size=1k"], "did you mean '1K'?"),
-        (["siez=1K"], "error: --set siez=1K: 'siez' is no setting; did you mean 'size'?"),
-        (["resolution=1K"], "'resolution' is no setting; here it is called 'size'"),
-        (["size"], "error: --set 'size' says no value"),
-        (["size= "], "error: --set size: the value is empty"),
-        (["size=1K", "size=2K"], "error: --set: 'size' is there twice"),
-        (["size=1K,aspect=4:5"], "hint: say --set once for each setting"),
-        (["prompt=a fox"], "error: --set prompt=a fox: 'prompt' is not how an image is asked for"),
-        (["samples=2"], "hint: change it in the manifest"),
-        (["skip=true"], "hint: to leave images out say --exclude"),
-        (["safety=off"], "hint: name one filter: --set safety.dangerous_content=block_only_high"),
-        (["safety.danger=off"], "'safety.danger' is no filter of the service"),
-        (["size.large=1K"], "'size' has one value"),
-        (["system=in [light] light"], "hint: write [[word]] for the brackets"),
-        (["seed=many"], "'seed' is a whole number, not a text: 'many'"),
-        (["response=[text, video]"], "'response[2]' is text or image, not 'video'"),
-        (["aspect=9:9"], "--set aspect=9:9: error: gemini-nano-banana-2.1 has no aspect '9:9'; write '1:1'"),
-        (["model=pro", "size=512"], "--set size=512: error: gemini-3-pro-image has no size '512', and 'mug' is to"),
-        (["model=lite"], "--set model=lite: error: "),
-        (["thinking=low"], "has no level of thinking 'low', and 'mug' is to be asked so"),
+        (["size=8K"], "--set size: 'size' is 512, 1K, 2K or 4K, not '8K'", ""),
+        (["size=1k"], "--set size: 'size' is 512, 1K, 2K or 4K, not '1k'; did you mean '1K'?", ""),
+        (["siez=1K"], "--set siez=1K: 'siez' is no setting; did you mean 'size'?", "one of system, model, aspect,"),
+        (["resolution=1K"], "--set resolution=1K: 'resolution' is no setting; here it is called 'size'", "one of "),
+        (["size"], "--set 'size' says no value", "such as --set size=1K"),
+        (["size= "], "--set size: the value is empty", "such as --set size=1K"),
+        (["size=1K", "size=2K"], "--set: 'size' is there twice", "one value for each"),
+        (["safety.jailbreak=off"] * 2, "--set: 'safety.jailbreak' is there twice", "one value for each"),
+        (["size=1K,aspect=4:5"], "--set size: 'size' is 512, 1K, 2K or 4K, not '1K,asp", "say --set once for each"),
+        (["prompt=a fox"], "--set prompt=a fox: 'prompt' is not how an image is asked for", "change it in the man"),
+        (["samples=2"], "--set samples=2: 'samples' is not how an image is asked for", "change it in the manifest: "),
+        (["max_age=1d"], "--set max_age=1d: 'max_age' is not how an image is asked for", "write it into the manife"),
+        (["skip=true"], "--set skip=true: 'skip' is not how an image is asked for", "to leave images out say --exc"),
+        (["safety=off"], "--set safety=off: 'safety' has several filters", "name one filter: --set safety.dangerous_"),
+        (["safety.danger=off"], "--set safety.danger: 'safety.danger' is no filter of the service", "such as --set "),
+        (["size.large=1K"], "--set size.large=1K: 'size' has one value", "write size="),
+        (["system=in [light]"], "--set system: 'system' is one text for all, without placeholders", "write [[word]]"),
+        (["seed=many"], "--set seed: 'seed' is a whole number, not a text: 'many'", ""),
+        (["response=[text, video]"], "--set response: 'response[2]' is text or image, not 'video'", ""),
+        (["system=\udcff"], "--set 'system=\\udcff' is no text", "write it in UTF-8"),
+        (["system=AIza" + "0" * 35], "--set system: holds an API key", "revoke it, and set GEMINI_API_KEY"),
     ],
 )
-def test_a_setting_that_is_none_or_that_the_model_lacks_is_refused(rendered, words, complaint):
+def test_a_setting_that_is_none_is_refused_with_what_to_type(texts, message, hint):
+    with pytest.raises(UsageError) as caught:
+        Change.of(texts)
+    assert str(caught.value).startswith(message)
+    assert caught.value.hint.startswith(hint)
+    assert bool(caught.value.hint) == bool(hint)
+    assert caught.value.exit_code == 2
+
+
+@pytest.fixture
+def rendered(troubled):
+    """The shop, all of it rendered."""
+    shop, service = troubled("[]\n")
+    assert shop(*RUN).code == 0
+    return shop, service
+
+
+def test_what_the_model_lacks_is_refused_before_anything_is_sent(rendered):
     shop, service = rendered
-    ended = shop(*RETRY, "--only", "done", *(word for text in words for word in ("--set", text)))
-    assert ended.code == 2, ended.err
-    assert complaint in ended.err
+    for words, complaint in (
+        (["size=8K"], "error: --set size: 'size' is 512, 1K, 2K or 4K, not '8K'"),
+        (["aspect=9:9"], "--set aspect=9:9: error: gemini-nano-banana-2.1 has no aspect '9:9'; write '1:1'"),
+        (["model=pro", "size=512"], "--set size=512: error: gemini-3-pro-image has no size '512', and 'mug' is to"),
+        (["model=lite"], "--set model=lite: error: gemini-3.1-flash-lite-image has no size '2K', and 'mug' is"),
+        (["thinking=low"], "has no level of thinking 'low', and 'mug' is to be asked so\n  hint: its levels: "),
+    ):
+        ended = shop(*RETRY, "--only", "done", *(word for text in words for word in ("--set", text)))
+        assert ended.code == 2, ended.err
+        assert complaint in ended.err
+        assert ended.err.count("error: ") == 1, "once for all images"
+    for verb in ("run", "submit", "collect", "cancel"):
+        ended = shop(verb, "jobs/shop.yaml", "--set", "size=1K")
+        assert (ended.code, f"`pipeline {verb}` takes no --set" in ended.err) == (2, True)
     assert bought(service) == [3]
 
 
-@pytest.mark.parametrize("verb", ["run", "submit", "collect", "cancel"])
-def test_other_verbs_ask_for_what_the_manifest_says(rendered, verb):
-    shop, _service = rendered
-    ended = shop(verb, "jobs/shop.yaml", "--set", "size=1K")
-    assert (ended.code, "takes no --set" in ended.err) == (2, True)
+JOB = """\
+prompt: a fox
+seed: 2147483646
+safety: {harassment: off, jailbreak: block_none}
+samples: 2
+"""
+TURNS = "turns: [a fox, now blue]\n"
+
+
+def asked_otherwise(requests, *texts):
+    """The requests with other settings, and what is wrong with them."""
+    changing = Changing(Change.of(texts), FakeModels(), TODAY, lambda _problem: None)
+    changed = [changing.changed(request) for request in requests]
+    try:
+        changing.check()
+    except JobError as error:
+        return changed, [f"{problem.file}: {problem.message}" for problem in error.problems]
+    return changed, []
+
+
+def test_an_ask_with_other_settings_keeps_its_identity_and_is_read_back_from_its_record(tmp_path):
+    requests = expanded(tmp_path, JOB)
+    texts = ("seed=5", "size=2K", "safety.harassment=block_none", "search=true", "response=image", "top_p=0.5")
+    changed, wrong = asked_otherwise(requests, *texts, "model=other", "system=in [[brackets]]")
+    assert wrong == []
+    assert [request.ask.settings()["seed"] for request in changed] == [5, 6]
+    assert changed[1].ask.settings()["safety"] == {"harassment": "block_none", "jailbreak": "block_none"}
+    assert changed[1].ask.settings()["system"] == "in [brackets]"
+    assert [r.fingerprint for r in changed] == [r.fingerprint for r in requests]
+    for request, other in zip(requests, changed, strict=True):
+        told = json.loads(dumps(draft(other, model_id="m", service="local")))
+        again = as_recorded(request, told)
+        assert (again.ask.model, again.ask.settings()) == ("other", other.ask.settings())
+        assert again.ask.prompt == request.ask.prompt
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seed": "x"}, {"safety": {"evil": 1}}, {"size": 7}, {"prompt": "a"}, {"search": {}}]
+)
+def test_a_record_that_no_setting_can_be_read_from_changes_nothing(tmp_path, settings):
+    [request] = expanded(tmp_path, "prompt: a fox\n")
+    told = {"model": "flash", "settings": {"aspect": "1:1", "size": "2K", **settings}}
+    assert as_recorded(request, told) is request
+
+
+def test_samples_count_up_from_a_seed_that_leaves_room(tmp_path):
+    _changed, wrong = asked_otherwise(expanded(tmp_path, JOB), "seed=2147483647")
+    too_large = "seed 2147483648 is too large: the samples count up from it, and 'job/s2' is to be asked so"
+    assert wrong == [f"--set seed=2147483647: {too_large}"]
+
+
+def test_a_conversation_keeps_its_model(tmp_path):
+    requests = expanded(tmp_path, TURNS)
+    assert asked_otherwise(requests, "size=2K", "model=flash")[1] == []
+    _changed, [wrong] = asked_otherwise(requests, "model=picture-2")
+    assert wrong.startswith("--set model=picture-2: a conversation keeps its model")
+    assert "'job/t1'" in wrong
+
+
+def test_a_model_that_is_gone_is_told_of_once(tmp_path):
+    _changed, wrong = asked_otherwise(expanded(tmp_path, JOB), "model=old")
+    assert wrong == ["--set model=old: model 'old' was shut down on 2026-01-01"]
+
+
+# -------------------------------------------------------------------------------------------- by themselves
+
+MUG = "- {{on: line, do: {}, key: 'mug*'}}\n".format
+
+
+@pytest.mark.parametrize(
+    ("faults", "more", "batches", "status", "code"),
+    [
+        pytest.param(MUG("error, code: 13"), "", [3, 1, 1], "failed", 3, id="a passing error, twice more"),
+        pytest.param(MUG("error, code: 13"), "retry: 0\n", [3], "failed", 3, id="retry: 0"),
+        pytest.param(MUG("error, code: 3"), "", [3], "failed", 3, id="an error that stays"),
+        pytest.param(MUG("no_image"), "retry: 1\n", [3, 1], "no_image", 3, id="no image"),
+        pytest.param(MUG("missing"), "retry: 1\n", [3, 1], "missing", 3, id="no answer"),
+        pytest.param(MUG("corrupt"), "retry: 1\n", [3, 1], "invalid", 3, id="no whole image"),
+        pytest.param(MUG("block"), "", [3], "blocked", 3, id="blocked"),
+        pytest.param(MUG("block"), "retry: {again: 1, on: [blocked]}\n", [3, 1], "blocked", 3, id="blocked, listed"),
+        pytest.param(MUG("error, code: 13"), "retry: {on: [blocked]}\n", [3], "failed", 3, id="failed, not listed"),
+        pytest.param(MUG("wrong_size"), "", [3], "check", 3, id="check"),
+        pytest.param(MUG("wrong_size"), "retry: {again: 1, on: [check]}\n", [3, 1], "check", 3, id="check, listed"),
+        pytest.param("- {on: batch, do: cancel}\n", "", [3], "cancelled", 3, id="cancelled"),
+        pytest.param(
+            "- {on: batch, do: cancel}\n", "retry: {again: 1, on: [cancelled]}\n", [3, 3], "cancelled", 3,
+            id="cancelled, listed",
+        ),
+        pytest.param("- {on: batch, do: expire}\n", "retry: 5\n", [3, 3], "held", 6, id="a batch expires once more"),
+    ],
+)  # fmt: skip
+def test_no_cron_line_multiplies_the_retries(troubled, faults, more, batches, status, code):
+    shop, service = troubled(faults, more)
+    for _night in range(3):
+        assert shop(*RUN).code == code
+        assert bought(service) == batches
+        assert shop.records()["mug"]["status"] == status
+    assert shop.records()["mug"]["attempt"] == len(batches)
+    assert shop("plan", "jobs", "--detailed-exitcode").code == 0
+    (shop.outputs / "shop/manifest.jsonl").unlink()  # the journal knows
+    assert shop(*RUN).code == code
+    shutil.rmtree(shop.outputs / ".pipeline")  # the output manifest knows
+    assert shop(*RUN).code == code
+    assert bought(service) == batches
+
+
+@pytest.mark.parametrize("what", ["journal", "output manifest", "neither"])
+def test_a_batch_that_expired_is_asked_again_once_whichever_memory_is_left(troubled, what):
+    shop, service = troubled("- {on: batch, do: expire, times: 2}\n", "retry: 5\n")
+    shop("submit", "jobs/shop.yaml")
+    shop("collect", "jobs/shop.yaml")
+    assert shop.records()["mug"]["status"] == "expired"
+    if what == "journal":
+        (shop.outputs / "shop/manifest.jsonl").unlink()
+    elif what == "output manifest":
+        shutil.rmtree(shop.outputs / ".pipeline")
+    assert shop(*RUN).code == 6
+    assert bought(service) == [3, 3]
+
+
+def test_the_count_goes_on_when_a_job_lists_more_or_less(troubled):
+    shop, service = troubled(MUG("error, code: 13"), "retry: 1\n")
+    shop(*RUN)
+    assert bought(service) == [3, 1]
+    shop.write("jobs/shop.yaml", SHOP + "retry: 3\n")
+    shop(*RUN)
+    assert bought(service) == [3, 1, 1, 1]
+    shop.write("jobs/shop.yaml", SHOP.replace("white", "black") + "retry: 3\n")
+    shop(*RUN)
+    assert bought(service) == [3, 1, 1, 1, 3, 1, 1, 1], "a changed ask has retries of its own"
+
+
+def test_a_person_opens_again_what_is_used_up_and_its_retries_with_it(troubled):
+    shop, service = troubled(MUG("error, code: 13"), "retry: 1\n")
+    shop(*RUN)
+    assert shop(*RETRY).code == 3
+    assert bought(service) == [3, 1, 1, 1]
+    assert shop(*RUN).code == 3
+    assert bought(service) == [3, 1, 1, 1]
+
+
+def renamed(shop):
+    shop.write("jobs/products.csv", PRODUCTS.replace("mug,", "cup,"))
+    return "cup"
+
+
+def with_an_axis(shop):
+    shop.write("jobs/shop.yaml", (shop.folder / "jobs/shop.yaml").read_text() + "matrix: {aspect: [1:1]}\n")
+    return "mug/1:1"
+
+
+def with_samples(shop):
+    shop.write("jobs/shop.yaml", (shop.folder / "jobs/shop.yaml").read_text() + "samples: 2\n")
+    return "mug/s1"
+
+
+@pytest.mark.parametrize("change", [renamed, with_an_axis, with_samples])
+@pytest.mark.parametrize(
+    ("fault", "more", "attempts"), [("block", "", 1), ("error, code: 13", "retry: 1\n", 2)], ids=["blocked", "failed"]
+)
+def test_a_failure_keeps_its_count_under_another_key(troubled, change, fault, more, attempts):
+    shop, service = troubled(
+        "- {on: line, do: %s, key: '*mug-~*'}\n- {on: line, do: %s, key: 'mug*'}\n" % ((fault,) * 2), more
+    )
+    assert shop(*RUN).code == 3
+    before, sent = shop.records()["mug"], sum(bought(service))
+    key = change(shop)
+    listed = {item["key"]: item for item in shop("plan", "jobs", "--json").json["jobs"][0]["items"]}[key]
+    assert (listed["state"], listed["cost"]) == ("failed", "0")
+    assert listed["why"] == f"{before['status']}: {before['reason']} (as mug)"
+    assert shop(*RUN).code == 3
+    shop(*RUN)
+    record = shop.records()[key]
+    assert (record["status"], record["attempt"], record["reason"]) == (before["status"], attempts, before["reason"])
+    assert "mug" not in shop.records()
+    expected = {"mug/s1": 3 + attempts - 1}.get(key, 0)  # the second samples, of which the mug's fails as before
+    assert sum(bought(service)) - sent == expected
+    [*tries] = shop("show", key, "--json").json["attempts"]
+    assert len(tries) == attempts
+
+
+def test_a_renamed_failure_with_retries_left_uses_them_up(troubled):
+    shop, service = troubled("- {on: line, do: error, code: 13, key: '*'}\n", "retry: 0\n")
+    shop(*RUN)
+    renamed(shop)
+    shop.write("jobs/shop.yaml", SHOP + "retry: 1\n")
+    plan = shop("plan", "jobs", "--json").json["jobs"][0]
+    assert plan["requests"] == 3
+    assert shop(*RUN).code == 3
+    assert shop.records()["cup"]["attempt"] == 2
+    assert bought(service) == [3, 3]
+
+
+def test_a_renamed_failure_is_opened_again_by_a_person_with_a_setting_too(troubled):
+    shop, service = troubled(BLOCKED_ONCE)
+    shop(*RUN)
+    renamed(shop)
+    assert shop(*RETRY, "--only", "blocked", "--set", "size=1K").code == 0
+    assert of(shop, "cup") == ("done", "1K", 2, [(1024, 1024)])
+    assert bought(service) == [3, 1]
+
+
+def test_what_failed_in_a_rehearsal_is_asked_for_at_the_service(troubled, monkeypatch):
+    shop, service = troubled("[]\n")
+    monkeypatch.setenv("PIPELINE_LOCAL_FAULTS", str(shop.write("rehearsed.yaml", BLOCKED_MUG)))
+    monkeypatch.setenv("PIPELINE_LOCAL_LATENCY", "0s")
+    monkeypatch.setenv("PIPELINE_LOCAL_PICTURES", "plain")
+    assert shop("--service", "local", *RUN).code == 3
+    assert shop(*RUN).code == 0
+    assert bought(service) == [3]
+
+
+def test_what_waits_to_be_asked_again_keeps_its_count_under_another_key(troubled):
+    refused = "- {on: batches.create, do: refuse, code: 429, retry_after: 900, after: 1, times: 1}\n"
+    shop, service = troubled("- {on: line, do: error, code: 13, key: '*'}\n" + refused, "retry: 1\n")
+    shop("submit", "jobs/shop.yaml")
+    shop("submit", "jobs/shop.yaml")
+    assert bought(service) == [3]
+    assert shop.records()["mug"]["status"] == "pending"
+    renamed(shop)
+    assert shop(*RUN).code == 3
+    assert bought(service) == [3, 3]
+    assert shop.records()["cup"]["attempt"] == 2
+
+
+def test_what_a_person_must_decide_waits_for_that_under_another_key(troubled):
+    shop, service = troubled("- {on: batch, do: expire}\n", "retry: 5\n")
+    assert shop(*RUN).code == 6
+    renamed(shop)
+    assert shop(*RUN).code == 6
+    assert shop.records()["cup"]["status"] == "held"
+    assert bought(service) == [3, 3]
+
+
+def test_the_image_from_before_a_failure_moves_along(troubled):
+    shop, service = troubled("- {on: line, do: block, key: 'mug*', after: 1}\n")
+    shop(*RUN)
+    assert shop(*RETRY, "--only", "done", "--select", "key:mug").code == 3
+    before = shop.tree()["mug.jpg"][0]
+    assert of(shop)[0] == "blocked"
+    shop.write("jobs/products.csv", PRODUCTS.replace("mug,", "cup,") + "mug,green mug\n")
+    assert shop(*RUN).code == 3
+    assert of(shop, "cup")[0] == "blocked"
+    assert [file["path"] for file in shop.records()["cup"]["files"]] == ["cup.jpg"]
+    assert shop.tree()["cup.jpg"][0] == before
+    assert shop.records()["mug"]["prompt"] == "Studio photo of a green mug on white marble."
+    assert bought(service) == [3, 1, 1]
+    assert shop("verify", "jobs/shop.yaml").code == 0
+
+
+# ------------------------------------------------------------------------------------------------- check
+
+
+def test_an_image_to_be_looked_at_that_is_asked_again_by_itself_is_in_the_plan_and_counted(troubled):
+    shop, service = troubled("- {on: line, do: wrong_size, key: 'mug*'}\n", "retry: 0\n")
+    shop(*RUN)
+    shop.write("jobs/shop.yaml", SHOP + "retry: {again: 1, on: [check]}\n")
+    plan = shop("plan", "jobs", "--json").json["jobs"][0]
+    assert [(item["key"], item["why"]) for item in plan["items"]] == [("mug", "was check: asked again")]
+    for _night in range(3):
+        assert shop(*RUN).code == 3
+        assert bought(service) == [3, 1]
+
+
+def test_an_image_of_the_wrong_size_is_kept_to_be_looked_at_and_asked_again_only_by_a_person(troubled):
+    shop, service = troubled("- {on: line, do: wrong_size, key: 'mug*', times: 1}\n")
+    assert shop(*RUN).code == 3
+    record = shop.records()["mug"]
+    assert (record["status"], record["reason"]) == ("check", "is 1024x1024, not 2048x2048 as asked")
+    assert shop(*RUN).code == 3
+    assert bought(service) == [3]
+    assert shop(*RETRY, "--only", "blocked").code == 3
+    assert bought(service) == [3]
+    assert shop(*RETRY, "--only", "check").code == 0
+    assert of(shop) == ("done", "2K", 2, [(2048, 2048)])
+    assert bought(service) == [3, 1]

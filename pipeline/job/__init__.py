@@ -10,6 +10,7 @@
       fitting      their texts bound to the columns (placeholders, tables, paths, slugs)
       rowimages    the images of a row (references, globs), whole (frames) and within the limits of the model
       ask          what one request wants, and its fingerprint
+      change       other settings for one call, laid over an ask that stays what it is
       twins        ids, keys, paths and asks that are there twice
       dependencies what was read on the way, for those who keep it
 

@@ -22,9 +22,7 @@ _INSERT = (
     " answer_bytes, waits_for, status, line)"
     " SELECT ?, ?, key, fingerprint, wire_key, model_id, path, 'tree', 1, n, 0, cost, answer_bytes, waits_for,"
 )
-_IS_ANEW = (
-    "record.status IN ('done', 'check', 'held') OR (SELECT anew FROM wanted WHERE wanted.key = excluded.key) IS 1"
-)
+_IS_ANEW = "record.status IN ('done', 'held') OR (SELECT anew FROM wanted WHERE wanted.key = excluded.key) IS 1"
 _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
     " place = 'tree',"

@@ -275,12 +275,15 @@ class Wanted:
             self._db.executemany("INSERT INTO outside VALUES (?)", stuck)
 
     def unclaimed(self, job: str, fingerprint: str) -> list[str]:
-        """Keys of records with this ask that the job does not ask for under that key."""
+        """Keys of records with this ask that the job does not ask for under that key.
+
+        What has an image comes first, what never came last: its attempts count all the same.
+        """
         rows = self._db.execute(
-            "SELECT key FROM record r WHERE job = ? AND fingerprint = ? AND status IN ('done', 'check', 'pending')"
-            " AND (status <> 'pending' OR batch IS NOT NULL OR claim IS NOT NULL)"
+            "SELECT key FROM record r WHERE job = ? AND fingerprint = ?"
+            " AND (status IN ('done', 'check') OR attempts > 0 OR batch IS NOT NULL OR claim IS NOT NULL)"
             " AND NOT EXISTS (SELECT 1 FROM wanted w WHERE w.key = r.key AND w.fingerprint = r.fingerprint)"
-            " ORDER BY place = 'retired', key",
+            " ORDER BY status IN ('done', 'check') DESC, status = 'pending' DESC, place = 'retired', key",
             (job, fingerprint),
         )
         return [row["key"] for row in rows]

@@ -224,6 +224,7 @@ def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
         batch=None,
         claim=told["batch"] if is_pending else None,
         attempts=told["attempt"],
+        expiries=int(told["status"] == "expired"),
         answer_bytes=0,
         line=dumps(told),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import record
@@ -15,7 +15,7 @@ from pipeline.selection import EVERYTHING, Selection
 if TYPE_CHECKING:
     from pipeline.gemini.prices import Lane
     from pipeline.job.language import Job
-    from pipeline.journal import Comparison, Journal
+    from pipeline.journal import Comparison, Journal, Record
     from pipeline.outputs import Tree
 
 _EDITED = "its file was edited: it stays as it is"
@@ -62,22 +62,23 @@ class Comparing:
             return Classified(row.n, "pending", "on its way")
         return self._undelivered(row, found)
 
-    def _is_on_its_way(self, row: Comparison) -> bool:
+    def _is_on_its_way(self, row: Comparison | Record) -> bool:
         return row.service == self._look.service and (row.batch is not None or row.claim is not None)
 
     # ------------------------------------------------------------------------- it was delivered before
 
     def _delivered(self, row: Comparison, found: _Found) -> Classified:
-        if row.service != self._look.service and self._look.service == "gemini":
-            return Classified(row.n, "changed", "made by the local service", open=True)
+        if self._is_rehearsed(row):
+            return Classified(row.n, "changed", "made by the local service", open=True, anew=True)
         condition = self._condition(row, found)
         foreign = self._foreign(row) if condition == "missing" else None
         if (condition == "edited" and not self._look.force) or foreign:
             return Classified(row.n, "edited", _foreign(foreign) if foreign else _EDITED)
         moves = condition == "ok" and row.record_path != row.path
-        why = self._why_again(row, found)
-        if why and not (moves and self._foreign(row)):
-            return Classified(row.n, "changed", why, open=True, moved_from=row.key if moves else None, anew=True)
+        why, again = self._why_again(row, found), self._retried(row, found)
+        if (why or again) and not (moves and self._foreign(row)):
+            place = row.key if moves else None
+            return Classified(row.n, "changed", why or again, open=True, moved_from=place, anew=bool(why))
         if condition == "missing" or (row.path and not found.told["files"]):  # it was not kept, and is to be by now
             return self._missing(row, found)
         if moves and row.path:
@@ -95,7 +96,7 @@ class Comparing:
         if self._turns.has(row.key, row.fingerprint):
             why = f"its file is {'missing' if found.told['files'] else 'kept now'}: written from the kept answer"
             return Classified(row.n, "moved", why, moved_from=row.key)
-        return Classified(row.n, "new", "its file is missing", open=True)
+        return Classified(row.n, "new", "its file is missing", open=True, anew=True)
 
     def _why_again(self, row: Comparison, found: _Found) -> str:
         """Why a result, or a failure, does not settle it; empty when it does."""
@@ -124,37 +125,63 @@ class Comparing:
         own = found.told.get("files") or []
         if own and not self._look.force and self._tree.condition(own) == "edited":
             return Classified(row.n, "edited", _EDITED)
-        if row.status == "pending" or (row.status == "missing" and not row.attempts):  # it was never sent
-            return self._bought(row, "asked again" if own else "", has_own=bool(own))
+        if self._is_rehearsed(row) and row.status != "pending":
+            return self._bought(row, f"was {row.status} at the local service", anew=True, has_own=bool(own))
+        return self._asked_again(row, row, found, has_own=bool(own))
+
+    def _asked_again(
+        self, row: Comparison, known: Comparison | Record, found: _Found, *, has_own: bool = False
+    ) -> Classified:
+        """What brought no image is asked for again if a person wants it, or if the job's retries are not used up."""
+        if found.status == "pending" or (found.status == "missing" and not known.attempts):  # it was never sent
+            return self._bought(row, "asked again" if has_own else "", has_own=has_own)
         if why := self._why_again(row, found):
-            return self._bought(row, why, anew=True, has_own=bool(own))
-        if may_retry(self._job, found.status, row):
-            return self._bought(row, f"was {row.status}: asked again", has_own=bool(own))
-        return Classified(row.n, "failed", f"{row.status}: {found.told.get('reason') or ''}")
+            return self._bought(row, why, anew=True, has_own=has_own)
+        if why := self._retried(known, found):
+            return self._bought(row, why, has_own=has_own)
+        return Classified(row.n, "failed", f"{found.status}: {found.told.get('reason') or ''}")
+
+    def _retried(self, known: Comparison | Record, found: _Found) -> str:
+        """Why it is asked again by itself; empty when it is not."""
+        return f"was {found.status}: asked again" if may_retry(self._job, found.status, known) else ""
 
     def _unrecorded(self, row: Comparison) -> Classified:
         for key in self._journal.wanted.unclaimed(self._job.name, row.fingerprint):
-            if (key, row.fingerprint) not in self._claimed and (found := self._usable(key, row.fingerprint)):
+            known = self._journal.records.get(self._job.name, key, row.fingerprint)
+            if known and (key, row.fingerprint) not in self._claimed and (found := self._usable(known)):
                 self._claimed.add((key, row.fingerprint))
-                if foreign := self._foreign(row):
-                    return Classified(row.n, "edited", _foreign(foreign))
-                if found.status in HAS_IMAGE and (why := self._why_again(row, found)):
-                    return Classified(row.n, "changed", why, open=True, moved_from=key, anew=True)
-                return Classified(row.n, "moved", f"from {key}", moved_from=key)
+                return self._taken_over(row, known, found)
         return self._bought(row, "")
 
-    def _usable(self, key: str, fingerprint: str) -> _Found | None:
-        """A record that nobody claims and that can be taken over: its picture is there, or on its way."""
-        row = self._journal.records.get(self._job.name, key, fingerprint)
-        if row is None or (row.service != self._look.service and self._look.service == "gemini"):
+    def _taken_over(self, row: Comparison, known: Record, found: _Found) -> Classified:
+        """A request whose ask was recorded under another key: the image moves, and so does the count of attempts."""
+        key = known.key
+        if found.status not in HAS_IMAGE and not (found.status == "pending" and self._is_on_its_way(known)):
+            again = self._asked_again(row, known, found)
+            if again.state == "failed":
+                return replace(again, why=f"{again.why} (as {key})", moved_from=key)
+            return replace(again, moved_from=key) if again.open else again
+        if foreign := self._foreign(row):
+            return Classified(row.n, "edited", _foreign(foreign))
+        if found.status in HAS_IMAGE and (why := self._why_again(row, found)):
+            return Classified(row.n, "changed", why, open=True, moved_from=key, anew=True)
+        return Classified(row.n, "moved", f"from {key}", moved_from=key)
+
+    def _is_rehearsed(self, row: Comparison | Record) -> bool:
+        """Whether what is recorded is the local service's, and this look is about the paid one."""
+        return row.service != self._look.service and self._look.service == "gemini"
+
+    def _usable(self, row: Record) -> _Found | None:
+        """A record that nobody claims, if it can be taken over: its picture is there, or on its way, or never came."""
+        if self._is_rehearsed(row):
             return None
         found = _Found(row.status, json.loads(row.line))
-        if row.status == "pending":
+        if row.status not in HAS_IMAGE:
             return found
         condition = self._tree.condition(found.told["files"]) if row.place == "tree" else "missing"
         if condition != "missing":
             return found if condition == "ok" else None
-        is_kept = self._turns.has(key, fingerprint) or self._tree.is_retired(found.told)
+        is_kept = self._turns.has(row.key, row.fingerprint) or self._tree.is_retired(found.told)
         return found if is_kept else None
 
     def _is_covered(self, row: Comparison) -> bool:

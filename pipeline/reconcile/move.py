@@ -36,14 +36,16 @@ def _move(work: Work) -> None:
         told = json.loads(known.line)
         wanted_path = journal.wanted.path_of(key, fingerprint)
         with journal.transaction():
-            if known.place == "tree" and known.status in record.HAS_IMAGE and known.path != wanted_path:
+            # What failed may have an image of an earlier time; on its way that one is told of by what it replaces.
+            if known.place == "tree" and told["files"] and known.status != "pending" and known.path != wanted_path:
                 tree.retire(told)
                 journal.records.change(known, place="retired")
             if key != old_key:
                 new = json.loads(journal.wanted.line_of(key, fingerprint))
                 line = record.dumps(record.renamed(told, new))
                 wire_key = record.wire_key(key, fingerprint)
-                journal.records.rekey(known, key=key, wire_key=wire_key, path=known.path, line=line)
+                path = known.path if told["files"] else wanted_path or known.path
+                journal.records.rekey(known, key=key, wire_key=wire_key, path=path, line=line)
     for key, fingerprint, _old_key in journal.wanted.moves():
         _bring(work, key, fingerprint)
 
@@ -51,17 +53,19 @@ def _move(work: Work) -> None:
 def _bring(work: Work, key: str, fingerprint: str) -> None:
     journal, job = work.journal, work.job.name
     known = journal.records.get(job, key, fingerprint)
-    if known is None or known.status not in record.HAS_IMAGE:
+    if known is None or known.status == "pending":
         return
     base = journal.wanted.path_of(key, fingerprint) or known.path
     told, kept = _restored(work, known, base)
-    if not told["files"]:  # a turn whose image is not kept
+    if not told["files"]:  # a turn whose image is not kept, or what failed
         return
     with journal.transaction():
         for other in journal.records.displaced(job, key, fingerprint, base):
             work.tree.retire(json.loads(other.line))
             journal.records.change(other, place="retired", wanted=0)
         files = work.tree.destined(told, base, kept)
+        if files is None and known.status not in record.HAS_IMAGE:
+            journal.records.change(known, place="tree", line=record.dumps({**told, "files": []}))
         if files is None:
             return  # something lies in its way: it stays where it is, held, and comes with a later run
         told = {**told, "files": files}
@@ -84,7 +88,7 @@ def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Cal
     def pieces_there() -> list[Piece]:
         return _pieces(work.tree.turns(known.service).line(known.key, known.fingerprint), told, base)
 
-    if base and not told["files"]:
+    if base and not told["files"] and known.status in record.HAS_IMAGE:
         told["files"] = [piece.entry() for piece in pieces_there()]
     return told, lambda: {piece.sha256: piece.data for piece in pieces_there()}
 
