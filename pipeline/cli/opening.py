@@ -46,6 +46,8 @@ class OpenJob:
     """What it cannot send: images that are not here."""
     compared: Callable[[], Plan]
     """Compares once more, when what is recorded has changed."""
+    is_changed: bool = False
+    """Some of what would be bought is asked with the settings of this call."""
 
 
 @dataclass(slots=True)
@@ -192,9 +194,16 @@ def opened(
                 problems.extend(error.problems)
         if problems:
             raise JobError(problems)
-        if found.jobs and all(one.plan.is_empty for one in found.jobs):
-            say_nothing_matches(options)
+        _warn_of_slips(options, found.jobs, change)
         yield found
+
+
+def _warn_of_slips(options: Options, jobs: Sequence[OpenJob], change: Change | None) -> None:
+    """Warn of a selection that nothing fits, and of settings that nothing is asked with."""
+    if jobs and all(one.plan.is_empty for one in jobs):
+        say_nothing_matches(options)
+    elif jobs and change and not options.quiet and not any(one.is_changed for one in jobs):
+        click.echo("warning: --set changes nothing: no image is opened again", err=True)
 
 
 def say_nothing_matches(options: Options) -> None:
@@ -237,15 +246,16 @@ def _open(
     def priced(requests: Iterable[Request]) -> Iterator[WantedRequest]:
         return plan.wanted(requests, models, service=look.service, today=options.today, lane=look.lane)
 
+    changing = Changing(change, models, options.today, warn) if change else None
+    again = plan.Again(expanded, priced, changing)
+
     def compared() -> Plan:
-        changing = Changing(change, models, options.today, warn) if change else None
-        again = plan.Again(expanded, priced, changing)
         return plan.compare(journal, tree, job, priced(pointers.noting(expanded())), look, again)
 
     found = compared()
     for problem in found.problems:
         warn(Problem(problem, 0, 0, "ignored"))
-    return OpenJob(job, journal, tree, found, pointers, compared)
+    return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

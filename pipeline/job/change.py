@@ -70,9 +70,12 @@ class Changing:
         self._values = change.told()
         self._problems = Problems()
         self._known: dict[str, Model | None] = {}
+        self.is_used = False
+        """Whether any request was changed."""
 
     def changed(self, request: Request) -> Request:
         """A request with the settings of the call in place of its own; `check` raises what is wrong with it."""
+        self.is_used = True
         ask, values = request.ask, dict(self._values)
         if "safety" in values:
             values["safety"] = dict(sorted({**ask.written.get("safety", {}), **values["safety"]}.items()))
