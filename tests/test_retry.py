@@ -344,6 +344,7 @@ def test_no_cron_line_multiplies_the_retries(troubled, faults, more, batches, st
 def test_a_batch_that_expired_is_asked_again_once_whichever_memory_is_left(troubled, what):
     shop, service = troubled("- {on: batch, do: expire, times: 2}\n", "retry: 5\n")
     shop("submit", "jobs/shop.yaml")
+    service.advance(1)  # its answers are drawn
     shop("collect", "jobs/shop.yaml")
     assert shop.records()["mug"]["status"] == "expired"
     if what == "journal":
@@ -462,6 +463,7 @@ def test_what_waits_to_be_asked_again_keeps_its_count_under_another_key(troubled
     refused = "- {on: batches.create, do: refuse, code: 429, retry_after: 900, after: 1, times: 1}\n"
     shop, service = troubled("- {on: line, do: error, code: 13, key: '*'}\n" + refused, "retry: 1\n")
     shop("submit", "jobs/shop.yaml")
+    service.advance(1)
     shop("submit", "jobs/shop.yaml")
     assert bought(service) == [3]
     assert shop.records()["mug"]["status"] == "pending"
@@ -480,13 +482,23 @@ def test_what_a_person_must_decide_waits_for_that_under_another_key(troubled):
     assert bought(service) == [3, 3]
 
 
-def test_the_image_from_before_a_failure_moves_along(troubled):
+@pytest.fixture
+def blocked(troubled):
+    """The shop, rendered, and the image of the mug asked for once more, which was refused: the first one is there."""
     shop, service = troubled("- {on: line, do: block, key: 'mug*', after: 1}\n")
     shop(*RUN)
     assert shop(*RETRY, "--only", "done", "--select", "key:mug").code == 3
+    assert (of(shop)[0], shop.tree().keys() >= {"mug.jpg"}) == ("blocked", True)
+    return shop, service
+
+
+@pytest.mark.parametrize("at", ["", "commit:after:5"], ids=["", "killed"])
+def test_the_image_from_before_a_failure_moves_along(blocked, at):
+    shop, service = blocked
     before = shop.tree()["mug.jpg"][0]
-    assert of(shop)[0] == "blocked"
     shop.write("jobs/products.csv", PRODUCTS.replace("mug,", "cup,") + "mug,green mug\n")
+    if at:
+        assert shop.process(*RUN, PIPELINE_CRASH_AT=at).returncode == -9
     assert shop(*RUN).code == 3
     assert of(shop, "cup")[0] == "blocked"
     assert [file["path"] for file in shop.records()["cup"]["files"]] == ["cup.jpg"]
@@ -494,6 +506,20 @@ def test_the_image_from_before_a_failure_moves_along(troubled):
     assert shop.records()["mug"]["prompt"] == "Studio photo of a green mug on white marble."
     assert bought(service) == [3, 1, 1]
     assert shop("verify", "jobs/shop.yaml").code == 0
+
+
+def test_it_follows_another_path_too(blocked):
+    shop, service = blocked
+    before = shop.tree()["mug.jpg"][0]
+    shop.write("jobs/shop.yaml", SHOP + "output: {path: 'all/[id]'}\n")
+    assert shop(*RUN).code == 3
+    assert shop.tree()["all/mug.jpg"][0] == before
+    assert "mug.jpg" not in shop.tree()
+    assert shop("verify", "jobs/shop.yaml").code == 0
+    tree = shop.tree()
+    assert shop(*RUN).code == 3
+    assert shop.tree() == tree
+    assert bought(service) == [3, 1]
 
 
 # ------------------------------------------------------------------------------------------------- check

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline import record
+from pipeline import outputs, record
 from pipeline.journal import Classified
 from pipeline.record import HAS_IMAGE
 from pipeline.selection import EVERYTHING, Selection
@@ -123,11 +123,19 @@ class Comparing:
     def _undelivered(self, row: Comparison, found: _Found) -> Classified:
         """What failed, or waits to be sent; an image of an earlier time may lie there all the same."""
         own = found.told.get("files") or []
-        if own and not self._look.force and self._tree.condition(own) == "edited":
+        is_astray = bool(own) and row.status != "pending" and self._is_astray(row, found)
+        if own and not is_astray and not self._look.force and self._tree.condition(own) == "edited":
             return Classified(row.n, "edited", _EDITED)
         if self._is_rehearsed(row) and row.status != "pending":
             return self._bought(row, f"was {row.status} at the local service", anew=True, has_own=bool(own))
-        return self._asked_again(row, row, found, has_own=bool(own))
+        again = self._asked_again(row, row, found, has_own=bool(own))
+        return replace(again, moved_from=row.key) if is_astray and again.state != "edited" else again
+
+    def _is_astray(self, row: Comparison, found: _Found) -> bool:
+        """Whether an image of an earlier time is to lie elsewhere, and can."""
+        files = found.told["files"]
+        is_elsewhere = outputs.base_of(found.told) != row.path or self._tree.condition(files) == "missing"
+        return is_elsewhere and self._tree.is_retired(found.told)
 
     def _asked_again(
         self, row: Comparison, known: Comparison | Record, found: _Found, *, has_own: bool = False

@@ -39,7 +39,8 @@ def _move(work: Work) -> None:
             # What failed may have an image of an earlier time; on its way that one is told of by what it replaces.
             if known.place == "tree" and told["files"] and known.status != "pending" and known.path != wanted_path:
                 tree.retire(told)
-                journal.records.change(known, place="retired")
+                if known.status in record.HAS_IMAGE:
+                    journal.records.change(known, place="retired")
             if key != old_key:
                 new = json.loads(journal.wanted.line_of(key, fingerprint))
                 line = record.dumps(record.renamed(told, new))
@@ -65,7 +66,7 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
             journal.records.change(other, place="retired", wanted=0)
         files = work.tree.destined(told, base, kept)
         if files is None and known.status not in record.HAS_IMAGE:
-            journal.records.change(known, place="tree", line=record.dumps({**told, "files": []}))
+            journal.records.change(known, line=record.dumps({**told, "files": []}))
         if files is None:
             return  # something lies in its way: it stays where it is, held, and comes with a later run
         told = {**told, "files": files}
