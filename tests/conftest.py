@@ -143,6 +143,10 @@ class Project:
             if path.is_file()
         }
 
+    def delivers(self) -> None:
+        """Have the job's model deliver an image here, by a proof: none of its batches goes ahead alone then."""
+        assert self("proof", "jobs/shop.yaml", "-n", "1").code == 0
+
     def records(self, job: str = "shop") -> dict[str, dict]:
         lines = (self.outputs / job / "manifest.jsonl").read_text().splitlines()
         return {record["key"]: record for record in map(json.loads, lines)}

@@ -156,7 +156,7 @@ def test_a_closed_pipe_is_no_error(shop):
     assert ended.stderr == ""
 
 
-@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 1)])
+@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 2)])
 def test_in_a_terminal_the_plan_is_shown_and_a_word_is_asked_for(shop, service, word, code, creates):
     shop.write("jobs/products.csv", "id,product\n" + "".join(f"p{n},cup {n}\n" for n in range(30)))
     ours, theirs = pty.openpty()

@@ -173,6 +173,7 @@ def test_a_deleted_output_manifest_is_rebuilt(done, service):
 
 def test_a_journal_deleted_while_batches_are_at_work_pays_for_nothing_again(slow_shop, slow_service):
     slow_shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
+    slow_shop.delivers()
     assert slow_shop("submit", "jobs/shop.yaml").code == 0
     shutil.rmtree(slow_shop.outputs / ".pipeline")
     shutil.rmtree(slow_shop.outputs / "shop")

@@ -58,6 +58,8 @@ def test_job_keys_are_read_by_their_own_type(tmp_path):
         ("checks: {aspect_tolerance: 0.1}", "checks", Checks(aspect_tolerance=0.1)),
         ("batch: {max_bytes: 5000000}", "batch", Batch(max_answer_bytes=5_000_000, max_input_bytes=5_000_000)),
         ("batch: {deadline: 2d}", "batch", Batch(deadline_s=172_800.0)),
+        ("batch: {on_stuck: cancel}", "batch", Batch(on_stuck="cancel")),
+        ("batch: {on_stuck: interactive}", "batch", Batch(on_stuck="interactive")),
     ],
 )
 def test_short_and_long_forms_mean_the_same(tmp_path, line, field, value):
@@ -148,17 +150,6 @@ def test_says_what_is_wrong_and_where(tmp_path, text, complaint):
 @pytest.mark.parametrize("key", ["metadata", "post"])
 def test_what_comes_later_is_refused_by_name(tmp_path, key):
     assert complaints(tmp_path, f"prompt: x\n{key}: [a]") == [f"2:1: '{key}' is not supported yet by this version"]
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("batch: {on_stuck: cancel}", "2:19: 'batch.on_stuck': 'cancel'"),
-        ("batch: {on_stuck: interactive}", "2:19: 'batch.on_stuck': 'interactive'"),
-    ],
-)
-def test_what_comes_later_inside_a_key_is_refused_by_name(tmp_path, text, what):
-    assert complaints(tmp_path, f"prompt: x\n{text}") == [f"{what} is not supported yet by this version"]
 
 
 def test_every_problem_is_told_at_once_in_order(tmp_path):

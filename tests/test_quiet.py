@@ -58,6 +58,7 @@ def test_a_service_that_is_not_there_is_one_line(shop, monkeypatch):
 
 def test_what_is_pending_is_one_line_for_each_job(slow_shop):
     slow_shop.write("jobs/barn.yaml", "prompt: a barn\n")
+    slow_shop.delivers()
     ended = slow_shop("-q", "submit", "jobs", "--fail-if-pending")
     assert ended.code == 4
     hint = "batches are at work: `pipeline collect` or the same command again fetches what is ready"

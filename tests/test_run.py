@@ -83,6 +83,7 @@ def test_the_wait_ends_with_4_and_nothing_is_lost(slow_shop, slow_service):
 
 def test_batches_are_split_by_count_and_several_run_at_once(shop, service):
     shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 2}\n")
+    shop.delivers()
     assert shop(*RUN).code == 0
     assert [entry["requests"] for entry in service.ledger()] == [2, 2, 2]
     assert len(shop.records()) == 6

@@ -358,6 +358,7 @@ def test_a_held_request_outside_waits_for_its_batch(slow_shop, slow_service, mon
 
 def test_the_status_of_a_selection_names_the_batches_that_hold_some_of_it(slow_shop):
     slow_shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 4}\n")
+    slow_shop.delivers()
     slow_shop("submit", "jobs/shop.yaml")
     batches = {batch["requests"] for batch in slow_shop("status", "--json").json["jobs"][0]["batches"]}
     assert batches == {4, 2}

@@ -191,7 +191,7 @@ def test_many_are_uploaded_and_a_kill_in_between_uploads_none_of_them_twice(shop
     assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:3").returncode == -9
     assert shop(*RUN).code == 0
     assert sorted(uploaded(service)) == sorted(name_of(photo(seed + 1)) for seed in range(20))
-    assert len(service.ledger()) == 1
+    assert [entry["requests"] for entry in service.ledger()] == [20, 20], "twenty go ahead"
 
 
 def test_a_kill_before_the_create_does_not_upload_the_requests_twice(shop, service):

@@ -208,6 +208,12 @@ def _plan_document(
             "currency": "USD",
             "prices": max(since, default=models.prices_as_of.isoformat()),
         },
+        "stuck": {
+            "deadline_s": int(plan.stuck.deadline_s),
+            "on_stuck": plan.stuck.on_stuck,
+            "amount": amount(plan.stuck.cost),
+            "upper_bound": amount(plan.stuck.upper_bound),
+        },
         "items": [
             _item(key, state, why or others.get(key, ""), path, model, cost)
             for key, state, why, path, model, cost in itertools.chain(

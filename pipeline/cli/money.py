@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.screen import MICRO, plural, usd
-from pipeline.cli.tables import plan_table
+from pipeline.cli.screen import MICRO, Screen, plural, usd
+from pipeline.cli.tables import plan_table, when_stuck
 from pipeline.errors import JobError, RefusedError
 from pipeline.journal.batches import UNFINISHED
 
@@ -58,14 +58,21 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
         _refuse_over_budget(opened, call)
     total = sum(opened.plan.cost for opened in jobs)
     unpriced = sum(opened.plan.unpriced for opened in jobs)
-    if call.max_cost is not None and total > call.max_cost:
-        raise RefusedError(
-            f"this would cost {usd(total)}, and --max-cost is {usd(call.max_cost)}; nothing was sent",
-            hint="raise --max-cost, or render less",
-        )
-    if total <= _FREE_HAND and not unpriced:
-        return
-    _ask(options, jobs, call, total, unpriced, models)
+    _refuse_over_max_cost(total, call)
+    if _is_small(jobs, call, total, unpriced) or not _ask(options, jobs, call, total, unpriced, models):
+        for opened in _late(jobs, call):
+            Screen(options).say(f"{opened.job.name}: {when_stuck(opened.plan)}")
+
+
+def _is_small(jobs: list[OpenJob], call: Call, total: int, unpriced: int) -> bool:
+    """Whether nobody is asked about this, what may be bought later included."""
+    late = [opened.plan.stuck.cost for opened in _late(jobs, call)]
+    return not unpriced and None not in late and total + sum(cost or 0 for cost in late) <= _FREE_HAND
+
+
+def _late(jobs: list[OpenJob], call: Call) -> list[OpenJob]:
+    """The jobs that may ask for something once more, at another price, when a batch does not come home."""
+    return [opened for opened in jobs if opened.plan.stuck.asks_singly and call.lane == "batch"]
 
 
 def _is_paid(opened: OpenJob) -> bool:
@@ -76,20 +83,25 @@ def _is_paid(opened: OpenJob) -> bool:
     return under_way or bool(journal.records.images(job))
 
 
-def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced: int, models: Models) -> None:
+def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced: int, models: Models) -> bool:
+    """Ask whether all this may be sent; returns whether somebody was there, and has seen what it is."""
     bounded = call.max_cost is not None or all(opened.job.budget is not None for opened in jobs)
     if call.yes:
-        return
+        return False
+    late = sum(opened.plan.stuck.upper_bound or 0 for opened in _late(jobs, call))
+    more = f", and up to {usd(late)} more for what does not come home in time" if late else ""
     if sys.stdin.isatty() and sys.stderr.isatty():
         for opened in jobs if call.lane == "batch" else ():  # a proof shows what it costs in any case
             click.echo(plan_table(opened.plan, models, options.today, "gemini"), err=True)
-        _agreed(f"Send this for about {usd(total)}?")
-    elif not bounded:
+        _agreed(f"Send this for about {usd(total)}{more}?")
+        return True
+    if not bounded:
         price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
         raise RefusedError(
-            f"this would cost {price}, and nobody is there to be asked; nothing was sent",
+            f"this would cost {price}{more}, and nobody is there to be asked; nothing was sent",
             hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
         )
+    return False
 
 
 def _refuse_pointers(jobs: list[OpenJob]) -> None:
@@ -134,6 +146,14 @@ def _refuse_over_budget(opened: OpenJob, call: Call) -> None:
             f"{key!r} of the job '{plan.job}' would cost {usd(cost)}, and its `budget.per_image` is {usd(each)};"
             " nothing was sent",
             hint=f"a smaller `size`, another `model`, a higher limit, or without it: --exclude 'key:{key}'",
+        )
+
+
+def _refuse_over_max_cost(total: int, call: Call) -> None:
+    if call.max_cost is not None and total > call.max_cost:
+        raise RefusedError(
+            f"this would cost {usd(total)}, and --max-cost is {usd(call.max_cost)}; nothing was sent",
+            hint="raise --max-cost, or render less",
         )
 
 

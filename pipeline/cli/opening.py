@@ -220,31 +220,31 @@ def _open(
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
-    from pipeline.durable import Folder, locked
+    from pipeline.durable import Folder
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
+    from pipeline.plan import firsts
 
     state = Folder(options.state).make()
     _ignore(state)
-    try:
-        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
-        is_locked = True
-    except LockedError:
-        if must_lock:
-            raise
-        is_locked = False
+    is_locked = _is_locked(stack, job, state, must_lock=must_lock)
     journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
     _check_owner(job, journal)
     tree = Tree(options.outputs, state.path, job.name, journal)
     if is_locked and must_lock:
         _sweep(job, state, tree, journal)
+    if is_locked and "held" not in look.reopened:
+        firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
     pointers = Pointers()
 
     def expanded() -> Iterator[Request]:
         return expand.expand(job, models=models, today=options.today, warn=warn)
 
     def priced(requests: Iterable[Request]) -> Iterator[WantedRequest]:
-        return plan.wanted(requests, models, service=look.service, today=options.today, lane=look.lane)
+        return plan.wanted(
+            requests, models, service=look.service, today=options.today, lane=look.lane,
+            may_be_late=job.batch.asks_singly and look.lane == "batch",
+        )  # fmt: skip
 
     changing = Changing(change, models, options.today, warn) if change else None
     again = plan.Again(expanded, priced, changing)
@@ -256,6 +256,19 @@ def _open(
     for problem in found.problems:
         warn(Problem(problem, 0, 0, "ignored"))
     return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
+
+
+def _is_locked(stack: contextlib.ExitStack, job: Job, state: Folder, *, must_lock: bool) -> bool:
+    """Lock a job, if nobody else has; raises `LockedError` where it must be."""
+    from pipeline.durable import locked
+
+    try:
+        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+    except LockedError:
+        if must_lock:
+            raise
+        return False
+    return True
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

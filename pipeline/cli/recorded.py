@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import opening, selected
-from pipeline.cli.screen import age
-from pipeline.cli.tables import amount, columns, print_json
-from pipeline.errors import UsageError
+from pipeline.cli.screen import age, plural
+from pipeline.cli.tables import STAY, amount, columns, print_json
+from pipeline.errors import JobError, UsageError
 from pipeline.job.problems import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipeline.cli.options import Options
-    from pipeline.journal import Journal
+    from pipeline.journal import Batch, Journal
 
 _MOST_REASONS = 5
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -57,7 +57,7 @@ def _statuses(options: Options, words: Sequence[str]) -> tuple[list[dict[str, An
         named = opening.names(words, known)
         documents = [_no_status(name) for name in named if name not in known]
         for name, its in selected.jobs_in(options, journal, [name for name in named if name in known]):
-            documents.append(_status(its, name))
+            documents.append(_status(its, name, options))
         return documents, _remote_bytes(journal)
 
 
@@ -72,24 +72,37 @@ def _no_status(name: str) -> dict[str, Any]:
     return {"job": name, "counts": {}, "open": 0, "batches": [], "cost": {"amount": "0", "currency": "USD"}}
 
 
-def _status(journal: Journal, name: str) -> dict[str, Any]:
+_LINGERS_S = 2 * 86_400.0
+"""How long a batch that was cancelled by itself is told of: after so long its tokens were still counted for some."""
+
+
+def _status(journal: Journal, name: str, options: Options) -> dict[str, Any]:
     from pipeline.journal.batches import OPEN
 
     batches, service = [], "gemini"
+    deadline_s, now = _deadline_s(journal, name), time.time()
+    let_go = {"batches": 0, "enqueued_tokens": 0}
     for batch in journal.batches.all_of(name):
         if batch.remote or batch.lane == "interactive":
             service = batch.service
         if batch.lane == "batch" and batch.state in OPEN and journal.batches.is_inside(batch):
-            started = batch.created_at or batch.planned_at
+            age_s = max(0.0, now - (batch.created_at or batch.planned_at))
             state = batch.remote_state if batch.state == "live" and batch.remote_state else batch.state
             batches.append(
                 {
                     "name": batch.remote or batch.name,
                     "state": state,
                     "requests": batch.requests,
-                    "age_s": max(0, int(time.time() - started)),
+                    "age_s": int(age_s),
+                    "deadline_s": int(deadline_s),
+                    "stuck": age_s > deadline_s or batch.stuck_at is not None,
+                    "cancelled": batch.stuck_at is not None,
+                    "enqueued_tokens": _enqueued_tokens(journal, batch, options),
                 }
             )
+        elif batch.stuck_at is not None and (batch.ended_at or now) > now - _LINGERS_S:
+            let_go["batches"] += 1
+            let_go["enqueued_tokens"] += _enqueued_tokens(journal, batch, options)
     return {
         "job": name,
         "counts": journal.records.counts(name),
@@ -101,7 +114,32 @@ def _status(journal: Journal, name: str) -> dict[str, Any]:
             {"status": status, "reason": reason, "requests": number}
             for status, reason, number in journal.records.reasons(name, _MOST_REASONS)
         ],
+        "timed_out": let_go,
     }
+
+
+def _deadline_s(journal: Journal, name: str) -> float:
+    """The age at which a batch of a job is stuck, as its manifest says now; the usual one where that cannot be read."""
+    from pathlib import Path
+
+    from pipeline.job import language
+
+    manifest = Path(journal.manifest_of(name) or "")
+    try:
+        return language.load(manifest, root=Path.cwd()).batch.deadline_s if manifest.is_file() else _USUAL_S
+    except JobError:
+        return _USUAL_S
+
+
+_USUAL_S = 86_400.0
+_CHARS_IN_TOKEN = 4
+
+
+def _enqueued_tokens(journal: Journal, batch: Batch, options: Options) -> int:
+    """About how many input tokens a batch takes of what a project may have waiting, by its words and its images."""
+    chars, images = journal.batches.weight(batch)
+    model = options.models().find(batch.model_id)
+    return -(-chars // _CHARS_IN_TOKEN) + images * (model.reference_tokens if model else 0)
 
 
 def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Options) -> str:
@@ -118,6 +156,7 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
         ]
         if rows:
             lines.append(columns(rows, right=(3, 4)))
+        lines += _stuck_text(one)
         lines += [f"  {why['requests']:,} {why['status']}: {escaped(why['reason'])}" for why in one.get("reasons", ())]
         if one.get("reasons"):
             lines.append(
@@ -127,6 +166,22 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
         limit = options.models().storage_bytes
         lines.append(f"held at the service: about {remote / 1e9:.2f} GB of {limit / 1e9:.0f} GB")
     return "\n".join(lines)
+
+
+def _stuck_text(document: dict[str, Any]) -> Iterator[str]:
+    """What there is to know of batches that took, or take, too long."""
+    for batch in document["batches"]:
+        tokens = f"about {batch['enqueued_tokens']:,} enqueued tokens"
+        if batch["cancelled"]:
+            yield f"  {batch['name']} was cancelled, because it took too long; {tokens} {STAY}"
+        elif batch["stuck"]:
+            yield f"  {batch['name']} takes longer than `batch.deadline`; it has {tokens}"
+    gone = document.get("timed_out", {"batches": 0})
+    if gone["batches"]:
+        yield (
+            f"  {plural(gone['batches'], 'batch')} cancelled, because of taking too long:"
+            f" about {gone['enqueued_tokens']:,} enqueued tokens {STAY}"
+        )
 
 
 def _journal(options: Options) -> Any:

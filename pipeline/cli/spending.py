@@ -231,10 +231,13 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
     from pipeline.plan import give_way
     from pipeline.reconcile import Work, apply
 
-    budget = None
+    budget = each = None
     if service == "gemini":  # what the local service does costs nothing
-        budget = None if job.job.budget is None else int(job.job.budget * MICRO)
-    work = Work(job.job, job.journal, job.tree, options.state.resolve(), service, budget, sends=call.sends)
+        budget, each = (None if usd_ is None else int(usd_ * MICRO) for usd_ in (job.job.budget, job.job.per_image))
+    work = Work(
+        job.job, job.journal, job.tree, options.state.resolve(), service, budget,
+        each=each, sends=call.sends, insists="held" in call.reopened,
+    )  # fmt: skip
     if call.sends:
         with work.journal.transaction():
             if "held" in call.reopened:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.gemini.prices import Lane
     from pipeline.plan import Plan
 
+# https://github.com/googleapis/python-genai/issues/2495: two days after a batch of four million tokens was cancelled
+# and deleted, these were still shown as taken of the quota. When they are given back is written nowhere.
+STAY = "may stay counted against the project's limit until the service lets go of them"
 _SAID = {
     "new": "new",
     "changed": "changed",
@@ -48,7 +51,7 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
     lines = [f"{plan.job}: {', '.join(states) or 'nothing asked for'}"]
     if not plan.requests:
-        return "\n".join([*lines, "  nothing to buy"])
+        return "\n".join([*lines, "  nothing to buy", *_later(plan, lane)])
     rows = [["", "images", "model", "aspect", "size", "with", "each", "total"]]
     for total in plan.totals:
         each = total.cost // total.requests if not total.unpriced else None
@@ -61,7 +64,32 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     lines.append(columns(rows, right=(1, len(rows[0]) - 2, len(rows[0]) - 1)))
     lines += _waves(plan)
     lines.append(_small_print(plan, models, today, service, lane))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_ahead(plan, lane), *_later(plan, lane)])
+
+
+def _ahead(plan: Plan, lane: Lane) -> Iterator[str]:
+    for model_id in plan.alone if lane == "batch" else ():
+        yield f"  the first {plan.first} go ahead alone: {model_id} has not delivered here yet"
+
+
+def _later(plan: Plan, lane: Lane) -> Iterator[str]:
+    if lane == "batch" and (plan.requests or plan.counts["pending"]) and (words := when_stuck(plan)):
+        yield f"  {words}"
+        yield f"  enqueued tokens of a cancelled batch {STAY}"
+
+
+def when_stuck(plan: Plan) -> str:
+    """What becomes of a batch that takes too long, and what that costs besides; empty where it is waited for."""
+    from pipeline.plan import duration
+
+    stuck = plan.stuck
+    if stuck.on_stuck == "wait":
+        return ""
+    what = "asked for once more by batch" if stuck.asks_again else "not asked for again"
+    if stuck.asks_singly:
+        price = "at an unknown price" if stuck.upper_bound is None else f"up to {usd(stuck.upper_bound)}"
+        what = f"asked one by one at the standard price, {price}"
+    return f"batches that are not back after {duration(stuck.deadline_s)} are cancelled, and what is missing is {what}"
 
 
 _WAVE_S = 86_400.0

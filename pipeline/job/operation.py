@@ -36,6 +36,11 @@ class Batch:
     deadline_s: float = 86_400.0
     on_stuck: str = "wait"
 
+    @property
+    def asks_singly(self) -> bool:
+        """Whether what a batch does not bring in time is asked for one by one."""
+        return self.on_stuck == "interactive"
+
 
 @dataclass(frozen=True, slots=True)
 class Checks:

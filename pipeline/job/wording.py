@@ -31,7 +31,6 @@ _PYTHON = {
     "object": dict,
     "null": type(None),
 }
-_LATER = {("batch", "on_stuck"): {"cancel", "interactive"}}
 _AMOUNT = re.compile(r"[$€]?\s*0*([0-9]+(?:[.,][0-9]+)?)\s*(?:USD|\$|€)?", re.IGNORECASE)
 _RATIO = re.compile(r"\s*([0-9]+)\s*[x\u00d7/:-]\s*([0-9]+)\s*", re.IGNORECASE)
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
@@ -60,7 +59,7 @@ def in_words(error: Any, path: Sequence[Any], at: Place | None) -> tuple[str, st
             kinds = [wanted] if isinstance(wanted, str) else wanted
             return of_type(name, value, [kind for kind in kinds if kind != "null"], at)
         case "enum":
-            return _enum(name, value, wanted, path, at)
+            return _enum(name, value, wanted, at)
         case "pattern":
             form = error.schema.get("patternErrorMessage", "has another form")
             return f"{name} {form}, not {quoted(value)}", _other_text(path, str(value))
@@ -128,9 +127,7 @@ def _other_text(path: Sequence[Any], value: str) -> str:
     return ""
 
 
-def _enum(name: str, value: Any, words: list[Any], path: Sequence[Any], at: Place | None) -> tuple[str, str]:
-    if isinstance(value, str) and value in _LATER.get(tuple(path[:2]), ()):
-        return f"{name}: {quoted(value)} is not supported yet by this version", ""
+def _enum(name: str, value: Any, words: list[Any], at: Place | None) -> tuple[str, str]:
     texts = list(dict.fromkeys(map(str, words)))
     if not isinstance(value, str | int | float):
         return f"{name} is {listed(texts)}, not {of_type('', value, ['string'], at)[0].rpartition('not ')[2]}", (

@@ -2,8 +2,10 @@
 
 `Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which reference
 images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is not about,
-`Journal.spending` what it all came to, `Journal.leftovers` what is of no more use. They share one connection; whatever
-must become true together is written in one `Journal.transaction()`, which is on disk when the block ends.
+`Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which models have
+not delivered yet, `Journal.late` what else a request costs when its batch does not come home. They share one
+connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
+block ends.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pipeline import crash
 from pipeline.durable import Folder, sync
 from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.firsts import Firsts
+from pipeline.journal.late import Late
 from pipeline.journal.leftovers import Leftovers
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
@@ -54,9 +58,11 @@ class Journal:
         self.records = Records(db)
         self.uploads = Uploads(db)
         self.wanted = Wanted(db)
+        self.late = Late(db)
         self.outside = Outside(db)
         self.spending = Spending(db)
         self.leftovers = Leftovers(db)
+        self.firsts = Firsts(db)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

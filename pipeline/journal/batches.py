@@ -241,6 +241,27 @@ class Batches:
         )
         return [dict(row) for row in rows]
 
+    def is_noted(self, batch: Batch, kind: str) -> bool:
+        """Whether the history has this about a batch: `cancel` by a person, `stuck` for one cancelled by itself."""
+        row = self._db.execute(
+            "SELECT 1 FROM event WHERE job = ? AND kind = ? AND detail ->> '$.batch' = ?", (batch.job, kind, batch.name)
+        ).fetchone()
+        return row is not None
+
+    def timed_out(self, batch: Batch) -> bool:
+        """Whether a batch took too long and was cancelled for that, and not by a person as well."""
+        return batch.stuck_at is not None and not self.is_noted(batch, "cancel")
+
+    def weight(self, batch: Batch) -> tuple[int, int]:
+        """What a batch's requests send, as far as their records tell: characters of text, and reference images."""
+        row = self._db.execute(
+            "SELECT sum(length(line ->> '$.prompt') + coalesce(length(line ->> '$.settings.system'), 0)),"
+            " sum(json_array_length(line, '$.inputs')) FROM asked a JOIN record r ON r.job = a.job AND r.key = a.key"
+            " AND r.fingerprint = a.fingerprint WHERE a.batch = ?",
+            (batch.id,),
+        ).fetchone()
+        return int(row[0] or 0), int(row[1] or 0)
+
     def is_inside(self, batch: Batch) -> bool:
         """Whether a batch holds something that is not outside the selection, or may do so."""
         row = self._db.execute(

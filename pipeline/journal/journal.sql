@@ -115,6 +115,7 @@ CREATE INDEX record_to_send ON record (job, n)
 CREATE INDEX record_to_send_by_model ON record (job, model_id, n)
     WHERE wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL;
 CREATE INDEX record_waits_for ON record (job, waits_for) WHERE waits_for IS NOT NULL;
+CREATE INDEX record_delivered ON record (service, model_id) WHERE status IN ('done', 'check');
 CREATE INDEX record_claim ON record (job, claim) WHERE claim IS NOT NULL;
 
 -- A file that we published, as it was then: what differs from this was edited by somebody.

@@ -11,7 +11,7 @@ from pipeline.record import HAS_IMAGE, dumps
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pipeline.journal.batches import Batch
 
@@ -44,7 +44,7 @@ _SETTLED_BATCHES = (
     " AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.remote = r.line ->> '$.batch')"
     " AND NOT EXISTS (SELECT 1 FROM record c WHERE c.job = r.job AND c.claim = r.line ->> '$.batch')"
 )
-_WAITS = (
+WAITS = (
     "wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL"
     f" AND {IS_INSIDE.format('record')}"
 )
@@ -175,7 +175,7 @@ class Records:
         self._db.execute(
             f"UPDATE record SET status = iif({own}, 'done', 'held'), line = json_set(line, '$.status',"
             f" iif({own}, 'done', 'held'), '$.reason', iif({own}, NULL, (SELECT why FROM wanted w"
-            f" WHERE w.key = record.key))) WHERE job = ? AND {_WAITS} AND EXISTS"
+            f" WHERE w.key = record.key))) WHERE job = ? AND {WAITS} AND EXISTS"
             " (SELECT 1 FROM wanted w WHERE w.key = record.key AND w.state = 'edited')",
             (job,),
         )
@@ -207,18 +207,32 @@ class Records:
                 yield tuple(row)
             last = row[0]
 
-    def next_model(self, job: str) -> str | None:
-        """The model of the next request that waits to be sent, in the job's order."""
+    def next_model(self, job: str, *, but: Sequence[str] = (), expired: bool = True) -> str | None:
+        """The model of the next request that waits to be sent, in the job's order; not one of `but`.
+
+        With `expired` left out, what a batch expired around does not count.
+        """
+        marks = ", ".join("?" * len(but))
         row = self._db.execute(
-            f"SELECT model_id FROM record WHERE job = ? AND {_WAITS} ORDER BY n LIMIT 1", (job,)
+            f"SELECT model_id FROM record WHERE job = ? AND {WAITS} AND model_id NOT IN ({marks})"
+            " AND (? OR NOT expiries) ORDER BY n LIMIT 1",
+            (job, *but, expired),
         ).fetchone()
         return row["model_id"] if row else None
 
-    def to_send(self, job: str, model_id: str, limit: int) -> list[Record]:
+    def to_send(self, job: str, model_id: str, limit: int, *, expired: bool = True) -> list[Record]:
         """The next requests for a model that wait to be sent, in the job's order."""
         rows = self._db.execute(
-            f"SELECT * FROM record WHERE job = ? AND model_id = ? AND {_WAITS} ORDER BY n LIMIT ?",
-            (job, model_id, limit),
+            f"SELECT * FROM record WHERE job = ? AND model_id = ? AND {WAITS} AND (? OR NOT expiries)"
+            " ORDER BY n LIMIT ?",
+            (job, model_id, expired, limit),
+        )
+        return [Record(**row) for row in rows]
+
+    def to_ask_singly(self, job: str, limit: int) -> list[Record]:
+        """The next requests that wait to be sent and that a batch expired around, in the job's order."""
+        rows = self._db.execute(
+            f"SELECT * FROM record WHERE job = ? AND {WAITS} AND expiries ORDER BY n LIMIT ?", (job, limit)
         )
         return [Record(**row) for row in rows]
 
@@ -232,13 +246,13 @@ class Records:
 
     def waiting(self, job: str) -> int:
         """How many wanted requests wait to be sent."""
-        row = self._db.execute(f"SELECT count(*) FROM record WHERE job = ? AND {_WAITS}", (job,)).fetchone()
+        row = self._db.execute(f"SELECT count(*) FROM record WHERE job = ? AND {WAITS}", (job,)).fetchone()
         return int(row[0])
 
     def next_turns(self, job: str) -> list[tuple[int, int]]:
         """The later turns of conversations that wait to be sent, and can be: number of the turn, how many."""
         rows = self._db.execute(
-            f"SELECT line ->> '$.turn' AS turn, count(*) FROM record WHERE job = ? AND {_WAITS} AND turn > 1"
+            f"SELECT line ->> '$.turn' AS turn, count(*) FROM record WHERE job = ? AND {WAITS} AND turn > 1"
             " GROUP BY turn ORDER BY turn",
             (job,),
         )

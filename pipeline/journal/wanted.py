@@ -43,6 +43,9 @@ class WantedRequest:
     """The sha256 and the bytes of each reference image it shows, as JSON; empty where there is none."""
     max_age_s: float | None
     line: str
+    late_cost: int | None = None
+    """What it costs if its batch never comes home and it is asked for one by one; `None` where that is not done."""
+    late_bound: int | None = None
 
 
 _COLUMNS = tuple(field.name for field in fields(WantedRequest))
@@ -124,6 +127,17 @@ class Total:
     unpriced: int
     input_bytes: int
     answer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What would be bought of one model in one wave, as batches are filled."""
+
+    model_id: str
+    wave: int
+    requests: int
+    answer_bytes: int
+    input_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,12 +392,13 @@ class Wanted:
         )
         return [Total(*row) for row in rows]
 
-    def loads(self) -> list[tuple[int, int, int]]:
-        """What would be bought, by model and wave, as batches are filled: requests, answer bytes, input bytes."""
+    def loads(self) -> list[Load]:
+        """What would be bought by batch, by model and wave, as batches are filled."""
         rows = self._db.execute(
-            "SELECT count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open GROUP BY model_id, wave"
+            "SELECT model_id, wave, count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open AND NOT singly"
+            " GROUP BY model_id, wave"
         )
-        return [tuple(row) for row in rows]
+        return [Load(*row) for row in rows]
 
     def waves(self) -> list[Wave]:
         """What would be bought, by the wave it is sent in."""

@@ -18,6 +18,9 @@ CREATE TEMP TABLE wanted (
     images        TEXT NOT NULL,            -- [sha256, bytes] of each reference image, as JSON; empty for none
     max_age_s     REAL,                     -- an older result is asked for again
     line          TEXT NOT NULL,
+    late_cost     INTEGER,                  -- what it costs asked for one by one; NULL where that is never done
+    late_bound    INTEGER,
+    singly        INTEGER NOT NULL DEFAULT 0,  -- 1 when its batch expired, and it is asked for one by one now
     state         TEXT,                     -- new changed done edited moved pending failed, or outside the selection
     why           TEXT,
     open          INTEGER,                  -- 1 when it would be bought

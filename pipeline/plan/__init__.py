@@ -9,29 +9,49 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline import outputs
+from pipeline.plan import firsts
 from pipeline.plan.choice import chosen
 from pipeline.plan.conversations import connect
 from pipeline.plan.estimates import MICRO, wanted
 from pipeline.plan.otherwise import Again, ask_otherwise
-from pipeline.plan.states import Comparing, Look, give_way, may_retry
+from pipeline.plan.states import Comparing, Look, duration, give_way, may_retry
 from pipeline.selection import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest, Wave
-    from pipeline.journal.wanted import Total
+    from pipeline.journal.wanted import Load, Total
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
 
 __all__ = [
-    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "chosen", "compare", "give_way", "may_retry", "narrowed", "wanted",
+    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "chosen", "compare", "duration", "give_way", "may_retry",
+    "narrowed", "wanted",
 ]  # fmt: skip
 
 _MANY_GONE = 20
 MOST_INLINE = 4_000_000
 """Bytes of a reference image that goes along with the one request that shows it; a larger one is uploaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """What becomes of a batch that does not come home in time. Money in millionths of a USD."""
+
+    deadline_s: float
+    on_stuck: str
+    asks_again: bool
+    """Whether the job's `retry` has what is missing then asked for once more."""
+    cost: int | None = None
+    """Of asking one by one for all that may be in such a batch; `None` where nobody does, or the price is unknown."""
+    upper_bound: int | None = None
+
+    @property
+    def asks_singly(self) -> bool:
+        """Whether anything may be asked for one by one, at whatever price."""
+        return self.on_stuck == "interactive" and self.cost != 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,11 @@ class Plan:
     gone_value: int
     asked_before: int
     wanted: int
+    stuck: Stuck
+    alone: tuple[str, ...] = ()
+    """The models whose first requests go ahead alone: they have not delivered here yet."""
+    first: int = firsts.MOST
+    """How many requests that are."""
     upload_bytes: int = 0
     """Of reference images that are sent once, as files."""
     problems: list[str] = field(default_factory=list)
@@ -116,7 +141,9 @@ def compare(
     connect(journal, tree.turns(look.service))
     if again is not None:
         ask_otherwise(journal, job, look, again)
-    return _summed(journal, job, problems)
+    if job.batch.asks_singly and look.lane == "batch":
+        journal.late.ask_singly(job.name)
+    return _summed(journal, job, problems, () if "held" in look.reopened else _alone(journal, job, look))
 
 
 def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought: Iterable[str]) -> Plan:
@@ -127,7 +154,7 @@ def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought
     journal.outside.all_but(job.name, keys)
     journal.wanted.leave_outside()
     journal.wanted.have(bought, said="from an earlier proof")
-    return _summed(journal, job, plan.problems)
+    return _summed(journal, job, plan.problems, plan.alone)
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
@@ -155,7 +182,29 @@ def _left_out(journal: Journal, job: Job, selection: Selection) -> Iterator[str]
             yield key
 
 
-def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
+def _alone(journal: Journal, job: Job, look: Look) -> Collection[str]:
+    """The models of which a first batch would be made, and the rest of what is asked of them after it."""
+    first = firsts.count(job)
+    models = {load.model_id for load in journal.wanted.loads() if load.wave == 1 and load.requests > first}
+    return {
+        model_id
+        for model_id in models
+        if not journal.firsts.has_delivered(look.service, model_id)
+        and not firsts.under_way(journal, job, look.service, model_id, look.now)
+    }
+
+
+def _stuck(journal: Journal, job: Job) -> Stuck:
+    limits, asks_again = job.batch, bool(job.retry.again and "expired" in job.retry.on)
+    if not limits.asks_singly:
+        return Stuck(limits.deadline_s, limits.on_stuck, asks_again)
+    cost, upper_bound, unpriced = journal.late.total() if asks_again else (0, 0, 0)
+    if unpriced:
+        return Stuck(limits.deadline_s, limits.on_stuck, asks_again)
+    return Stuck(limits.deadline_s, limits.on_stuck, asks_again, cost, upper_bound)
+
+
+def _summed(journal: Journal, job: Job, problems: list[str], alone: Collection[str]) -> Plan:
     counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
     counts.update(journal.wanted.counts())
     asked = sum(counts.values())
@@ -171,25 +220,30 @@ def _summed(journal: Journal, job: Job, problems: list[str]) -> Plan:
         job=job.name,
         counts=counts,
         totals=totals,
-        batches=_batches(journal.wanted.loads(), job),
+        batches=_batches(journal.wanted.loads(), job, alone),
         by_wave=tuple(journal.wanted.waves()),
         gone_now=gone_now,
         gone_value=gone_value,
         asked_before=journal.wanted.asked_before(job.name),
         wanted=asked,
+        stuck=_stuck(journal, job),
+        alone=tuple(sorted(alone)),
+        first=firsts.count(job),
         upload_bytes=upload_bytes,
         problems=problems,
     )
 
 
-def _batches(loads: Iterable[tuple[int, int, int]], job: Job) -> int:
+def _batches(loads: Iterable[Load], job: Job, alone: Collection[str]) -> int:
     """How many batches these make, a batch holding one model's requests of one wave within the job's limits."""
-    limits = job.batch
-    return sum(
-        max(
+    limits, first, batches = job.batch, firsts.count(job), 0
+    for load in loads:
+        requests, part = load.requests, 1.0
+        if load.model_id in alone and load.wave == 1 and requests > first:
+            batches, requests, part = batches + 1, requests - first, 1 - first / requests
+        batches += max(
             -(-requests // limits.max_requests),
-            -(-answer // limits.max_answer_bytes),
-            -(-sent // limits.max_input_bytes),
+            -int(-load.answer_bytes * part // limits.max_answer_bytes),
+            -int(-load.input_bytes * part // limits.max_input_bytes),
         )
-        for requests, answer, sent in loads
-    )
+    return batches

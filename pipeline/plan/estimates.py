@@ -27,15 +27,20 @@ _IMAGE = ("image",)
 
 
 def wanted(
-    requests: Iterable[Request], models: Models, *, service: str, today: date, lane: prices.Lane = "batch"
-) -> Iterator[WantedRequest]:
-    """Each request as the journal keeps it: wire key, price in that lane, sizes, and the draft of its record."""
+    requests: Iterable[Request], models: Models, *, service: str, today: date, lane: prices.Lane = "batch",
+    may_be_late: bool = False,
+) -> Iterator[WantedRequest]:  # fmt: skip
+    """Each request as the journal keeps it: wire key, price in that lane, sizes, and the draft of its record.
+
+    One that `may_be_late` has a price besides for when its batch does not come home, and it is asked for by itself.
+    """
     for request in requests:
         ask = request.ask
         model = models.find(ask.model)
         model_id = model.id if model else ask.model
         takes = _takes(ask, model)
         estimate = model and prices.estimate(model, today, takes.order, lane)
+        late = model and prices.estimate(model, today, takes.order, "interactive") if may_be_late else None
         yield WantedRequest(
             key=request.key,
             turn=request.turn,
@@ -54,6 +59,8 @@ def wanted(
             images=_images(ask),
             max_age_s=request.max_age_s,
             line=record.dumps(record.draft(request, model_id=model_id, service=service)),
+            late_cost=int(late.amount * MICRO) if late else None,
+            late_bound=int(late.upper_bound * MICRO) if late else None,
         )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pipeline.outputs import Tree
 
 _EDITED = "its file was edited: it stays as it is"
+BROUGHT_NONE = " brought none ("
+"""In the reason of a request that is held behind the first ones for its model, also in an output manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,11 @@ class Comparing:
         self._claimed: set[tuple[str, str]] = set()
 
     def classified(self, row: Comparison) -> Classified:
-        if row.status is None or (row.status == "held" and not row.attempts):
+        if row.status is None:
             return self._unrecorded(row)
         found = _Found(row.status, json.loads(row.record_line or "{}"))
+        if row.status == "held" and not row.attempts and BROUGHT_NONE not in (found.told.get("reason") or ""):
+            return self._unrecorded(row)
         if row.status in HAS_IMAGE:
             return self._delivered(row, found)
         if row.status == "pending" and self._is_on_its_way(row):
@@ -107,7 +111,7 @@ class Comparing:
         if self._look.force:
             return "asked again by force"
         if row.max_age_s is not None and self._age_s(found) > row.max_age_s:
-            age = _duration(row.max_age_s)
+            age = duration(row.max_age_s)
             return f"older than {age}" if found.status in HAS_IMAGE else f"was {found.status}, more than {age} ago"
         return ""
 
@@ -218,7 +222,7 @@ def _foreign(path: str) -> str:
     return f"{path} is there already and no record knows it: move it away, then run again"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds as somebody would write them: 90m, 20h, 7d."""
     for unit, word, least in ((86_400, "d", 3), (3600, "h", 1), (60, "m", 1)):
         if seconds >= unit * least and seconds % unit == 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, calls, collect, send, turns
+from pipeline.reconcile import adopt, ahead, calls, collect, send, singly, turns
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
 from pipeline.reconcile.tidy import tidy
@@ -33,6 +33,7 @@ def reconcile(run: Run, work: Work) -> Progress:
     """
     run.creates_stopped, run.is_full = "", False
     run.seen.clear()
+    run.undelivered.clear()
     calls.settle(run, work)
     adopt.claim(run, work)
     if adopt.is_census_due(work):
@@ -46,10 +47,7 @@ def reconcile(run: Run, work: Work) -> Progress:
     stops = troubles[0] if troubles and not went_well else None
     if isinstance(stops, UnfinishedError):
         raise stops
-    if work.sends:
-        send.ask_again(work)
-        turns.go_on(work)
-        send.send_open(run, work)
+    _send(run, work)
     if run.is_full:
         finish(work)
         tidy(run, work)
@@ -58,6 +56,17 @@ def reconcile(run: Run, work: Work) -> Progress:
     for trouble in troubles:
         run.tell("trouble", job=work.job.name, why=str(trouble))
     return progress(work)
+
+
+def _send(run: Run, work: Work) -> None:
+    """Open what is asked again and send what is open, as far as the call may; hold what nobody should pay for."""
+    if work.sends:
+        send.ask_again(work)
+        turns.go_on(work)
+    ahead.hold_back(run, work)
+    if work.sends:
+        send.send_open(run, work)
+        singly.ask_singly(run, work)
 
 
 _STEPS = (

@@ -37,6 +37,7 @@ _GRACE_S = 30.0
 _MOST_INLINE = 1_000_000
 """Bytes of a reference image that goes along: 14 of them fit into the 20 MB that one call may have."""
 _CUT = "the call was cut before its answer was here, and may have been billed"
+_ASK_ONCE_MORE = "`pipeline retry --only held` asks once more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,13 @@ def _taken(run: Run, work: Work, batch: Batch, reason: str) -> Arrived:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             unpacking.read(stream)
-    unpacking.close(status="missing", reason=reason, transient=False)
+    # After a batch that expired nothing may be bought twice by itself: a person decides.
+    [(key, fingerprint, _attempt, _status)] = work.journal.batches.asked(batch).values()
+    known = work.journal.records.get(batch.job, key, fingerprint)
+    if known is not None and known.batch == batch.id and known.expiries:
+        unpacking.close(status="held", reason=f"{reason}: {_ASK_ONCE_MORE}", transient=False)
+    else:
+        unpacking.close(status="missing", reason=reason, transient=False)
     collect.check_pixels(run, work)
     return _seen(work, batch, unpacking, reason)
 

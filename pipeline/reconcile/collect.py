@@ -11,6 +11,7 @@ from pipeline import record, unpack
 from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
+from pipeline.reconcile import stuck
 from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
         run.not_before = 0.0  # a slot is free: the next create may go through, whatever the last one was told
         run.tell("ended", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
     elif age > work.job.batch.deadline_s:
-        run.tell("stuck", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
+        stuck.see_to(run, work, batch, op.state)
 
 
 def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
@@ -79,6 +80,7 @@ def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     elif now - batch.trouble_at >= run.patience_s:
         with work.journal.transaction():
             work.journal.batches.change(batch, state="held", note=why)
+            work.came_home.add(batch.model_id)
             _hold(work, batch, why)
         run.tell("held", job=work.job.name, remote=batch.remote, why=why)
 
@@ -178,10 +180,11 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
                 hint="run again: it is fetched once more; nothing is lost",
             )
     check_pixels(run, work)
-    status, reason, transient = _fate(batch)
+    status, reason, transient = _fate(work, batch)
     if tally.without_answer and not _is_complete(tally, batch):
         status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
+    work.came_home.add(batch.model_id)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
 
 
@@ -202,12 +205,14 @@ def _is_hopeless(run: Run, batch: Batch) -> bool:
     return tried and batch.fetches >= _MOST_FETCHES * 2
 
 
-def _fate(batch: Batch) -> tuple[str, str, bool]:
+def _fate(work: Work, batch: Batch) -> tuple[str, str, bool]:
     """Status, reason and transience for requests of a batch that got no answer of their own."""
     state = batch.remote_state or ""
     status = _STATUS_OF.get(state, "missing")
     if batch.answers_path is None and status == "missing":
         return "missing", batch.note or "the service has no answer for this batch any more", False
+    if status in {"missing", "cancelled"} and work.journal.batches.timed_out(batch):
+        return "expired", unpack.TOOK_TOO_LONG, False
     code = (batch.note or "").removeprefix("code ").partition(":")[0]
     transient = status == "failed" and code in {"4", "8", "10", "13", "14"}
     return status, batch.note or f"the batch ended as {state or 'nothing known'} without an answer for it", transient

@@ -56,6 +56,12 @@ class Run:
     """No create before this time: the service wants fewer of them."""
     creates_stopped: str = ""
     rate_pause_s: float = 0.0
+    told: set[str] = field(default_factory=set)
+    """What is said once in a run, and was."""
+    delivered: set[str] = field(default_factory=set)
+    """Models that are known to have brought an image to this journal."""
+    undelivered: set[str] = field(default_factory=set)
+    """Models that this pass knows to have brought none."""
     max_cost: int | None = None
     """Millionths of a USD that all jobs of this call together may still commit; `None` for no limit."""
 
@@ -77,12 +83,18 @@ class Work:
     service: str
     budget: int | None
     """Millionths of a USD that this call may still commit for the job; `None` for no limit."""
+    each: int | None = None
+    """Millionths of a USD that one image may cost; `None` for no limit."""
     sends: bool = True
     skipped: int = 0
     stopped: ServiceError | None = None
     """What a person must look at before this job goes on."""
     waits_for_space: bool = False
     """The service has no room for its next batch, which was told."""
+    came_home: set[str] = field(default_factory=set)
+    """Models of which something has its outcome since it was last looked at whether the rest may follow."""
+    insists: bool = False
+    """A person wants what is held sent all the same: nothing goes ahead alone."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
 

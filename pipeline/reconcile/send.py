@@ -14,7 +14,7 @@ from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
 from pipeline.journal.batches import OPEN
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.reconcile import adopt, attach, turns, uploads
+from pipeline.reconcile import adopt, ahead, attach, turns, uploads
 
 if TYPE_CHECKING:
     from pipeline.journal import Batch, Record
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROOM = 2.4  # an answer, its images, and some air, in multiples of the expected answer
 _LEAST_INPUT_LIFE_S = 24 * 3600.0
+_OVER_BUDGET = "over the budget of this call: raise `budget` or --max-cost, then run again"
 _RATE_PAUSE_S = 5.0
 _LONGEST_RATE_PAUSE_S = 3600.0
 
@@ -37,11 +38,18 @@ def ask_again(work: Work) -> None:
         with work.journal.transaction():
             for row in page:
                 if plan.may_retry(job, row.status, row) and not work.journal.wanted.is_left_alone(row.key):
-                    told = {**json.loads(row.line), "status": "pending", "reason": None, "batch": None}
-                    work.journal.records.change(row, status="pending", batch=None, line=record.dumps(told))
+                    _open_again(work, row)
                 elif row.status == "expired" and row.expiries > 1:
                     told = {**json.loads(row.line), "status": "held", "reason": _EXPIRED_TWICE}
                     work.journal.records.change(row, status="held", line=record.dumps(told))
+
+
+def _open_again(work: Work, row: Record) -> None:
+    told = {**json.loads(row.line), "status": "pending", "reason": None, "batch": None}
+    cost = row.cost
+    if row.expiries and work.job.batch.asks_singly:
+        cost = work.journal.late.cost(row.key, row.fingerprint)
+    work.journal.records.change(row, status="pending", batch=None, cost=cost, line=record.dumps(told))
 
 
 _EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks once more"
@@ -109,11 +117,15 @@ def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
 
 def _next(run: Run, work: Work) -> Batch | None:
     """Take the next open requests into a batch; `None` when there are none, or no slot any more."""
-    job, records = work.job, work.journal.records
-    while (model_id := records.next_model(job.name)) is not None:
-        fits = _affordable(run, work, records.to_send(job.name, model_id, job.batch.max_requests))
+    waiting: list[str] = []
+    expired = not work.job.batch.asks_singly
+    while (model_id := work.journal.records.next_model(work.job.name, but=waiting, expired=expired)) is not None:
+        found = [] if ahead.must_wait(run, work, model_id) else ahead.to_send(run, work, model_id)
+        fits = affordable(run, work, found)
         if fits:
             return _planned(run, work, model_id, fits) if (fits := _storable(run, work, fits)) else None
+        if not found:
+            waiting.append(model_id)
     return None
 
 
@@ -148,7 +160,7 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
     folder.move(draft, folder, name)
     cost = sum(row.cost or 0 for row in taken)
     with journal.transaction():
-        if not _has_slot(run, work):  # another job was faster
+        if not _has_slot(run, work) or ahead.must_wait(run, work, model_id):  # another job was faster
             return None
         batch = journal.batches.add(
             job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
@@ -159,15 +171,20 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
         )  # fmt: skip
         journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
         journal.records.send(batch, taken)
+    commit(run, work, cost)
+    return batch
+
+
+def commit(run: Run, work: Work, cost: int) -> None:
+    """Take what something is estimated to cost, in millionths of a USD, out of the budgets of this call."""
     if work.budget is not None:
         work.budget -= cost
     if run.max_cost is not None:
         run.max_cost -= cost
-    return batch
 
 
-def _affordable(run: Run, work: Work, records: list[Record]) -> list[Record]:
-    """As many of these as the budget of this call still covers; the rest is skipped."""
+def affordable(run: Run, work: Work, records: list[Record], reason: str = _OVER_BUDGET) -> list[Record]:
+    """As many of these as the budget of this call still covers; where that are none, they are skipped."""
     limits = [limit for limit in (work.budget, run.max_cost) if limit is not None]
     if not limits:
         return records
@@ -177,15 +194,20 @@ def _affordable(run: Run, work: Work, records: list[Record]) -> list[Record]:
         if left < 0 or row.cost is None:
             break
         fits.append(row)
-    beyond = records[len(fits) :]
-    if beyond and not fits:
-        reason = "over the budget of this call: raise `budget` or --max-cost, then run again"
-        with work.journal.transaction():
-            for row in beyond:
-                told = {**json.loads(row.line), "status": "skipped", "reason": reason}
-                work.journal.records.change(row, status="skipped", line=record.dumps(told))
-        work.skipped += len(beyond)
+    if not fits:
+        skip(work, records, reason)
     return fits
+
+
+def skip(work: Work, records: list[Record], reason: str) -> None:
+    """Leave these out for want of money; the next call asks again."""
+    if not records:
+        return
+    with work.journal.transaction():
+        for row in records:
+            told = {**json.loads(row.line), "status": "skipped", "reason": reason}
+            work.journal.records.change(row, status="skipped", line=record.dumps(told))
+    work.skipped += len(records)
 
 
 def check_room(run: Run, taken: list[Record]) -> None:

@@ -7,6 +7,7 @@ for the same key never replaces the first. Pictures become visible in groups: by
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Tally", "Unpacking"]
 
+TOOK_TOO_LONG = "its batch took longer than `batch.deadline` and was cancelled"
 _LONGEST = 256 << 20
 
 
@@ -49,6 +51,7 @@ class Unpacking:
         self._models, self._checks, self._today = models, checks, today
         self._now, self._redacted = now, redacted
         self._asked = journal.batches.asked(batch)
+        self._has_timed_out = journal.batches.timed_out(batch)
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self.tally = Tally()
         self.proofs: list[Outcome] = []
@@ -132,7 +135,7 @@ class Unpacking:
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
             self._prove(wire_key, came, (offset, len(text)))
             return
-        shortfall = came.shortfall(response_of(before))
+        shortfall = self._in_time(came.shortfall(response_of(before)))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
             self._again(wire_key, came, known, shortfall)
         elif known is None or known.service != self._batch.service:  # another service has taken this request over
@@ -145,6 +148,14 @@ class Unpacking:
                 outcome.turn = text
             self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
+
+    def _in_time(self, shortfall: Refusal | None) -> Refusal | None:
+        """What was cut off because the batch took too long has expired: nobody has cancelled it for good."""
+        if shortfall is None or shortfall.status != "cancelled":
+            return shortfall
+        if self._has_timed_out:
+            return replace(shortfall, status="expired", reason=f"{TOOK_TOO_LONG} ({shortfall.reason})")
+        return replace(shortfall, status="expired") if self._batch.remote_state == "EXPIRED" else shortfall
 
     def _prove(self, wire_key: str, came: Answer, line: tuple[int, int]) -> None:
         """Take in what a proof brought: it is paid for, and its files are for whoever asked, not for the job."""

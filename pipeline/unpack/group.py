@@ -202,6 +202,7 @@ class Group:
             transient=int(outcome.transient),
             place=outcome.place,
             wanted=int(outcome.is_wanted),
+            expiries=known.expiries + (told["status"] == "expired"),
             path=base_of(told) or known.path,
             line=record.dumps(told),
         )

@@ -1,0 +1,65 @@
+"""The first few requests for a model that has never delivered here: what may be sent of it now, and what waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.plan import firsts, may_retry
+
+if TYPE_CHECKING:
+    from pipeline.journal import Record
+    from pipeline.reconcile.run import Run, Work
+
+
+def has_delivered(run: Run, work: Work, model_id: str) -> bool:
+    """Whether a model has brought an image here, or a person wants it asked all the same; the journal is asked once."""
+    if work.insists or model_id in run.delivered:
+        return True
+    if model_id not in run.undelivered:
+        is_known = work.journal.firsts.has_delivered(run.service, model_id)
+        (run.delivered if is_known else run.undelivered).add(model_id)
+    return model_id in run.delivered
+
+
+def must_wait(run: Run, work: Work, model_id: str) -> bool:
+    """Whether another batch for a model has to come home first; says so once. In a transaction it stays true."""
+    if has_delivered(run, work, model_id):
+        return False
+    ahead = firsts.under_way(work.journal, work.job, run.service, model_id, run.clock.time())
+    if ahead is None:
+        return False
+    told = f"{work.job.name} {model_id} {ahead.name}"
+    if told not in run.told:
+        run.told.add(told)
+        whose = "" if ahead.job == work.job.name else f" of the job '{ahead.job}'"
+        run.tell("ahead", job=work.job.name, model=model_id, remote=ahead.remote or ahead.name, whose=whose)
+    return True
+
+
+def to_send(run: Run, work: Work, model_id: str) -> list[Record]:
+    """The next requests of a model that may be in one batch now.
+
+    Of one that has never delivered: a few, and once some have come home without an image, first what is asked again
+    of these.
+    """
+    job, records = work.job, work.journal.records
+    expired = not job.batch.asks_singly
+    if has_delivered(run, work, model_id):
+        return records.to_send(job.name, model_id, job.batch.max_requests, expired=expired)
+    again: list[Record] = []
+    for row in work.journal.firsts.tried(job.name, run.service, model_id):
+        if row.status == "pending" and (expired or not row.expiries):
+            again.append(row)
+        elif row.status == "pending" or may_retry(job, row.status, row):
+            return []  # it is asked for one by one first, or did not fit the budget: the next run asks again
+    return again[: firsts.count(job)] or records.to_send(job.name, model_id, firsts.count(job), expired=expired)
+
+
+def hold_back(run: Run, work: Work) -> None:
+    """Hold what waited behind first requests that this run has seen come home without an image."""
+    if work.insists or not work.came_home:
+        return
+    now = run.clock.time()
+    for model_id, count in firsts.hold_back(work.journal, work.job, run.service, now, work.came_home).items():
+        run.tell("held_back", job=work.job.name, model=model_id, count=count)
+    work.came_home.clear()
