@@ -228,6 +228,8 @@ def test_a_failed_turn_stops_only_its_own_item(talk, troubled):
         "owl/t3": "done",
     }  # fmt: skip
     assert "turn 1, which is blocked: IMAGE_SAFETY" in records["fox/t2"]["reason"]
+    assert "see `pipeline show fox/t1`" in talk("show", "fox/t2").out
+    assert "file  not kept" in talk("show", "owl/t1").out
     before = talk.tree("talk")
     assert talk(*RUN).code == 3
     assert planned(talk)["requests"] == 0
@@ -260,6 +262,7 @@ def test_a_run_that_ends_between_two_waves_is_gone_on_with(talk, service):
     for wave in (1, 2, 3):
         assert talk("submit", "jobs/talk.yaml").code == 0
         assert batches(service) == [2] * wave
+        assert talk("status", "--json").json["jobs"][0]["later_turns"] == 2 * (3 - wave)
         told = talk("collect", "jobs/talk.yaml")
         assert told.code == 0
         if wave < 3:

@@ -107,6 +107,7 @@ def _status(journal: Journal, name: str, options: Options) -> dict[str, Any]:
         "job": name,
         "counts": journal.records.counts(name),
         "open": journal.records.waiting(name),
+        "later_turns": journal.records.waiting_for_turns(name),
         "batches": batches,
         "cost": {"amount": amount(journal.batches.spent(name, service)), "currency": "USD"},
         "service": service,
@@ -149,7 +150,8 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
     for one in documents:
         words = ", ".join(f"{count:,} {word}" for word, count in one["counts"].items()) or "nothing recorded"
         money = f"{'would cost ' if one.get('service') == 'local' else ''}${one['cost']['amount']}"
-        lines.append(f"{one['job']}: {words} · {one['open']:,} to send · {money}")
+        later = f" · {plural(one['later_turns'], 'later turn')} to follow" if one["later_turns"] else ""
+        lines.append(f"{one['job']}: {words} · {one['open']:,} to send{later} · {money}")
         rows = [
             ("", batch["name"], batch["state"], f"{batch['requests']:,}", age(batch["age_s"]))
             for batch in one["batches"]

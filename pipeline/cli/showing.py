@@ -206,6 +206,11 @@ def _text(shown: _Shown, next_step: str | None) -> str:
         _line("status", f"{told['status']}{': ' + told['reason'] if told['reason'] else ''}"),
         *([_line("next", next_step)] if next_step else []),
         *(_line("file", _file(file)) for file in told["files"]),
+        *(
+            [_line("file", "not kept: with `keep: true` in this turn it is written")]
+            if _is_unkept(told, request)
+            else []
+        ),
         _line("row", request.where if request else "the job asks for something else by now, or for nothing"),
         *_settings(told, request),
         _line("template", _template(told, request)),
@@ -226,6 +231,11 @@ def _text(shown: _Shown, next_step: str | None) -> str:
         cost = "-" if is_free else usd(one["cost"])
         lines.append(_line("attempt", f"{one['attempt']}  {where}  {outcome}  {cost}"))
     return "\n".join(lines)
+
+
+def _is_unkept(told: Mapping[str, Any], request: Request | None) -> bool:
+    """Whether it is a turn of a conversation that was answered, and whose image only leads to the next."""
+    return request is not None and not request.keeps and told["status"] in HAS_IMAGE and not told["files"]
 
 
 _BELOW = "\n" + " " * 19

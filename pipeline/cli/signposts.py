@@ -38,6 +38,8 @@ class _Commands:
 def _pending(told: Mapping[str, Any], commands: _Commands) -> str:
     if told["attempt"] or told["batch"]:
         return f"it is on its way: {commands.collect} fetches what is ready"
+    if told["turn"] > 1:
+        return f"it is sent when the turn before has its answer: {commands.run}"
     return f"{commands.run} sends it"
 
 
@@ -78,7 +80,10 @@ def _invalid(_told: Mapping[str, Any], commands: _Commands) -> str:
     return f"what came is in quarantine/ beside the journal, and is no image: {commands.retry} asks again"
 
 
-def _missing(_told: Mapping[str, Any], commands: _Commands) -> str:
+def _missing(told: Mapping[str, Any], commands: _Commands) -> str:
+    if told["turn"] > 1 and not told["attempt"]:
+        before = f"{told['key'].rpartition('/')[0]}/t{told['turn'] - 1}"
+        return f"it follows the turn before, once that has its answer: see `pipeline show {shlex.quote(before)}`"
     return f"the service never answered it: {commands.retry} asks again"
 
 

@@ -258,6 +258,15 @@ class Records:
         )
         return [tuple(row) for row in rows]
 
+    def waiting_for_turns(self, job: str) -> int:
+        """How many later turns of conversations wait for the one before."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE job = ? AND waits_for IS NOT NULL AND wanted AND status = 'pending'"
+            f" AND batch IS NULL AND {IS_INSIDE.format('record')}",
+            (job,),
+        ).fetchone()
+        return int(row[0])
+
     def send(self, batch: Batch, records: Iterable[Record]) -> None:
         """Note that these requests are in a batch."""
         self._db.executemany(
