@@ -242,6 +242,11 @@ UNPAID = {"promptTokenCount": 100, "thoughtsTokenCount": 200, "totalTokenCount":
 """The usage of an answer without an image: what was read and thought is paid for all the same."""
 
 
+def spent(project) -> float:
+    """What all answers came to, in millionths of a USD."""
+    return float(project("cost", "--actual", "--json").json["total"]["amount"]) * 1e6
+
+
 def test_all_outcomes_of_one_batch_are_told_with_their_words_by_every_command(shop, proxy):
     replies, expected = [], []
     for word, status in FINISHED.items():
@@ -256,6 +261,8 @@ def test_all_outcomes_of_one_batch_are_told_with_their_words_by_every_command(sh
         expected.append((status, f"code {code}: So it is."))
     replies.append(candidate(image_part(RED), finishReason="STOP"))
     expected.append(("done", ""))
+    shop.delivers()
+    before = spent(shop)
     proxy.after = replying(replies)
     items = ", ".join(f"{{id: i{number}}}" for number in range(len(replies)))
     shop.write("jobs/shop.yaml", f"prompt: LOCAL:NOIMAGE of [item]\nretry: 0\nitems: [{items}]\n")
@@ -271,8 +278,8 @@ def test_all_outcomes_of_one_batch_are_told_with_their_words_by_every_command(sh
     ends = sum(cost is not None and float(cost["amount"]) > 0 for cost in (told["cost"] for told in records.values()))
     assert ends == len(FINISHED) + len(PROMPT_BLOCKS) + 1, "what was read and thought is paid for"
     total = sum(round(float(told["cost"]["amount"]) * 1e6) for told in records.values() if told["cost"])
-    assert float(shop("cost", "--actual", "--json").json["total"]["amount"]) * 1e6 == pytest.approx(total)
-    assert float(shop("status", "--json").json["jobs"][0]["cost"]["amount"]) * 1e6 == pytest.approx(total)
+    assert spent(shop) - before == pytest.approx(total)
+    assert float(shop("status", "--json").json["jobs"][0]["cost"]["amount"]) * 1e6 - before == pytest.approx(total)
     _check_shown(shop, expected)
 
 

@@ -35,10 +35,15 @@ class _Commands:
         return f"`pipeline retry {self._job} --only {self._status} --select {self._select}`"
 
 
+def _is_later(told: Mapping[str, Any]) -> bool:
+    """Whether it goes on from another turn."""
+    return (told.get("turn") or 1) > 1
+
+
 def _pending(told: Mapping[str, Any], commands: _Commands) -> str:
     if told["attempt"] or told["batch"]:
         return f"it is on its way: {commands.collect} fetches what is ready"
-    if told["turn"] > 1:
+    if _is_later(told):
         return f"it is sent when the turn before has its answer: {commands.run}"
     return f"{commands.run} sends it"
 
@@ -81,7 +86,7 @@ def _invalid(_told: Mapping[str, Any], commands: _Commands) -> str:
 
 
 def _missing(told: Mapping[str, Any], commands: _Commands) -> str:
-    if told["turn"] > 1 and not told["attempt"]:
+    if _is_later(told) and not told["attempt"]:
         before = f"{told['key'].rpartition('/')[0]}/t{told['turn'] - 1}"
         return f"it follows the turn before, once that has its answer: see `pipeline show {shlex.quote(before)}`"
     return f"the service never answered it: {commands.retry} asks again"
