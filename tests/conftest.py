@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import pytest
 from local_wire import Wire, sdk
+from proxy import proxying
 
 from pipeline import cli, local, pixels
 
@@ -188,6 +189,15 @@ def service(tmp_path_factory):
     """The local service, at once with its answers, and with plain pictures."""
     with local.serving(tmp_path_factory.mktemp("service"), latency_s=0.0, pictures="plain") as url:
         yield Service(url)
+
+
+@pytest.fixture
+def proxy(shop, service, monkeypatch):
+    """A proxy between the shop and its service."""
+    with proxying(service.url) as (url, proxy):
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        yield proxy
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from conftest import KEY, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from proxy import proxying
 
 from pipeline import journal
 from pipeline.gemini.answers import answer
@@ -24,15 +23,6 @@ RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 BOTH = "prompt: A [product] in two steps\nresponse: [text, image]\nretry: 0\n"
 ITEMS = "items: [{id: mug, product: blue mug}, {id: bowl, product: sand bowl}]\n"
 ONE = "items: [{id: mug, product: blue mug}]\n"
-
-
-@pytest.fixture
-def proxy(shop, service, monkeypatch):
-    """A proxy between the shop and its service."""
-    with proxying(service.url) as (url, proxy):
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
-        monkeypatch.setenv("PIPELINE_SETTLE", "0")
-        yield proxy
 
 
 def changing(change):

@@ -10,18 +10,9 @@ import random
 import pytest
 from conftest import KEY, SHOP
 from PIL import Image
-from proxy import DropError, proxying
+from proxy import DropError
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "40s")
-
-
-@pytest.fixture
-def proxy(shop, service, monkeypatch):
-    """A proxy between the shop and its service."""
-    with proxying(service.url) as (url, proxy):
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
-        monkeypatch.setenv("PIPELINE_SETTLE", "0")
-        yield proxy
 
 
 def once(condition, action):

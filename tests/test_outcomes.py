@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import pytest
 from conftest import KEY
 from PIL import Image
-from proxy import proxying
 
 from pipeline import local
 from pipeline.cli.findings import words_of
@@ -211,14 +210,6 @@ def test_of_several_candidates_the_first_with_an_image_counts():
 
 
 # --------------------------------------------------------------------------------------- what people are told
-
-
-@pytest.fixture
-def proxy(shop, service, monkeypatch):
-    with proxying(service.url) as (url, proxy):
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
-        monkeypatch.setenv("PIPELINE_SETTLE", "0")
-        yield proxy
 
 
 def replying(replies):

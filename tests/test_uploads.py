@@ -10,7 +10,7 @@ import os
 import pytest
 from conftest import KEY
 from pictures import encoded, noise
-from proxy import DropError, proxying
+from proxy import DropError
 
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import Api, Secret
@@ -34,14 +34,6 @@ def photo(seed=1, side=24):
 
 LARGE = encoded(noise((1200, 1200)), "PNG")
 assert len(LARGE) > 4_000_000
-
-
-@pytest.fixture
-def proxied(shop, service, monkeypatch):
-    with proxying(service.url) as (url, proxy):
-        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
-        monkeypatch.setenv("PIPELINE_SETTLE", "0")
-        yield proxy
 
 
 def uploaded(service):
@@ -254,52 +246,50 @@ def wished(shop, data):
 
 
 @pytest.fixture
-def api(proxied):
+def api(proxy):
     connected = Api(Secret(KEY), os.environ["GOOGLE_GEMINI_BASE_URL"])
     yield connected
     connected.close()
 
 
-def test_one_that_is_processed_is_waited_for(shop, service, proxied, api):
+def test_one_that_is_processed_is_waited_for(shop, service, proxy, api):
     states = iter(["PROCESSING", "PROCESSING", "ACTIVE"])
 
     def rule(call):
         if "/files/ref-" in call.path or is_upload_of_image(call):
             changed(state=next(states))(call) if call.status == 200 else None
 
-    proxied.after, clock = rule, FakeClock()
+    proxy.after, clock = rule, FakeClock()
     assert uploads.published(api, wished(shop, photo()), clock).state == "ACTIVE"
     assert clock.at == 10
     assert uploaded(service) == [name_of(photo())]
 
 
-def test_one_that_is_processed_for_ever_is_left_for_another_run(shop, service, proxied, api):
-    proxied.after, clock = changed(state="PROCESSING"), FakeClock()
+def test_one_that_is_processed_for_ever_is_left_for_another_run(shop, service, proxy, api):
+    proxy.after, clock = changed(state="PROCESSING"), FakeClock()
     with pytest.raises(UnfinishedError, match=r"processing files/ref-.* for ten minutes"):
         uploads.published(api, wished(shop, photo()), clock)
     assert 600 <= clock.at < 610
 
 
 @pytest.mark.parametrize("lie", [{"state": "FAILED"}, {"sha256Hash": "AAAA" * 16}, {"sizeBytes": "7"}])
-def test_one_that_arrives_damaged_is_deleted_and_sent_once_more_and_then_a_person_must_look(
-    shop, service, proxied, lie
-):
+def test_one_that_arrives_damaged_is_deleted_and_sent_once_more_and_then_a_person_must_look(shop, service, proxy, lie):
     if "sha256Hash" in lie:
         lie = {"sha256Hash": base64.b64encode(b"0" * 64).decode()}
     shop.write("jobs/shop.yaml", SHARED)
     shop.write("jobs/photo.png", photo())
-    proxied.after = changed(**lie)
+    proxy.after = changed(**lie)
     ended = shop(*RUN)
     assert ended.code == 6
     assert "photo.png: the service does not keep it as it was sent" in ended.err
     assert len(uploaded(service)) == 2
     assert {entry["name"] for entry in service.ledger("files.delete")} == {f"files/{n}" for n in uploaded(service)}
     assert service.ledger() == []
-    proxied.after = lambda call: None
+    proxy.after = lambda call: None
     assert shop(*RUN).code == 0
 
 
-def test_a_name_that_belongs_to_somebody_else_is_left_alone(shop, service, proxied):
+def test_a_name_that_belongs_to_somebody_else_is_left_alone(shop, service, proxy):
     shop.write("jobs/shop.yaml", SHARED)
     shop.write("jobs/photo.png", photo())
     name = name_of(photo())
@@ -311,12 +301,12 @@ def test_a_name_that_belongs_to_somebody_else_is_left_alone(shop, service, proxi
         elif call.method == "POST" and "/upload/" in call.path and name.encode() in call.body:
             call.say({"error": {"code": 409, "message": "it is there", "status": "ALREADY_EXISTS"}}, 409)
 
-    proxied.before = rule
+    proxy.before = rule
     assert shop(*RUN).code == 0
     assert uploaded(service) == [name_of(photo(), 2)]
 
 
-def test_a_lost_answer_to_an_upload_is_no_second_upload(shop, service, proxied):
+def test_a_lost_answer_to_an_upload_is_no_second_upload(shop, service, proxy):
     shop.write("jobs/shop.yaml", SHARED)
     shop.write("jobs/photo.png", photo())
     lost = []
@@ -326,23 +316,23 @@ def test_a_lost_answer_to_an_upload_is_no_second_upload(shop, service, proxied):
             lost.append(call)
             raise DropError
 
-    proxied.after = rule
+    proxy.after = rule
     assert shop(*RUN).code == 0
     assert lost
     assert uploaded(service) == [name_of(photo())]
 
 
-def test_one_that_changed_while_the_job_ran_is_not_sent(shop, service, proxied):
+def test_one_that_changed_while_the_job_ran_is_not_sent(shop, service, proxy):
     shop.write("jobs/shop.yaml", SHARED)
     path = shop.write("jobs/photo.png", photo())
-    proxied.before = lambda call: path.write_bytes(photo(2)) if is_get_of(name_of(photo()))(call) else None
+    proxy.before = lambda call: path.write_bytes(photo(2)) if is_get_of(name_of(photo()))(call) else None
     ended = shop("submit", "jobs/shop.yaml")
     assert ended.code == 4
     assert "photo.png was changed while the job ran" in ended.err
     assert service.ledger() == []
 
 
-def test_an_item_whose_file_went_away_is_asked_again_with_a_fresh_one(shop, service, proxied):
+def test_an_item_whose_file_went_away_is_asked_again_with_a_fresh_one(shop, service, proxy):
     """The service may lose a file between the create and the drawing: that is no fault of the request."""
     shop.write("jobs/shop.yaml", SHARED)
     shop.write("jobs/photo.png", photo())
@@ -357,7 +347,7 @@ def test_an_item_whose_file_went_away_is_asked_again_with_a_fresh_one(shop, serv
             call.say(b"".join(json.dumps(one).encode() + b"\n" for one in told))
             service.delete(f"files/{name_of(photo())}")
 
-    proxied.after = rule
+    proxy.after = rule
     assert shop(*RUN).code == 0
     assert len(uploaded(service)) == 2
     assert {record["attempt"] for record in shop.records().values()} == {2}
@@ -399,7 +389,7 @@ def test_a_kill_between_the_answer_and_the_deletions_loses_nothing(shop, service
         pytest.param(lambda found: [b"{ no json\n", *found], id="a line nobody can read"),
     ],
 )
-def test_a_batch_that_left_something_open_is_kept_at_the_service(shop, service, proxied, monkeypatch, harm):
+def test_a_batch_that_left_something_open_is_kept_at_the_service(shop, service, proxy, monkeypatch, harm):
     monkeypatch.setenv("PIPELINE_KEEP_REMOTE", "0")
     shop.write("jobs/shop.yaml", "prompt: a [product]\nitems: products.csv\nretry: 0\n")
 
@@ -407,22 +397,22 @@ def test_a_batch_that_left_something_open_is_kept_at_the_service(shop, service, 
         if call.is_download() and call.status == 200:
             call.say(b"".join(harm([line + b"\n" for line in sorted(call.answer.splitlines())])))
 
-    proxied.after = rule
+    proxy.after = rule
     shop(*RUN)
     assert service.ledger("batches.delete") == []
     assert len(service.ledger("files.delete")) == 1
 
 
-def test_trouble_with_a_deletion_is_told_and_fails_nothing(shop, service, proxied):
+def test_trouble_with_a_deletion_is_told_and_fails_nothing(shop, service, proxy):
     def rule(call):
         if call.method == "DELETE":
             call.say({"error": {"code": 400, "message": "not today", "status": "FAILED_PRECONDITION"}}, 400)
 
-    proxied.before = rule
+    proxy.before = rule
     ended = shop(*RUN)
     assert ended.code == 0
     assert "could not be deleted" in ended.err
-    proxied.before = lambda call: None
+    proxy.before = lambda call: None
     assert shop(*RUN).code == 0
     assert len(service.ledger("files.delete")) == 1
 
