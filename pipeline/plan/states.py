@@ -56,10 +56,10 @@ class Comparing:
 
     def classified(self, row: Comparison) -> Classified:
         if row.status is None:
-            return self._unrecorded(row)
+            return self._elsewhere(row) or self._bought(row, "")
         found = _Found(row.status, json.loads(row.record_line or "{}"))
         if row.status == "held" and not row.attempts and BROUGHT_NONE not in (found.told.get("reason") or ""):
-            return self._unrecorded(row)
+            return self._elsewhere(row) or self._bought(row, "")
         if row.status in HAS_IMAGE:
             return self._delivered(row, found)
         if row.status == "pending" and self._is_on_its_way(row):
@@ -127,6 +127,8 @@ class Comparing:
     def _undelivered(self, row: Comparison, found: _Found) -> Classified:
         """What failed, or waits to be sent; an image of an earlier time may lie there all the same."""
         own = found.told.get("files") or []
+        if not (own or row.attempts) and (taken := self._elsewhere(row)):  # it waited, and was had under another key
+            return taken
         is_astray = bool(own) and row.status != "pending" and self._is_astray(row, found)
         if own and not is_astray and not self._look.force and self._tree.condition(own) == "edited":
             return Classified(row.n, "edited", _EDITED)
@@ -157,13 +159,14 @@ class Comparing:
         """Why it is asked again by itself; empty when it is not."""
         return f"was {found.status}: asked again" if may_retry(self._job, found.status, known) else ""
 
-    def _unrecorded(self, row: Comparison) -> Classified:
+    def _elsewhere(self, row: Comparison) -> Classified | None:
+        """A request whose ask is recorded under a key that nobody asks for any more; `None` where there is none."""
         for key in self._journal.wanted.unclaimed(self._job.name, row.fingerprint):
             known = self._journal.records.get(self._job.name, key, row.fingerprint)
             if known and (key, row.fingerprint) not in self._claimed and (found := self._usable(known)):
                 self._claimed.add((key, row.fingerprint))
                 return self._taken_over(row, known, found)
-        return self._bought(row, "")
+        return None
 
     def _taken_over(self, row: Comparison, known: Record, found: _Found) -> Classified:
         """A request whose ask was recorded under another key: the image moves, and so does the count of attempts."""
@@ -177,6 +180,8 @@ class Comparing:
             return Classified(row.n, "edited", _foreign(foreign))
         if found.status in HAS_IMAGE and (why := self._why_again(row, found)):
             return Classified(row.n, "changed", why, open=True, moved_from=key, anew=True)
+        if found.status == "pending":
+            return Classified(row.n, "pending", f"on its way, as {key}", moved_from=key)
         return Classified(row.n, "moved", f"from {key}", moved_from=key)
 
     def _is_rehearsed(self, row: Comparison | Record) -> bool:
