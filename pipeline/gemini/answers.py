@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,17 +97,27 @@ def answer(line: bytes) -> tuple[str, Answer]:
     )
 
 
-def content(line: bytes) -> dict[str, Any] | None:
+def content(line: bytes, wire_key: str | None = None) -> dict[str, Any] | None:
     """The model's turn in a line of a batch's output, as it came; `None` where it said nothing.
 
-    Whoever goes on with the conversation sends it back like this: every part in its place, with its signature.
+    Whoever goes on with the conversation sends it back like this: every part in its place, with its signature. With a
+    `wire_key` only the answer to that request counts.
     """
     try:
-        response = as_map(as_map(json.loads(line)).get("response"))
+        reply = as_map(json.loads(line, parse_float=_number, parse_constant=_number))
     except (ValueError, RecursionError):
         return None
-    said = as_map(_candidate(response).get("content"))
-    return {"role": "model", **said} if said.get("parts") else None
+    if wire_key is not None and reply.get("key") != wire_key:
+        return None
+    said = as_map(_candidate(as_map(reply.get("response"))).get("content"))
+    parts = [part for part in as_list(said.get("parts")) if isinstance(part, dict)]
+    return {**said, "role": "model", "parts": parts} if parts else None
+
+
+def _number(text: str) -> float | None:
+    """A number as JSON can say it: Python would read more than that, and write it again."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 # -------------------------------------------------------------------------------------------------- parts

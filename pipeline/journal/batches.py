@@ -213,6 +213,14 @@ class Batches:
         ).fetchall():
             yield self.by_id(row[0]), row[1], row[2], row[3]
 
+    def forget_answers(self, job: str, service: str, fingerprint: str) -> None:
+        """Forget where the kept answers to an ask are: they cannot be read."""
+        self._db.execute(
+            "UPDATE asked SET answer_at = NULL, answer_bytes = NULL WHERE job = ? AND fingerprint = ?"
+            " AND batch IN (SELECT id FROM batch WHERE service = ?)",
+            (job, fingerprint, service),
+        )
+
     def shown(self, job: str, service: str, fingerprint: str) -> Batch | None:
         """The newest call that brought an image for an ask, which was shown below `proof/` and not kept."""
         row = self._db.execute(

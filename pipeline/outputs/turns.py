@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.durable import Folder
+from pipeline.gemini import answers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pipeline.durable import Staging
@@ -38,31 +40,39 @@ class Turns:
 
     def has(self, key: str, fingerprint: str) -> bool:
         """Whether the answer to a turn is here."""
-        return self._state.status(self.name(fingerprint)) is not None or self._answer(key, fingerprint) is not None
+        return self._state.status(self.name(fingerprint)) is not None or any(self._answers(key, fingerprint))
 
     def line(self, key: str, fingerprint: str) -> bytes | None:
         """The answer to a turn, as the line it came in; `None` where it is not here.
 
-        Of several answers to one ask it is the one to this very request, if that is still known.
+        Of several answers to one ask it is the one to this very request, if that is still known. What cannot be read,
+        or is the answer to another request by now, is passed over.
         """
-        if place := self._answer(key, fingerprint):
-            name, offset, size = place
-            with self._state.opened(name) as stream:
-                stream.seek(offset)
-                return stream.read(size)
-        try:
-            with self._state.opened(self.name(fingerprint)) as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return None
+        for wire_key, name, offset, size in (*self._answers(key, fingerprint), (None, self.name(fingerprint), 0, -1)):
+            try:
+                with self._state.opened(name) as stream:
+                    stream.seek(offset)
+                    found = stream.read(size)
+            except FileNotFoundError:
+                continue
+            if answers.content(found, wire_key) is not None:
+                return found
+        return None
 
-    def _answer(self, key: str, fingerprint: str) -> tuple[str, int, int] | None:
-        """Where it lies in the answer of a batch that is kept: the file, offset and bytes."""
-        for batch, _wire_key, offset, size in self._batches.answers_of(
-            self._job, fingerprint, key, proofs=self._proofs
-        ):
+    def let_go(self, fingerprint: str) -> None:
+        """Forget an answer that `line` could not read, so that the next plan knows; inside a transaction.
+
+        What is left of it moves to `quarantine/`.
+        """
+        self._batches.forget_answers(self._job, self._service, fingerprint)
+        name = self.name(fingerprint)
+        if self._state.status(name) is not None:
+            self._state.move(name, self._state, f"quarantine/{self._job}/{name.rpartition('/')[2]}")
+
+    def _answers(self, key: str, fingerprint: str) -> Iterator[tuple[str, str, int, int]]:
+        """Where it lies in the answers of batches that are kept: the wire key it was sent with, file, offset, bytes."""
+        for batch, wire_key, offset, size in self._batches.answers_of(self._job, fingerprint, key, proofs=self._proofs):
             name = str(batch.answers_path)
             status = self._state.status(name) if batch.service == self._service else None
             if status is not None and status.st_size >= offset + size:
-                return name, offset, size
-        return None
+                yield wire_key, name, offset, size

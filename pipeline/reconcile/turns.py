@@ -34,8 +34,10 @@ def earlier(work: Work, row: Record, *, proofs: bool = False) -> Iterator[Turn]:
     for key, fingerprint, line in work.journal.wanted.before(row.key):
         answer = turns.line(key, fingerprint)
         if answer is None:
+            with work.journal.transaction():
+                turns.let_go(fingerprint)
             raise UnfinishedError(
-                f"{row.key} goes on from {key}, and the answer to that was removed while the job ran",
+                f"{row.key} goes on from {key}, and the kept answer to that is gone, or cannot be read",
                 hint="run the same command again: it is planned anew",
             )
         yield Turn(json.loads(line), answer)

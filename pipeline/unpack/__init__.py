@@ -53,6 +53,8 @@ class Unpacking:
         self._asked = journal.batches.asked(batch)
         self._has_timed_out = journal.batches.timed_out(batch)
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
+        self._places: dict[str, tuple[int, int]] = {}
+        """Where an answer is that was known before: offset and bytes."""
         self.tally = Tally()
         self.proofs: list[Outcome] = []
         """What was asked for to be looked at, and is not kept: the job knows nothing of it."""
@@ -75,6 +77,10 @@ class Unpacking:
             answered.add(wire_key)
             self._take(wire_key, came, offset, text)
         self._group.commit()
+        if self._places:
+            with self._journal.transaction():
+                for wire_key, (offset, size) in self._places.items():
+                    self._journal.batches.settle(self._batch, wire_key, answer_at=offset, answer_bytes=size)
         self.tally.answers = len(answered & self._asked.keys())
         self.tally.without_answer = len(self._asked) - len(self._settled)
         return self.tally
@@ -137,7 +143,7 @@ class Unpacking:
             return
         shortfall = self._in_time(came.shortfall(response_of(before)))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
-            self._again(wire_key, came, known, shortfall)
+            self._again(wire_key, came, known, shortfall, (offset, len(text)))
         elif known is None or known.service != self._batch.service:  # another service has taken this request over
             self._extra(came)
         elif known.status in HAS_IMAGE and known.batch != self._batch.id:
@@ -210,7 +216,9 @@ class Unpacking:
         self.tally.extra += 1
         self._keep_aside(came.images)
 
-    def _again(self, wire_key: str, came: Answer, known: Record | None, shortfall: Refusal | None) -> None:
+    def _again(
+        self, wire_key: str, came: Answer, known: Record | None, shortfall: Refusal | None, line: tuple[int, int]
+    ) -> None:
         """A second answer for a key: the same bytes are nothing new, others are kept apart."""
         if shortfall is not None:
             return
@@ -218,12 +226,21 @@ class Unpacking:
         told = pending or (json.loads(known.line) if known else {})
         if known is not None and known.status == "done" and known.batch == self._batch.id and pending is None:
             self._group.look(known.key, known.fingerprint, told)  # a killed run may not have looked at its pixels
-        ours = {file["sha256"] for file in told.get("files") or []}
+        ours = {file["sha256"] for file in told.get("files") or []} | self._shown_before(wire_key, known)
         text = self._redacted(came.text)
         is_other_text = not came.images and text != told.get("text")
         if is_other_text or any(page.sha256(data) not in ours for data in came.images):
             self.tally.conflicts += 1
             self._keep_aside(came.images or [text.encode()])
+        elif pending is None:
+            self._places[wire_key] = line  # this may be another file than the one it was found in
+
+    def _shown_before(self, wire_key: str, known: Record | None) -> set[str]:
+        """The sha256 of the images that came for a turn, where these are no files of the job."""
+        if known is None or not self._journal.wanted.leads_on(known.key):
+            return set()
+        kept = self._group.turn(wire_key) or self._tree.turns(known.service).line(known.key, known.fingerprint)
+        return set(map(page.sha256, answer(kept)[1].images)) if kept else set()
 
     def _late(self, wire_key: str, known: Record, came: Answer, shortfall: Refusal | None) -> None:
         """An answer for an ask that another batch has delivered: it is paid and kept, but replaces nothing."""

@@ -95,6 +95,11 @@ class Group:
         outcome = self._waiting.get(wire_key)
         return outcome.told if outcome else None
 
+    def turn(self, wire_key: str) -> bytes | None:
+        """The line of an answer that waits to be kept for the turns after it."""
+        outcome = self._waiting.get(wire_key)
+        return outcome.turn if outcome else None
+
     def commit(self) -> None:
         """Publish the group's pictures and write its outcomes down, in this order."""
         if not self._waiting:
