@@ -62,7 +62,7 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     if not any(total.extras for total in plan.totals):
         rows = [[*row[:5], *row[6:]] for row in rows]
     lines.append(columns(rows, right=(1, len(rows[0]) - 2, len(rows[0]) - 1)))
-    lines += _waves(plan)
+    lines += _waves(plan, lane)
     lines.append(_small_print(plan, models, today, service, lane))
     return "\n".join([*lines, *_ahead(plan, lane), *_later(plan, lane)])
 
@@ -96,7 +96,7 @@ _WAVE_S = 86_400.0
 """What the service aims at for a batch; most are back much sooner. (https://ai.google.dev/gemini-api/docs/batch-api)"""
 
 
-def _waves(plan: Plan) -> Iterator[str]:
+def _waves(plan: Plan, lane: Lane) -> Iterator[str]:
     """What is sent one after the other, for a plan with conversations; the history that goes along is in the price."""
     if plan.waves < 2:  # noqa: PLR2004 - there is nothing to wait for in between
         return
@@ -105,8 +105,9 @@ def _waves(plan: Plan) -> Iterator[str]:
         sent = f"{megabytes(wave.input_bytes)} sent"
         cost = usd(None if plan.unpriced else wave.cost)
         yield f"  wave {wave.number}: turn {turns}, {plural(wave.requests, 'request')}, {sent}, {cost}"
-    longest = plural(round(longest_s(plan) / _WAVE_S), "day")
-    yield f"  a wave is sent when the one before is back: {longest} if each takes the day it may, mostly much less"
+    if lane == "batch":
+        longest = plural(round(longest_s(plan) / _WAVE_S), "day")
+        yield f"  a wave is sent when the one before is back: {longest} if each takes the day it may, mostly much less"
 
 
 def longest_s(plan: Plan) -> float:

@@ -191,7 +191,8 @@ class Api:
         contents, config = wire.at_once(json.loads(line))
         settings = types.GenerateContentConfig(
             **config,
-            http_options=types.HttpOptions(timeout=int(_DRAWING_S * 1000)),
+            # The history goes past the SDK, which refuses words of an answer that it does not know.
+            http_options=types.HttpOptions(timeout=int(_DRAWING_S * 1000), extra_body={"contents": contents}),
             automatic_continuation=False,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
@@ -200,7 +201,7 @@ class Api:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._line.client.models.generate_content(model=model_id, contents=contents, config=settings)
+                self._line.client.models.generate_content(model=model_id, contents=contents[-1], config=settings)
         except (self._line.httpx.ConnectError, self._line.httpx.ConnectTimeout) as error:
             return verdicts.NotSent(f"no connection ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - it may have been drawn, and is not asked for again before that is told
