@@ -119,12 +119,15 @@ class Records:
         return Record(**row) if row else None
 
     def displaced(self, job: str, key: str, fingerprint: str, base: str) -> list[Record]:
-        """Records whose files make room when this ask's files go to `base`: older asks of its key, former owners."""
+        """Records whose files make room when this ask's files go to `base`: older asks of its key, former owners.
+
+        `base` is empty for a turn whose image is not kept: an older image of it leaves all the same.
+        """
         rows = self._db.execute(
             "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint <> ? AND place = 'tree'"
             " AND status IN ('done', 'check') UNION"
-            " SELECT * FROM record WHERE job = ? AND path = ? AND NOT (key = ? AND fingerprint = ?) AND place = 'tree'"
-            " AND status IN ('done', 'check')",
+            " SELECT * FROM record WHERE job = ? AND path = ? AND path <> '' AND NOT (key = ? AND fingerprint = ?)"
+            " AND place = 'tree' AND status IN ('done', 'check')",
             (job, key, fingerprint, job, base, key, fingerprint),
         )
         return [Record(**row) for row in rows]

@@ -95,6 +95,8 @@ class Comparing:
         return self._tree.condition(found.told["files"])
 
     def _missing(self, row: Comparison, found: _Found) -> Classified:
+        if not row.path:
+            return Classified(row.n, "moved", "its image is not kept any more", moved_from=row.key)
         if self._tree.is_retired(found.told):
             return Classified(row.n, "moved", "back from retired/", moved_from=row.key)
         if self._turns.has(row.key, row.fingerprint):

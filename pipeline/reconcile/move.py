@@ -56,9 +56,13 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
     known = journal.records.get(job, key, fingerprint)
     if known is None or known.status == "pending":
         return
-    base = journal.wanted.path_of(key, fingerprint) or known.path
+    wanted_path = journal.wanted.path_of(key, fingerprint)
+    if wanted_path == "":
+        _let_be(work, known)
+        return
+    base = wanted_path or known.path
     told, kept = _restored(work, known, base)
-    if not told["files"]:  # a turn whose image is not kept, or what failed
+    if not told["files"]:
         return
     with journal.transaction():
         for other in journal.records.displaced(job, key, fingerprint, base):
@@ -76,6 +80,15 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
         for file in files:
             work.tree.publish(file["path"], file["sha256"])
         journal.records.change(known, place="tree")
+
+
+def _let_be(work: Work, known: Record) -> None:
+    """A turn whose image is not kept has no files; those it had, and somebody removed, are not missed."""
+    told = json.loads(known.line)
+    with work.journal.transaction():
+        work.tree.retire(told)
+        line = record.dumps({**told, "files": []})
+        work.journal.records.change(known, place="tree", path="", line=line)
 
 
 def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Callable[[], dict[str, bytes]]]:

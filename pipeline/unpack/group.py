@@ -168,13 +168,16 @@ class Group:
 
     def _make_room(self, outcome: Outcome) -> None:
         """Retire what an outcome's files replace: those of older asks, and those of this very ask."""
-        if not outcome.files:
-            return
         known, folder = outcome.asked.known, self._tree.folder
-        base = base_of(outcome.told)
+        is_not_kept = outcome.turn is not None and outcome.is_wanted and outcome.place == "tree"
+        if not outcome.files and not is_not_kept:
+            return
+        base = base_of(outcome.told) if outcome.files else ""
         for other in self._journal.records.displaced(known.job, known.key, known.fingerprint, base):
             self._tree.retire(json.loads(other.line))
             self._journal.records.change(other, place="retired", wanted=0)
+        if not outcome.files:
+            return
         self._tree.retire(outcome.asked.before)
         for piece in outcome.files:
             found = folder.sha256(piece.path)
