@@ -335,7 +335,7 @@ class Records:
         marks = ", ".join("?" * len(words := tuple(statuses)))
         row = self._db.execute(
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
-            " AND attempts > 0 AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
+            " AND waits_for IS NULL AND attempts > 0 AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
             " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
             f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}",
             (job, *words, again),

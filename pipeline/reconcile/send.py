@@ -31,8 +31,9 @@ def ask_again(work: Work) -> None:
     """Open what failed and may be asked again by itself."""
     job = work.job
     words = ", ".join(f"'{word}'" for word in sorted(job.retry.on) if word.isidentifier())
-    condition = (
-        f"wanted AND place = 'tree' AND attempts > 0 AND status IN ({words or 'NULL'}) AND {IS_INSIDE.format('record')}"
+    condition = (  # a turn that still waits for one which failed was not asked for this time
+        f"wanted AND place = 'tree' AND attempts > 0 AND status IN ({words or 'NULL'}) AND waits_for IS NULL"
+        f" AND {IS_INSIDE.format('record')}"
     )
     for page in work.journal.records.pages(job.name, condition):
         with work.journal.transaction():

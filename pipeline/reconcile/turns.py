@@ -70,6 +70,8 @@ def _give_up(work: Work, row: Record, before: Record) -> None:
     told, failed = json.loads(row.line), json.loads(before.line)
     status = "skipped" if before.status == "skipped" else "missing"
     reason = f"not asked for: it goes on from turn {failed['turn']}, which is {before.status}: {failed['reason'] or ''}"
+    if before.waits_for is not None:  # that one was not asked for either, for the same reason
+        reason = str(failed["reason"])
     told |= {"status": status, "reason": reason[:500]}
     work.journal.records.change(row, status=status, line=record.dumps(told))
     work.skipped += status == "skipped"
