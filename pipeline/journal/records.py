@@ -162,7 +162,8 @@ class Records:
     def want(self, job: str, service: str) -> None:
         """Take over what the job wants: mark its records, and open what is to be bought.
 
-        Where a file that nobody knows lies in the way, a person must decide: that request is held.
+        Where a file that nobody knows lies in the way, a person must decide: that request is held. A turn that goes on
+        from one without an answer is missing.
         """
         self._db.execute(
             "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND CASE"
@@ -189,6 +190,11 @@ class Records:
             " AND NOT EXISTS (SELECT 1 FROM record r WHERE r.job = ? AND r.key = wanted.key AND r.place = 'tree')"
             " ON CONFLICT DO NOTHING",
             (job, service, job),
+        )
+        self._db.execute(
+            f"{_INSERT} 'missing', json_set(line, '$.status', 'missing', '$.reason', 'not asked for: it ' || why)"
+            " FROM wanted WHERE state = 'failed' AND follows <> '' ON CONFLICT DO NOTHING",
+            (job, service),
         )
 
     def want_one(self, job: str, service: str, wire_key: str) -> None:

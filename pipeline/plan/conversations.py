@@ -64,7 +64,7 @@ def _cut_off(chain: list[Link], turns: Turns) -> list[Link]:
 
 _WHY_NOT = {
     "outside": "which is not selected and has no answer here",
-    "edited": "whose file was edited, and whose answer is not kept any more",
+    "edited": "whose file was edited, and which has no answer here",
 }
 
 

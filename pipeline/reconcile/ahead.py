@@ -48,6 +48,8 @@ def to_send(run: Run, work: Work, model_id: str) -> list[Record]:
         return records.to_send(job.name, model_id, job.batch.max_requests, expired=expired)
     again: list[Record] = []
     for row in work.journal.firsts.tried(job.name, run.service, model_id):
+        if row.waits_for is not None:  # a turn that is sent when the one before it is back
+            continue
         if row.status == "pending" and (expired or not row.expiries):
             again.append(row)
         elif row.status == "pending" or may_retry(job, row.status, row):

@@ -122,7 +122,7 @@ def _next(run: Run, work: Work) -> Batch | None:
     expired = not work.job.batch.asks_singly
     while (model_id := work.journal.records.next_model(work.job.name, but=waiting, expired=expired)) is not None:
         found = [] if ahead.must_wait(run, work, model_id) else ahead.to_send(run, work, model_id)
-        fits = affordable(run, work, found)
+        fits = affordable(run, work, turns.ready(work, found))
         if fits:
             return _planned(run, work, model_id, fits) if (fits := _storable(run, work, fits)) else None
         if not found:

@@ -51,6 +51,31 @@ def shown(work: Work, row: Record) -> Iterator[dict[str, Any]]:
     yield json.loads(row.line)
 
 
+def ready(work: Work, rows: list[Record]) -> list[Record]:
+    """Those of these requests that can be sent; the others wait for an earlier turn that is asked for once more.
+
+    A turn waits for the one before it. Where that one was on its way, and an answer before it got lost meanwhile, it
+    waits for both.
+    """
+    held = {row.key: missing for row in rows if is_later(row) and (missing := _missing(work, row))}
+    if held:
+        with work.journal.transaction():
+            for row in rows:
+                if row.key in held:
+                    work.journal.records.change(row, waits_for=held[row.key])
+    return [row for row in rows if row.key not in held]
+
+
+def _missing(work: Work, row: Record) -> str | None:
+    """The key of the first turn before a request that will have its answer, and has none yet."""
+    turns, records = work.tree.turns(work.service), work.journal.records
+    for key, fingerprint, _line in work.journal.wanted.before(row.key):
+        if not turns.has(key, fingerprint):
+            before = records.get(work.job.name, key, fingerprint)
+            return key if before is not None and before.status == "pending" else None
+    return None
+
+
 def go_on(work: Work) -> None:
     """Decide about turns that wait for one which has its outcome: they can be sent, or will not be.
 
