@@ -56,16 +56,13 @@ def _cut_off(chain: list[Link], turns: Turns) -> list[Link]:
             break
         if link.is_coming or link.state in _SETTLED or turns.has(link.key, link.fingerprint):
             continue
-        why = f"goes on from turn {link.turn}, {_WHY_NOT.get(link.state) or link.why}"
+        why = f"goes on from turn {link.turn}, {_OUTSIDE if link.state == 'outside' else link.why}"
         cut = [replace(one, state="failed", why=why, open=0) if one.open else one for one in rest]
         return [*chain[: at + 1], *cut]
     return chain
 
 
-_WHY_NOT = {
-    "outside": "which is not selected and has no answer here",
-    "edited": "whose file was edited, and which has no answer here",
-}
+_OUTSIDE = "which is not selected and has no answer here"
 
 
 def _restarted(chain: list[Link], turns: Turns) -> list[Link]:
