@@ -150,6 +150,11 @@ def test_an_image_of_an_earlier_ask_leaves_when_its_turn_is_not_kept_any_more(ta
     talk.write("jobs/talk.yaml", JOB.replace(KEPT, "").replace("Make it night", "Make it dawn"))
     assert talk(*RUN).code == 0
     assert {path.name for path in talk.outputs.joinpath("talk").glob("*.jpg")} == {"fox.jpg", "owl.jpg"}
+    # Back to the first ask, which lies there; and back again to the second, which was answered and is not kept.
+    for text in (JOB, JOB.replace(KEPT, "").replace("Make it night", "Make it dawn")):
+        talk.write("jobs/talk.yaml", text)
+        assert talk(*RUN).code == 0
+    assert {path.name for path in talk.outputs.joinpath("talk").glob("*.jpg")} == {"fox.jpg", "owl.jpg"}
     assert talk("verify").code == 0
     assert batches(service) == [2, 2, 2, 2, 2]
 

@@ -113,7 +113,7 @@ class Records:
         """The record whose files lie in the tree under this key, for another ask."""
         row = self._db.execute(
             "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint <> ? AND place = 'tree'"
-            " ORDER BY status IN ('done', 'check') DESC, wanted DESC LIMIT 1",
+            " ORDER BY status IN ('done', 'check') DESC, line ->> '$.files' <> '[]' DESC, wanted DESC LIMIT 1",
             (job, key, fingerprint),
         ).fetchone()
         return Record(**row) if row else None
@@ -125,7 +125,7 @@ class Records:
         """
         rows = self._db.execute(
             "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint <> ? AND place = 'tree'"
-            " AND status IN ('done', 'check') UNION"
+            " AND status IN ('done', 'check') AND line ->> '$.files' <> '[]' UNION"
             " SELECT * FROM record WHERE job = ? AND path = ? AND path <> '' AND NOT (key = ? AND fingerprint = ?)"
             " AND place = 'tree' AND status IN ('done', 'check')",
             (job, key, fingerprint, job, base, key, fingerprint),

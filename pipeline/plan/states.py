@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _EDITED = "its file was edited: it stays as it is"
 BROUGHT_NONE = " brought none ("
 """In the reason of a request that is held behind the first ones for its model, also in an output manifest."""
+_NOT_KEPT = "its image is not kept any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,16 @@ class Comparing:
             return self._missing(row, found)
         if moves and row.path:
             return Classified(row.n, "moved", f"from {row.record_path}", moved_from=row.key)
-        return Classified(row.n, "done", "")
+        return self._not_kept(row) if not row.path else Classified(row.n, "done", "")
+
+    def _not_kept(self, row: Comparison) -> Classified:
+        """A turn that was answered and whose image is not kept: one of an earlier ask makes room all the same."""
+        older = self._journal.records.older(self._job.name, row.key, row.fingerprint)
+        if older is None or not (files := json.loads(older.line)["files"]):
+            return Classified(row.n, "done", "")
+        if self._tree.condition(files) == "edited":
+            return Classified(row.n, "edited", _EDITED)
+        return Classified(row.n, "moved", _NOT_KEPT, moved_from=row.key)
 
     def _condition(self, row: Comparison, found: _Found) -> str:
         if row.place == "retired":
@@ -96,7 +106,7 @@ class Comparing:
 
     def _missing(self, row: Comparison, found: _Found) -> Classified:
         if not row.path:
-            return Classified(row.n, "moved", "its image is not kept any more", moved_from=row.key)
+            return Classified(row.n, "moved", _NOT_KEPT, moved_from=row.key)
         if self._tree.is_retired(found.told):
             return Classified(row.n, "moved", "back from retired/", moved_from=row.key)
         if self._turns.has(row.key, row.fingerprint):

@@ -83,12 +83,14 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
 
 
 def _let_be(work: Work, known: Record) -> None:
-    """A turn whose image is not kept has no files; those it had, and somebody removed, are not missed."""
-    told = json.loads(known.line)
+    """A turn whose image is not kept has no files; those it had, or an earlier ask of it has, leave."""
+    told, records = json.loads(known.line), work.journal.records
     with work.journal.transaction():
+        for other in records.displaced(known.job, known.key, known.fingerprint, ""):
+            work.tree.retire(json.loads(other.line))
+            records.change(other, place="retired", wanted=0)
         work.tree.retire(told)
-        line = record.dumps({**told, "files": []})
-        work.journal.records.change(known, place="tree", path="", line=line)
+        records.change(known, place="tree", path="", line=record.dumps({**told, "files": []}))
 
 
 def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Callable[[], dict[str, bytes]]]:
