@@ -92,6 +92,8 @@ def when_stuck(plan: Plan) -> str:
     return f"batches that are not back after {duration(stuck.deadline_s)} are cancelled, and what is missing is {what}"
 
 
+_WORTH_TELLING = 100_000
+"""Bytes of a wave; the words of a few prompts are not."""
 _WAVE_S = 86_400.0
 """What the service aims at for a batch; most are back much sooner. (https://ai.google.dev/gemini-api/docs/batch-api)"""
 
@@ -102,9 +104,9 @@ def _waves(plan: Plan, lane: Lane) -> Iterator[str]:
         return
     for wave in plan.by_wave:
         turns = str(wave.first_turn) if wave.first_turn == wave.last_turn else f"{wave.first_turn}-{wave.last_turn}"
-        sent = f"{megabytes(wave.input_bytes)} sent"
+        sent = f", {megabytes(wave.input_bytes)} sent" if wave.input_bytes >= _WORTH_TELLING else ""
         cost = usd(None if plan.unpriced else wave.cost)
-        yield f"  wave {wave.number}: turn {turns}, {plural(wave.requests, 'request')}, {sent}, {cost}"
+        yield f"  wave {wave.number}: turn {turns}, {plural(wave.requests, 'request')}{sent}, {cost}"
     if lane == "batch":
         longest = plural(round(longest_s(plan) / _WAVE_S), "day")
         yield f"  a wave is sent when the one before is back: {longest} if each takes the day it may, mostly much less"
