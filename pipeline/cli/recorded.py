@@ -69,7 +69,17 @@ def _remote_bytes(journal: Journal) -> int:
 
 
 def _no_status(name: str) -> dict[str, Any]:
-    return {"job": name, "counts": {}, "open": 0, "batches": [], "cost": {"amount": "0", "currency": "USD"}}
+    return {
+        "job": name,
+        "counts": {},
+        "open": 0,
+        "later_turns": 0,
+        "batches": [],
+        "cost": {"amount": "0", "currency": "USD"},
+        "service": None,
+        "reasons": [],
+        "timed_out": {"batches": 0, "enqueued_tokens": 0},
+    }
 
 
 _LINGERS_S = 2 * 86_400.0
@@ -149,7 +159,7 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
     lines = []
     for one in documents:
         words = ", ".join(f"{count:,} {word}" for word, count in one["counts"].items()) or "nothing recorded"
-        money = f"{'would cost ' if one.get('service') == 'local' else ''}${one['cost']['amount']}"
+        money = f"{'would cost ' if one['service'] == 'local' else ''}${one['cost']['amount']}"
         later = f" · {plural(one['later_turns'], 'later turn')} to follow" if one["later_turns"] else ""
         lines.append(f"{one['job']}: {words} · {one['open']:,} to send{later} · {money}")
         rows = [
@@ -159,8 +169,8 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
         if rows:
             lines.append(columns(rows, right=(3, 4)))
         lines += _stuck_text(one)
-        lines += [f"  {why['requests']:,} {why['status']}: {escaped(why['reason'])}" for why in one.get("reasons", ())]
-        if one.get("reasons"):
+        lines += [f"  {why['requests']:,} {why['status']}: {escaped(why['reason'])}" for why in one["reasons"]]
+        if one["reasons"]:
             lines.append(
                 f"  `pipeline ls items --job {one['job']}` names them, `pipeline show KEY` says what to do next"
             )
@@ -178,7 +188,7 @@ def _stuck_text(document: dict[str, Any]) -> Iterator[str]:
             yield f"  {batch['name']} was cancelled, because it took too long; {tokens} {STAY}"
         elif batch["stuck"]:
             yield f"  {batch['name']} takes longer than `batch.deadline`; it has {tokens}"
-    gone = document.get("timed_out", {"batches": 0})
+    gone = document["timed_out"]
     if gone["batches"]:
         yield (
             f"  {plural(gone['batches'], 'batch')} cancelled, because of taking too long:"
