@@ -113,8 +113,11 @@ def _waves(plan: Plan, lane: Lane) -> Iterator[str]:
 
 
 def longest_s(plan: Plan) -> float:
-    """How long all waves of a plan take, in seconds, if each takes as long as the service says that it may."""
-    return plan.waves * _WAVE_S
+    """How long a plan takes, in seconds, if each batch takes as long as the service says that it may.
+
+    Waves come one after the other, and the first requests for a new model before all of them.
+    """
+    return (plan.waves + bool(plan.alone)) * _WAVE_S
 
 
 def _small_print(plan: Plan, models: Models, today: date, service: str, lane: Lane) -> str:
