@@ -32,14 +32,14 @@ from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
 from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
-from pipeline.journal.wanted import Candidate, Classified, Comparison, Link, Wanted, WantedRequest, Wave
+from pipeline.journal.wanted import Candidate, Classified, Comparison, Link, Wanted, WantedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Spent", "Upload", "WantedRequest",
-    "Wave", "opened",
+    "opened",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"

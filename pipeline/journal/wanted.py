@@ -131,26 +131,19 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What would be bought of one model in one wave, as batches are filled."""
+    """What would be bought of one model in one wave; money in millionths of a USD."""
 
     model_id: str
     wave: int
-    requests: int
-    answer_bytes: int
-    input_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wave:
-    """What can be sent together, once the wave before it has come home; money in millionths of a USD."""
-
-    number: int
-    first_turn: int
-    last_turn: int
+    singly: int
+    """1 for what is asked for one by one, and is in no batch."""
     requests: int
     cost: int
     upper_bound: int
+    answer_bytes: int
     input_bytes: int
+    first_turn: int
+    last_turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,20 +386,13 @@ class Wanted:
         return [Total(*row) for row in rows]
 
     def loads(self) -> list[Load]:
-        """What would be bought by batch, by model and wave, as batches are filled."""
+        """What would be bought, by model and wave, as batches are filled."""
         rows = self._db.execute(
-            "SELECT model_id, wave, count(*), sum(answer_bytes), sum(input_bytes) FROM wanted WHERE open AND NOT singly"
-            " GROUP BY model_id, wave"
+            "SELECT model_id, wave, singly, count(*), coalesce(sum(cost), 0), coalesce(sum(upper_bound), 0),"
+            " sum(answer_bytes), sum(input_bytes), min(turn), max(turn) FROM wanted WHERE open"
+            " GROUP BY model_id, wave, singly ORDER BY wave"
         )
         return [Load(*row) for row in rows]
-
-    def waves(self) -> list[Wave]:
-        """What would be bought, by the wave it is sent in."""
-        rows = self._db.execute(
-            "SELECT wave, min(turn), max(turn), count(*), coalesce(sum(cost), 0), coalesce(sum(upper_bound), 0),"
-            " sum(input_bytes) FROM wanted WHERE open GROUP BY wave ORDER BY wave"
-        )
-        return [Wave(*row) for row in rows]
 
     def share(self, most_inline: int) -> int:
         """Find the reference images that go to the service once, as files; returns how many bytes that are.

@@ -5,6 +5,7 @@ Nothing is sent and no file of the job is touched here; what was compared stays 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from pipeline.job.language import Job
-    from pipeline.journal import Journal, WantedRequest, Wave
+    from pipeline.journal import Journal, WantedRequest
     from pipeline.journal.wanted import Load, Total
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
@@ -52,6 +53,19 @@ class Stuck:
     def asks_singly(self) -> bool:
         """Whether anything may be asked for one by one, at whatever price."""
         return self.on_stuck == "interactive" and self.cost != 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """What can be sent together, once the wave before it has come home; money in millionths of a USD."""
+
+    number: int
+    first_turn: int
+    last_turn: int
+    requests: int
+    cost: int
+    upper_bound: int
+    input_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +157,7 @@ def compare(
         ask_otherwise(journal, job, look, again)
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
-    return _summed(journal, job, problems, () if "held" in look.reopened else _alone(journal, job, look))
+    return _summed(journal, job, problems, look)
 
 
 def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought: Iterable[str]) -> Plan:
@@ -154,7 +168,7 @@ def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought
     journal.outside.all_but(job.name, keys)
     journal.wanted.leave_outside()
     journal.wanted.have(bought, said="from an earlier proof")
-    return _summed(journal, job, plan.problems, plan.alone)
+    return _summed(journal, job, plan.problems, None, alone=plan.alone)
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
@@ -182,10 +196,12 @@ def _left_out(journal: Journal, job: Job, selection: Selection) -> Iterator[str]
             yield key
 
 
-def _alone(journal: Journal, job: Job, look: Look) -> Collection[str]:
+def _alone(journal: Journal, job: Job, look: Look, loads: Iterable[Load]) -> Collection[str]:
     """The models of which a first batch would be made, and the rest of what is asked of them after it."""
+    if "held" in look.reopened:
+        return ()
     first = firsts.count(job)
-    models = {load.model_id for load in journal.wanted.loads() if load.wave == 1 and load.requests > first}
+    models = {load.model_id for load in loads if load.wave == 1 and not load.singly and load.requests > first}
     return {
         model_id
         for model_id in models
@@ -204,7 +220,7 @@ def _stuck(journal: Journal, job: Job) -> Stuck:
     return Stuck(limits.deadline_s, limits.on_stuck, asks_again, cost, upper_bound)
 
 
-def _summed(journal: Journal, job: Job, problems: list[str], alone: Collection[str]) -> Plan:
+def _summed(journal: Journal, job: Job, problems: list[str], look: Look | None, *, alone: Collection[str] = ()) -> Plan:
     counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
     counts.update(journal.wanted.counts())
     asked = sum(counts.values())
@@ -215,13 +231,15 @@ def _summed(journal: Journal, job: Job, problems: list[str], alone: Collection[s
             gone_now += 1
             gone_value += cost or 0
     upload_bytes = journal.wanted.share(MOST_INLINE)
-    totals = tuple(journal.wanted.totals())
+    totals, loads = tuple(journal.wanted.totals()), journal.wanted.loads()
+    if look is not None:
+        alone = _alone(journal, job, look, loads)
     return Plan(
         job=job.name,
         counts=counts,
         totals=totals,
-        batches=_batches(journal.wanted.loads(), job, alone),
-        by_wave=tuple(journal.wanted.waves()),
+        batches=_batches((load for load in loads if not load.singly), job, alone),
+        by_wave=tuple(_waves(loads)),
         gone_now=gone_now,
         gone_value=gone_value,
         asked_before=journal.wanted.asked_before(job.name),
@@ -232,6 +250,20 @@ def _summed(journal: Journal, job: Job, problems: list[str], alone: Collection[s
         upload_bytes=upload_bytes,
         problems=problems,
     )
+
+
+def _waves(loads: Iterable[Load]) -> Iterator[Wave]:
+    for number, group in itertools.groupby(loads, lambda load: load.wave):
+        same = list(group)
+        yield Wave(
+            number,
+            min(load.first_turn for load in same),
+            max(load.last_turn for load in same),
+            sum(load.requests for load in same),
+            sum(load.cost for load in same),
+            sum(load.upper_bound for load in same),
+            sum(load.input_bytes for load in same),
+        )
 
 
 def _batches(loads: Iterable[Load], job: Job, alone: Collection[str]) -> int:
