@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNFINISHED = ", ".join(f"'{word}'" for word in UNFINISHED)
-# It was in a batch that came home, and has no image: what is on its way once more is among them. A proof is none of
-# the job's own doing.
+# It was in a batch that came home, or will not, and has no image: what is on its way once more is among them. A proof
+# is none of the job's own doing.
 _TRIED = (
     "r.job = ? AND r.service = ? AND r.model_id = ? AND wanted AND attempts > 0 AND r.status NOT IN ('done', 'check')"
     " AND EXISTS (SELECT 1 FROM asked a JOIN batch b ON b.id = a.batch WHERE a.job = r.job"
-    " AND a.fingerprint = r.fingerprint AND a.key = r.key AND a.status <> 'unsent' AND b.lane = 'batch')"
+    " AND a.fingerprint = r.fingerprint AND a.key = r.key AND a.status IS NOT 'unsent' AND b.lane = 'batch'"
+    f" AND b.state NOT IN ({_UNFINISHED}))"
     f" AND {IS_INSIDE.format('r')}"
 )
 
@@ -39,16 +40,20 @@ class Firsts:
         ).fetchone()
         return bool(row[0])
 
-    def under_way(self, service: str, model_id: str, *, job: str, planned_after: float) -> Batch | None:
+    def under_way(
+        self, service: str, model_id: str, *, job: str, planned_after: float, sent_after: float
+    ) -> Batch | None:
         """A batch for a model that has not come home yet, of whichever job.
 
-        One that another job has planned, and not sent since then, may be that of a killed run: it is not waited for.
-        One that was found at the service may be for any model.
+        One that another job has planned, and not sent since then, may be that of a killed run; one that it has sent
+        before `sent_after` may be of a job that nobody runs any more: these are not waited for. One that was found at
+        the service may be for any model.
         """
         row = self._db.execute(
             "SELECT * FROM batch WHERE service = ? AND lane = 'batch' AND model_id IN (?, '')"
-            f" AND state IN ({_UNFINISHED}) AND (state <> 'planned' OR job = ? OR planned_at > ?) ORDER BY id LIMIT 1",
-            (service, model_id, job, planned_after),
+            f" AND state IN ({_UNFINISHED}) AND (job = ? OR planned_at > iif(state = 'planned', ?, ?))"
+            " ORDER BY id LIMIT 1",
+            (service, model_id, job, planned_after, sent_after),
         ).fetchone()
         return Batch(**row) if row else None
 

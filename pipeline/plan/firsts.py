@@ -24,6 +24,8 @@ Few enough to lose without regret; enough to tell a model that draws nothing fro
 """
 _ABANDONED_S = 3600.0
 """A batch of another job that was planned, and not sent for so long, is that of a killed run."""
+_OVER_S = 72 * 3600.0
+"""A batch of another job that was sent so long ago is over at the service, whether or not anybody asks for it."""
 
 
 def count(job: Job) -> int:
@@ -33,7 +35,9 @@ def count(job: Job) -> int:
 
 def under_way(journal: Journal, job: Job, service: str, model_id: str, now: float) -> Batch | None:
     """The batch for a model that is waited for, whichever job it is of; `None` when the next one may be made."""
-    return journal.firsts.under_way(service, model_id, job=job.name, planned_after=now - _ABANDONED_S)
+    return journal.firsts.under_way(
+        service, model_id, job=job.name, planned_after=now - _ABANDONED_S, sent_after=now - _OVER_S
+    )
 
 
 def hold_back(

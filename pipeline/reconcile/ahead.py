@@ -61,7 +61,9 @@ def hold_back(run: Run, work: Work) -> None:
     """Hold what waited behind first requests that this run has seen come home without an image."""
     if work.insists or not work.came_home:
         return
+    # What was in a batch that was only found at the service may have been for any model.
+    models = None if "" in work.came_home else work.came_home
     now = run.clock.time()
-    for model_id, count in firsts.hold_back(work.journal, work.job, run.service, now, work.came_home).items():
+    for model_id, count in firsts.hold_back(work.journal, work.job, run.service, now, models).items():
         run.tell("held_back", job=work.job.name, model=model_id, count=count)
     work.came_home.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ServiceError
+from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _cancel(run: Run, work: Work, batch: Batch) -> bool:
         batch = work.journal.batches.change(batch, stuck_at=batch.stuck_at or run.clock.time())
     try:
         run.api.cancel(str(batch.remote))
-    except ServiceError as error:  # it may just have ended: the next poll knows
+    except (ServiceError, UnfinishedError) as error:  # it may just have ended: the next poll knows
         run.tell("trouble", job=work.job.name, why=str(error))
         return False
     with work.journal.transaction():
