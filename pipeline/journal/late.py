@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
+
+    from pipeline.journal.wanted import WantedRequest
+
+
+# A record of what is on its way, beside the request that it settles.
+_ON_ITS_WAY = (
+    "FROM wanted w JOIN record r ON r.job = ? AND r.key = coalesce(w.moved_from, w.key)"
+    " AND r.fingerprint = w.fingerprint AND r.status = 'pending' WHERE w.state = 'pending'"
+    " AND (r.line -> '$.settings' <> w.line -> '$.settings' OR r.line ->> '$.model' <> w.line ->> '$.model')"
+)
 
 
 class Late:
@@ -23,6 +34,27 @@ class Late:
             " AND r.fingerprint = wanted.fingerprint AND r.expiries > 0)",
             (job,),
         )
+
+    def is_otherwise(self, job: str) -> bool:
+        """Whether anything is on its way that was perhaps not asked as the job asks for it."""
+        return self._db.execute(f"SELECT 1 {_ON_ITS_WAY} LIMIT 1", (job,)).fetchone() is not None
+
+    def on_its_way(self, job: str, key: str) -> str | None:
+        """The line of the record of such a request; `None` for every other."""
+        row = self._db.execute(f"SELECT r.line {_ON_ITS_WAY} AND w.key = ?", (job, key)).fetchone()
+        return row["line"] if row else None
+
+    def price(self, requests: Iterable[WantedRequest]) -> None:
+        """Take what these would cost one by one for the requests with the same keys."""
+        change = "UPDATE wanted SET late_cost = ?, late_bound = ? WHERE key = ?"
+        self._db.execute("BEGIN")
+        try:
+            for request in requests:
+                self._db.execute(change, (request.late_cost, request.late_bound, request.key))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def total(self) -> tuple[int, int, int]:
         """What all that would be bought by batch, or is in one, costs one by one, should none of it come home.

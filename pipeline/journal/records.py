@@ -353,10 +353,7 @@ class Records:
         self._db.execute("UPDATE record SET waits_for = NULL WHERE job = ? AND waits_for = ?", (record.job, record.key))
 
     def waiting_turns(self, job: str) -> Iterator[list[tuple[Record, Record]]]:
-        """Turns that wait for one which has its outcome by now, and that one; in pages, so that they can be changed.
-
-        They come in the order of their conversations: what becomes of one decides about the next.
-        """
+        """Turns that wait for one which has its outcome by now, and that one; in pages, so that they can be changed."""
         last = -1
         while rows := self._db.execute(
             "SELECT w.n, w.key, w.fingerprint, p.key, p.fingerprint FROM record w JOIN record p ON p.job = w.job"

@@ -14,7 +14,7 @@ from pipeline.plan import firsts
 from pipeline.plan.choice import chosen
 from pipeline.plan.conversations import connect
 from pipeline.plan.estimates import MICRO, wanted
-from pipeline.plan.otherwise import Again, ask_otherwise
+from pipeline.plan.otherwise import Again, ask_otherwise, price_otherwise
 from pipeline.plan.states import Comparing, Look, duration, give_way, may_retry
 from pipeline.selection import Facts
 
@@ -155,6 +155,7 @@ def compare(
     connect(journal, tree.turns(look.service))
     if again is not None:
         ask_otherwise(journal, job, look, again)
+        price_otherwise(journal, job, look, again)
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
     return _summed(journal, job, problems, look)

@@ -42,6 +42,19 @@ def ask_otherwise(journal: Journal, job: Job, look: Look, again: Again) -> None:
         again.changing.check()
 
 
+def price_otherwise(journal: Journal, job: Job, look: Look, again: Again) -> None:
+    """Price what is on its way with other settings than the job's as that, should it be asked for one by one."""
+    if job.batch.asks_singly and look.lane == "batch" and journal.late.is_otherwise(job.name):
+        journal.late.price(again.priced(_on_its_way(journal, job, again)))
+
+
+def _on_its_way(journal: Journal, job: Job, again: Again) -> Iterator[Request]:
+    for request in again.requests():
+        line = journal.late.on_its_way(job.name, request.key)
+        if line is not None:
+            yield as_recorded(request, json.loads(line))
+
+
 def _changed(journal: Journal, job: Job, look: Look, again: Again) -> Iterator[Request]:
     for request in again.requests():
         known = journal.wanted.reopened(job.name, request.key)

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipeline.journal.batches import OPEN
+from pipeline.reconcile.run import give_up
 
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
@@ -151,6 +152,6 @@ def _believe_lost(run: Run, work: Work, batch: Batch) -> None:
         _adopt(run, work, batch, matches)
         return
     with work.journal.transaction():
-        work.journal.batches.release(batch, "lost", note="the service never had it")
+        give_up(run, work, batch, "lost", "the service never had it")
         work.journal.note(work.job.name, "lost", batch=batch.name)
     run.tell("lost", job=work.job.name, batch=batch.name)

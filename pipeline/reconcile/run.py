@@ -95,6 +95,8 @@ class Work:
     """Models of which something has its outcome since it was last looked at whether the rest may follow."""
     insists: bool = False
     """A person wants what is held sent all the same: nothing goes ahead alone."""
+    committed: set[int] = field(default_factory=set)
+    """The batches whose estimates this call has taken out of its budgets."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
 
@@ -127,6 +129,22 @@ def progress(work: Work) -> Progress:
         live=len(work.batches(*UNFINISHED)),
         held=len(work.batches("held")),
     )
+
+
+def commit(run: Run, work: Work, cost: int) -> None:
+    """Take what something is estimated to cost, in millionths of a USD, out of the budgets of this call."""
+    if work.budget is not None:
+        work.budget -= cost
+    if run.max_cost is not None:
+        run.max_cost -= cost
+
+
+def give_up(run: Run, work: Work, batch: Batch, state: str, note: str) -> None:
+    """Give a batch up that never existed at the service, and have its money back; inside a transaction."""
+    work.journal.batches.release(batch, state, note=note)
+    if batch.id in work.committed:
+        work.committed.remove(batch.id)
+        commit(run, work, -batch.cost)
 
 
 def age_s(run: Run, batch: Batch) -> float:

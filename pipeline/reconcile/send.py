@@ -15,6 +15,7 @@ from pipeline.gemini import verdicts, wire
 from pipeline.journal.batches import OPEN
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.reconcile import adopt, ahead, attach, turns, uploads
+from pipeline.reconcile.run import commit, give_up
 
 if TYPE_CHECKING:
     from pipeline.journal import Batch, Record
@@ -112,7 +113,7 @@ def _is_still_wanted(run: Run, work: Work, batch: Batch) -> bool:
             return True
         note = "its reference images would not have outlived it"
     with work.journal.transaction():
-        work.journal.batches.release(batch, "lost", note=note)
+        give_up(run, work, batch, "lost", note)
     return False
 
 
@@ -173,15 +174,8 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
         journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
         journal.records.send(batch, taken)
     commit(run, work, cost)
+    work.committed.add(batch.id)
     return batch
-
-
-def commit(run: Run, work: Work, cost: int) -> None:
-    """Take what something is estimated to cost, in millionths of a USD, out of the budgets of this call."""
-    if work.budget is not None:
-        work.budget -= cost
-    if run.max_cost is not None:
-        run.max_cost -= cost
 
 
 def affordable(run: Run, work: Work, records: list[Record], reason: str = _OVER_BUDGET) -> list[Record]:
@@ -255,7 +249,7 @@ def _judge(run: Run, work: Work, batch: Batch, verdict: verdicts.Verdict) -> Non
                 adopt.now_live(run, work, batch, op.name)
             case verdicts.Rejected(kind="bad", reason=reason):
                 # Its requests stay open for when a person has mended the cause.
-                journal.batches.release(batch, "rejected", note=reason)
+                give_up(run, work, batch, "rejected", reason)
             case verdicts.Rejected(reason=reason) | verdicts.NotSent(reason):
                 journal.batches.change(batch, state="planned", note=reason)
             case verdicts.Unknown(reason):

@@ -8,6 +8,7 @@ from pipeline import unpack
 from pipeline.errors import UnfinishedError
 from pipeline.journal.batches import OPEN
 from pipeline.reconcile import calls, send
+from pipeline.reconcile.run import commit
 
 if TYPE_CHECKING:
     from pipeline.journal import Record
@@ -52,7 +53,7 @@ def _asked(run: Run, work: Work, records: list[Record]) -> bool:
     def arrived(one: Arrived) -> None:
         tally.count(one.told["status"])
 
-    send.commit(run, work, sum(row.cost or 0 for row in records))
+    commit(run, work, sum(row.cost or 0 for row in records))
     try:
         calls.ask(run, work, records, arrived, keeps=True, patience_s=_PATIENCE_S)
     except UnfinishedError as trouble:
@@ -60,9 +61,7 @@ def _asked(run: Run, work: Work, records: list[Record]) -> bool:
         return False
     finally:
         unsent = (work.journal.records.get(row.job, row.key, row.fingerprint) for row in records)
-        send.commit(
-            run, work, -sum(row.cost or 0 for row in unsent if row and row.status == "pending" and not row.batch)
-        )
+        commit(run, work, -sum(row.cost or 0 for row in unsent if row and row.status == "pending" and not row.batch))
         if tally.counts:
             run.tell("asked_singly", job=work.job.name, tally=tally)
     return True

@@ -81,7 +81,13 @@ def go_on(work: Work) -> None:
 
     Call it once what failed and may be asked again has been opened: what is left then failed for good.
     """
-    turns = work.tree.turns(work.service)
+    while _decide(work):
+        pass  # what becomes of one decides about the next
+
+
+def _decide(work: Work) -> bool:
+    """Decide about the turns right after those that have their outcome; returns whether any was decided about."""
+    turns, has_decided = work.tree.turns(work.service), False
     for page in work.journal.records.waiting_turns(work.job.name):
         with work.journal.transaction():
             for row, before in page:
@@ -89,6 +95,10 @@ def go_on(work: Work) -> None:
                     work.journal.records.lead_on(before)
                 elif before.status not in record.HAS_IMAGE:
                     _give_up(work, row, before)
+                else:
+                    continue
+                has_decided = True
+    return has_decided
 
 
 def _give_up(work: Work, row: Record, before: Record) -> None:

@@ -1,0 +1,173 @@
+"""First batches, stuck batches, other settings, conversations and money at the same time. The ledger counts."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+from proxy import proxying
+
+from pipeline.cli import spending
+
+HOUR = 3600.0
+RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "20s")
+SUBMIT = ("submit", "jobs/shop.yaml")
+MANY = "prompt: '[what]'\nitems: rows.csv\nchecks: {decode: false}\n"
+AWAY = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "later"}}
+
+
+BUSY = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "fewer of these"}}
+
+
+class Clock:
+    """The pipeline's own clock, which a test puts forward."""
+
+    ahead_s = 0.0
+
+    def time(self):
+        return time.time() + self.ahead_s
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(spending, "time", clock)
+    return clock
+
+
+def rows(project, count, words="a barn"):
+    lines = [f"{number:03},{words} {number}\n" for number in range(count)]
+    project.write("jobs/rows.csv", "id,what\n" + "".join(lines))
+    project.write("jobs/shop.yaml", MANY)
+
+
+def sent(service):
+    """How many requests each batch had."""
+    return [entry["requests"] for entry in service.ledger()]
+
+
+def statuses(project, job="shop"):
+    told = [record["status"] for record in project.records(job).values()]
+    return {word: told.count(word) for word in sorted(set(told))}
+
+
+def lose_the_journal(project):
+    for path in (project.outputs / ".pipeline").glob("journal.db*"):
+        path.unlink()
+
+
+# ------------------------------------------------------------------------------------- first batches in trouble
+
+
+def test_a_first_batch_that_is_only_found_again_holds_the_rest_as_well(slow_shop, slow_service):
+    rows(slow_shop, 30, "LOCAL:BLOCK")
+    assert slow_shop(*SUBMIT).code == 0
+    lose_the_journal(slow_shop)
+    slow_service.advance(21 * HOUR)
+    assert slow_shop(*SUBMIT).code == 6
+    assert sent(slow_service) == [20]
+    assert statuses(slow_shop) == {"blocked": 20, "held": 10}
+
+
+def test_behind_a_first_batch_that_is_held_itself_nothing_is_sent(slow_shop, slow_service, monkeypatch):
+    monkeypatch.setenv("PIPELINE_SETTLE", "0")
+    rows(slow_shop, 30)
+    assert slow_shop(*SUBMIT).code == 0
+    [batch] = slow_shop("status", "--json").json["jobs"][0]["batches"]
+    slow_service.delete(batch["name"])
+    assert slow_shop(*RUN).code == 6
+    assert sent(slow_service) == [20]
+    assert statuses(slow_shop) == {"held": 30}
+    assert "brought none (20 held)" in slow_shop.records()["029"]["reason"]
+
+
+def test_no_job_waits_for_ever_for_one_that_nobody_runs_any_more(slow_shop, slow_service, clock):
+    rows(slow_shop, 30)
+    slow_shop.write("jobs/other.yaml", MANY.replace("'[what]'", "'[what] in fog'"))
+    assert slow_shop(*SUBMIT).code == 0
+    slow_shop("clean", "--yes")
+    (slow_shop.folder / "jobs/shop.yaml").unlink()
+    for hours, batches in ((71, [20]), (2, [20, 20])):
+        clock.ahead_s += hours * HOUR
+        assert slow_shop("submit", "jobs/other.yaml").code == 0
+        assert sent(slow_service) == batches
+
+
+# ------------------------------------------------------------------------------------------------- stuck, and money
+
+
+def test_a_cancel_that_the_service_cannot_hear_keeps_nothing_else_from_being_sent(
+    slow_shop, slow_service, clock, monkeypatch
+):
+    rows(slow_shop, 3)
+    slow_shop.write("jobs/shop.yaml", MANY + "batch: {on_stuck: cancel}\n")
+    assert slow_shop("proof", "jobs/shop.yaml", "-n", "1").code == 0
+    assert slow_shop(*SUBMIT).code == 0
+    clock.ahead_s += 25 * HOUR
+    slow_shop.write("jobs/rows.csv", (slow_shop.folder / "jobs/rows.csv").read_text() + "new,a mill\n")
+
+    def busy(call):
+        if ":cancel" in call.path:
+            call.headers = {"Retry-After": "60"}
+            call.say(BUSY, 429)
+
+    with proxying(slow_service.url) as (url, proxy):
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        proxy.before = busy
+        done = slow_shop(*SUBMIT)
+    assert done.code == 0
+    assert "cancelling" in done.err
+    assert sent(slow_service) == [3, 1]
+
+
+@pytest.mark.parametrize("bound", ["budget", "max_cost"])
+def test_what_the_service_never_had_is_no_money_spent(proxy, shop, service, bound):
+    """A create of unknown fate that turns out to be none gives its estimate back to the call."""
+    rows(shop, 6)
+    limit = "0.11"  # six images come to $0.1065
+    if bound == "budget":
+        shop.write("jobs/shop.yaml", MANY + f"budget: {limit}\n")
+    lost = iter((True, True))
+    proxy.before = lambda call: call.say(AWAY, 503) if call.is_create() and next(lost, False) else None
+    assert shop(*RUN, *(["--max-cost", limit] if bound == "max_cost" else [])).code == 0
+    assert sent(service) == [6]
+
+
+def test_what_was_asked_with_other_settings_has_their_price_when_it_is_asked_one_by_one(slow_shop, slow_service, clock):
+    rows(slow_shop, 4, "LOCAL:BLOCK")
+    job = MANY + "batch: {on_stuck: interactive}\n"
+    slow_shop.write("jobs/shop.yaml", job)
+    as_it_says = slow_shop("plan", "--json").json["jobs"][0]["stuck"]
+    assert slow_shop(*SUBMIT).code == 0
+    slow_service.advance(21 * HOUR)
+    again = ("retry", "jobs/shop.yaml", "--set", "size=4K", "--wait", "0", "--yes")
+    assert slow_shop(*SUBMIT).code == 3
+    assert slow_shop(*again).code == 4
+    stuck = slow_shop("plan", "--json").json["jobs"][0]["stuck"]
+    assert Decimal(stuck["amount"]) > 3 * Decimal(as_it_says["amount"])
+    assert Decimal(stuck["upper_bound"]) > 3 * Decimal(as_it_says["amount"])
+    clock.ahead_s += 25 * HOUR
+    slow_shop.write("jobs/shop.yaml", job + f"budget: {Decimal(as_it_says['upper_bound'])}\n")
+    assert slow_shop(*SUBMIT).code == 0
+    assert slow_shop(*RUN).code == 5, "four in 4K do not fit where four in 1K would"
+    assert len(slow_service.ledger("generateContent")) == 1
+    assert statuses(slow_shop) == {"blocked": 1, "skipped": 3}
+
+
+# ------------------------------------------------------------------------------------------------- conversations
+
+
+def test_when_first_turns_fail_the_same_run_decides_about_all_that_follow(shop, service):
+    shop.write("jobs/rows.csv", "id,what\na,LOCAL:BLOCK\nb,LOCAL:BLOCK\n")
+    turns = "turns: ['[what]', at night, with a lamp, in snow]\n"
+    shop.write("jobs/shop.yaml", turns + "items: rows.csv\nchecks: {decode: false}\n")
+    assert shop(*RUN).code == 3
+    assert statuses(shop) == {"blocked": 2, "missing": 6}
+    before = shop.tree()
+    assert shop(*RUN).code == 3
+    assert shop.tree() == before
+    assert sent(service) == [2]
