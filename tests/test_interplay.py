@@ -14,6 +14,7 @@ HOUR = 3600.0
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "20s")
 SUBMIT = ("submit", "jobs/shop.yaml")
 MANY = "prompt: '[what]'\nitems: rows.csv\nchecks: {decode: false}\n"
+REFUSED = {"error": {"code": 400, "status": "FAILED_PRECONDITION", "message": "not in this state"}}
 AWAY = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "later"}}
 
 
@@ -122,6 +123,31 @@ def test_a_cancel_that_the_service_cannot_hear_keeps_nothing_else_from_being_sen
     assert done.code == 0
     assert "cancelling" in done.err
     assert sent(slow_service) == [3, 1]
+
+
+def test_a_cancel_that_is_refused_is_not_called_one(slow_shop, slow_service, clock, monkeypatch):
+    rows(slow_shop, 3)
+    slow_shop.write("jobs/shop.yaml", MANY + "batch: {on_stuck: cancel}\n")
+    assert slow_shop(*SUBMIT).code == 0
+    clock.ahead_s += 25 * HOUR
+    with proxying(slow_service.url) as (url, proxy):
+        monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
+        proxy.before = lambda call: call.say(REFUSED, 400) if ":cancel" in call.path else None
+        assert slow_shop(*SUBMIT).code == 0
+    [batch] = slow_shop("status", "--json").json["jobs"][0]["batches"]
+    assert (batch["stuck"], batch["cancelled"]) == (True, False)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", slow_service.url)
+    slow_service.advance(21 * HOUR)
+    assert slow_shop(*SUBMIT).code == 0
+    assert "cancelled" not in slow_shop("status").out
+
+
+def test_a_job_that_was_never_run_has_a_status(shop):
+    rows(shop, 3)
+    for _ in range(2):
+        status = shop("status", "jobs/shop.yaml")
+        assert (status.code, status.out) == (0, "shop: nothing recorded · 0 to send · $0\n")
+        assert shop("plan").code == 0  # makes a journal, and records nothing
 
 
 @pytest.mark.parametrize("bound", ["budget", "max_cost"])

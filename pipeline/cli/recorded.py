@@ -106,11 +106,11 @@ def _status(journal: Journal, name: str, options: Options) -> dict[str, Any]:
                     "age_s": int(age_s),
                     "deadline_s": int(deadline_s),
                     "stuck": age_s > deadline_s or batch.stuck_at is not None,
-                    "cancelled": batch.stuck_at is not None,
+                    "cancelled": journal.batches.was_let_go(batch),
                     "enqueued_tokens": _enqueued_tokens(journal, batch, options),
                 }
             )
-        elif batch.stuck_at is not None and (batch.ended_at or now) > now - _LINGERS_S:
+        elif (batch.ended_at or now) > now - _LINGERS_S and journal.batches.was_let_go(batch):
             let_go["batches"] += 1
             let_go["enqueued_tokens"] += _enqueued_tokens(journal, batch, options)
     return {

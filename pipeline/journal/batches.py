@@ -260,6 +260,11 @@ class Batches:
         """Whether a batch took too long and was cancelled for that, and not by a person as well."""
         return batch.stuck_at is not None and not self.is_noted(batch, "cancel")
 
+    def was_let_go(self, batch: Batch) -> bool:
+        """Whether a batch took too long, and the service has taken note that it is cancelled for that."""
+        has_heard = batch.remote_state == "CANCELLED" or self.is_noted(batch, "stuck")
+        return batch.stuck_at is not None and has_heard
+
     def weight(self, batch: Batch) -> tuple[int, int]:
         """What a batch's requests send, as far as their records tell: characters of text, and reference images."""
         row = self._db.execute(
