@@ -86,6 +86,20 @@ def test_behind_a_first_batch_that_is_held_itself_nothing_is_sent(slow_shop, slo
     assert "brought none (20 held)" in slow_shop.records()["029"]["reason"]
 
 
+def test_a_plan_counts_what_is_asked_again_first(slow_shop, slow_service):
+    rows(slow_shop, 28, "LOCAL:BLOCK")
+    text = (slow_shop.folder / "jobs/rows.csv").read_text()
+    slow_shop.write("jobs/rows.csv", text.replace("LOCAL:BLOCK 3\n", "LOCAL:NOIMAGE\n"))
+    assert slow_shop(*SUBMIT).code == 0
+    slow_service.advance(21 * HOUR)
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    plan = slow_shop("plan", "--json").json["jobs"][0]
+    assert (plan["requests"], plan["batches"]) == (9, 2)
+    assert "the first one goes ahead alone" in slow_shop("plan").out
+    assert slow_shop(*SUBMIT).code == 0
+    assert sent(slow_service) == [20, 1]
+
+
 def test_no_job_waits_for_ever_for_one_that_nobody_runs_any_more(slow_shop, slow_service, clock):
     rows(slow_shop, 30)
     slow_shop.write("jobs/other.yaml", MANY.replace("'[what]'", "'[what] in fog'"))

@@ -68,8 +68,9 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
 
 
 def _ahead(plan: Plan, lane: Lane) -> Iterator[str]:
-    for model_id in plan.alone if lane == "batch" else ():
-        yield f"  the first {plan.first} go ahead alone: {model_id} has not delivered here yet"
+    for model_id, first in plan.alone.items() if lane == "batch" else ():
+        who = f"the first {first} go" if first > 1 else "the first one goes"
+        yield f"  {who} ahead alone: {model_id} has not delivered here yet"
 
 
 def _later(plan: Plan, lane: Lane) -> Iterator[str]:

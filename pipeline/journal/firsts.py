@@ -62,6 +62,15 @@ class Firsts:
         for row in self._db.execute(f"SELECT r.* FROM record r WHERE {_TRIED} ORDER BY n", (job, service, model_id)):
             yield Record(**row)
 
+    def again(self, job: str, service: str, model_id: str) -> int:
+        """How much of that would be bought once more by batch."""
+        row = self._db.execute(
+            f"SELECT count(*) FROM record r WHERE {_TRIED} AND EXISTS (SELECT 1 FROM temp.wanted w WHERE w.key = r.key"
+            " AND w.fingerprint = r.fingerprint AND w.open AND NOT w.singly AND w.wave = 1)",
+            (job, service, model_id),
+        ).fetchone()
+        return int(row[0])
+
     def untried(self, job: str) -> list[str]:
         """The models of which a job waits to ask something for the first time."""
         rows = self._db.execute(

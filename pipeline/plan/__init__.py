@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pipeline import outputs
@@ -19,7 +20,7 @@ from pipeline.plan.states import Comparing, Look, duration, give_way, may_retry
 from pipeline.selection import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
@@ -86,10 +87,8 @@ class Plan:
     asked_before: int
     wanted: int
     stuck: Stuck
-    alone: tuple[str, ...] = ()
-    """The models whose first requests go ahead alone: they have not delivered here yet."""
-    first: int = firsts.MOST
-    """How many requests that are."""
+    alone: Mapping[str, int] = field(default_factory=dict)
+    """The models whose first requests go ahead alone, and how many these are: they have not delivered here yet."""
     upload_bytes: int = 0
     """Of reference images that are sent once, as files."""
     problems: list[str] = field(default_factory=list)
@@ -169,7 +168,7 @@ def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought
     journal.outside.all_but(job.name, keys)
     journal.wanted.leave_outside()
     journal.wanted.have(bought, said="from an earlier proof")
-    return _summed(journal, job, plan.problems, None, alone=plan.alone)
+    return _summed(journal, job, plan.problems, alone=plan.alone)
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
@@ -197,18 +196,22 @@ def _left_out(journal: Journal, job: Job, selection: Selection) -> Iterator[str]
             yield key
 
 
-def _alone(journal: Journal, job: Job, look: Look, loads: Iterable[Load]) -> Collection[str]:
-    """The models of which a first batch would be made, and the rest of what is asked of them after it."""
-    if "held" in look.reopened:
-        return ()
-    first = firsts.count(job)
-    models = {load.model_id for load in loads if load.wave == 1 and not load.singly and load.requests > first}
-    return {
-        model_id
-        for model_id in models
-        if not journal.firsts.has_delivered(look.service, model_id)
-        and not firsts.under_way(journal, job, look.service, model_id, look.now)
-    }
+def _alone(journal: Journal, job: Job, look: Look, loads: Iterable[Load]) -> Mapping[str, int]:
+    """The models of which a first batch would be made, and the rest of what is asked of them after it.
+
+    By model, how many requests are in the first one: where some were tried already, these and no others.
+    """
+    found: dict[str, int] = {}
+    for load in sorted(loads, key=lambda load: load.model_id):
+        model_id, most = load.model_id, firsts.count(job)
+        if "held" in look.reopened or load.singly or load.wave > 1:
+            continue
+        if load.requests < 2 or journal.firsts.has_delivered(look.service, model_id):  # noqa: PLR2004 - none would wait
+            continue
+        first = min(journal.firsts.again(job.name, look.service, model_id), most) or most
+        if load.requests > first and not firsts.under_way(journal, job, look.service, model_id, look.now):
+            found[model_id] = first
+    return found
 
 
 def _stuck(journal: Journal, job: Job) -> Stuck:
@@ -221,7 +224,9 @@ def _stuck(journal: Journal, job: Job) -> Stuck:
     return Stuck(limits.deadline_s, limits.on_stuck, asks_again, cost, upper_bound)
 
 
-def _summed(journal: Journal, job: Job, problems: list[str], look: Look | None, *, alone: Collection[str] = ()) -> Plan:
+def _summed(
+    journal: Journal, job: Job, problems: list[str], look: Look | None = None, *, alone: Mapping[str, int] = MappingProxyType({})
+) -> Plan:
     counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
     counts.update(journal.wanted.counts())
     asked = sum(counts.values())
@@ -246,8 +251,7 @@ def _summed(journal: Journal, job: Job, problems: list[str], look: Look | None, 
         asked_before=journal.wanted.asked_before(job.name),
         wanted=asked,
         stuck=_stuck(journal, job),
-        alone=tuple(sorted(alone)),
-        first=firsts.count(job),
+        alone=alone,
         upload_bytes=upload_bytes,
         problems=problems,
     )
@@ -267,12 +271,13 @@ def _waves(loads: Iterable[Load]) -> Iterator[Wave]:
         )
 
 
-def _batches(loads: Iterable[Load], job: Job, alone: Collection[str]) -> int:
+def _batches(loads: Iterable[Load], job: Job, alone: Mapping[str, int]) -> int:
     """How many batches these make, a batch holding one model's requests of one wave within the job's limits."""
-    limits, first, batches = job.batch, firsts.count(job), 0
+    limits, batches = job.batch, 0
     for load in loads:
         requests, part = load.requests, 1.0
-        if load.model_id in alone and load.wave == 1 and requests > first:
+        first = alone.get(load.model_id, 0) if load.wave == 1 else 0
+        if 0 < first < requests:
             batches, requests, part = batches + 1, requests - first, 1 - first / requests
         batches += max(
             -(-requests // limits.max_requests),
