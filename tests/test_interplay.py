@@ -100,6 +100,38 @@ def test_a_plan_counts_what_is_asked_again_first(slow_shop, slow_service):
     assert sent(slow_service) == [20, 1]
 
 
+NO_IMAGE = MANY + "retry: 1\nbudget: 0.45\n"
+"""22 images come to $0.39, and so do not fit twice."""
+
+
+def test_what_waits_behind_first_images_that_fit_the_budget_no_more_is_skipped_with_them(shop, service):
+    rows(shop, 22, "LOCAL:NOIMAGE")
+    shop.write("jobs/shop.yaml", NO_IMAGE)
+    done = shop(*RUN)
+    assert done.code == 5
+    assert "raise it and run again" in done.err
+    assert statuses(shop) == {"no_image": 5, "skipped": 17}
+    assert sent(service) == [20, 5]
+    assert shop(*RUN).code == 6
+    assert sent(service) == [20, 5, 15]
+    assert statuses(shop) == {"held": 2, "no_image": 20}
+
+
+def test_a_file_in_the_way_of_one_first_image_stops_none_of_the_others(slow_shop, slow_service):
+    rows(slow_shop, 24, "LOCAL:NOIMAGE")
+    slow_shop.write("jobs/shop.yaml", MANY + "retry: 1\n")
+    assert slow_shop(*SUBMIT).code == 0
+    slow_service.advance(21 * HOUR)
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    slow_shop.write("outputs/shop/003.png", b"somebody's own")
+    assert slow_shop(*SUBMIT).code == 0
+    assert sent(slow_service) == [20, 19]
+    slow_service.advance(21 * HOUR)
+    assert slow_shop(*SUBMIT).code == 6
+    assert sent(slow_service) == [20, 19]
+    assert statuses(slow_shop) == {"held": 4, "no_image": 20}
+
+
 def test_no_job_waits_for_ever_for_one_that_nobody_runs_any_more(slow_shop, slow_service, clock):
     rows(slow_shop, 30)
     slow_shop.write("jobs/other.yaml", MANY.replace("'[what]'", "'[what] in fog'"))

@@ -391,12 +391,12 @@ def _hint(job: str, step: Progress, *, force: bool) -> str:
         return f"batches are at work: `pipeline collect` or {again} fetches what is ready"
     if step.to_send:
         return "some wait to be sent: `pipeline submit` or `pipeline run` sends them"
+    if step.counts.get("skipped"):
+        return "some did not fit the budget: raise it and run again"
     failed = [word for word in _FAILURES if step.counts.get(word)]
     if failed:
         listed = f"`pipeline ls items --job {job} --status {','.join(failed)}`"
         return f"{listed} says why, `pipeline show KEY` what to do next; `pipeline retry` asks again"
-    if step.counts.get("skipped"):
-        return "some did not fit the budget: raise it and run again"
     return ""
 
 

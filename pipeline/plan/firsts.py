@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.plan.states import BROUGHT_NONE, may_retry
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from pipeline.job.language import Job
     from pipeline.journal import Batch, Journal
@@ -41,16 +41,22 @@ def under_way(journal: Journal, job: Job, service: str, model_id: str, now: floa
 
 
 def hold_back(
-    journal: Journal, job: Job, service: str, now: float, models: Collection[str] | None = None
+    journal: Journal,
+    job: Job,
+    service: str,
+    now: float,
+    models: Collection[str] | None = None,
+    left_alone: Callable[[str], bool] = lambda _key: False,
 ) -> Mapping[str, int]:
     """Hold what waits behind first requests that came home without an image and are not asked again by themselves.
 
     Of all models, or of these alone; returns how many requests that were, by model. A person has to decide about them.
+    What is `left_alone`, by its key, is not asked again either.
     """
     held: dict[str, int] = {}
     for model_id in journal.firsts.untried(job.name):
         if models is None or model_id in models:
-            reason = _why_not(journal, job, service, model_id, now)
+            reason = _why_not(journal, job, service, model_id, now, left_alone)
             if reason:
                 with journal.transaction():
                     held[model_id] = journal.firsts.hold(job.name, model_id, reason)
@@ -58,13 +64,15 @@ def hold_back(
     return held
 
 
-def _why_not(journal: Journal, job: Job, service: str, model_id: str, now: float) -> str:
+def _why_not(
+    journal: Journal, job: Job, service: str, model_id: str, now: float, left_alone: Callable[[str], bool]
+) -> str:
     """Why nothing more is asked of a model by itself; empty while there is hope."""
     if journal.firsts.has_delivered(service, model_id) or under_way(journal, job, service, model_id, now):
         return ""
     brought: Counter[str] = Counter()
     for row in journal.firsts.tried(job.name, service, model_id):
-        if row.status == "pending" or may_retry(job, row.status, row):
+        if row.status == "pending" or (may_retry(job, row.status, row) and not left_alone(row.key)):
             return ""
         brought[row.status] += 1
     if not brought:

@@ -52,9 +52,18 @@ def to_send(run: Run, work: Work, model_id: str) -> list[Record]:
             continue
         if row.status == "pending" and (expired or not row.expiries):
             again.append(row)
-        elif row.status == "pending" or may_retry(job, row.status, row):
+        elif row.status == "pending" or (
+            may_retry(job, row.status, row) and not work.journal.wanted.is_left_alone(row.key)
+        ):
             return []  # it is asked for one by one first, or did not fit the budget: the next run asks again
     return again[: firsts.count(job)] or records.to_send(job.name, model_id, firsts.count(job), expired=expired)
+
+
+def is_over_budget(run: Run, work: Work, model_id: str) -> bool:
+    """Whether what must come first of a model did not fit the budget of this call: nothing more of it is sent then."""
+    if has_delivered(run, work, model_id) or must_wait(run, work, model_id):
+        return False
+    return any(row.status == "skipped" for row in work.journal.firsts.tried(work.job.name, run.service, model_id))
 
 
 def hold_back(run: Run, work: Work) -> None:
@@ -64,6 +73,7 @@ def hold_back(run: Run, work: Work) -> None:
     # What was in a batch that was only found at the service may have been for any model.
     models = None if "" in work.came_home else work.came_home
     now = run.clock.time()
-    for model_id, count in firsts.hold_back(work.journal, work.job, run.service, now, models).items():
+    left_alone = work.journal.wanted.is_left_alone
+    for model_id, count in firsts.hold_back(work.journal, work.job, run.service, now, models, left_alone).items():
         run.tell("held_back", job=work.job.name, model=model_id, count=count)
     work.came_home.clear()

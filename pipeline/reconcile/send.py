@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _ROOM = 2.4  # an answer, its images, and some air, in multiples of the expected answer
 _LEAST_INPUT_LIFE_S = 24 * 3600.0
 _OVER_BUDGET = "over the budget of this call: raise `budget` or --max-cost, then run again"
+_BEHIND = "the first images for its model come before it, and are over the budget: raise that, then run again"
+_PAGE = 2000
 _RATE_PAUSE_S = 5.0
 _LONGEST_RATE_PAUSE_S = 3600.0
 
@@ -128,7 +130,15 @@ def _next(run: Run, work: Work) -> Batch | None:
             return _planned(run, work, model_id, fits) if (fits := _storable(run, work, fits)) else None
         if not found:
             waiting.append(model_id)
+            _skip_behind(run, work, model_id)
     return None
+
+
+def _skip_behind(run: Run, work: Work, model_id: str) -> None:
+    """Leave out what waits behind first requests that were left out: this call does not ask for them any more."""
+    if ahead.is_over_budget(run, work, model_id):
+        while rows := work.journal.records.to_send(work.job.name, model_id, _PAGE):
+            skip(work, rows, _BEHIND)
 
 
 def _storable(run: Run, work: Work, records: list[Record]) -> list[Record]:
