@@ -63,7 +63,8 @@ def is_over_budget(run: Run, work: Work, model_id: str) -> bool:
     """Whether what must come first of a model did not fit the budget of this call: nothing more of it is sent then."""
     if has_delivered(run, work, model_id) or must_wait(run, work, model_id):
         return False
-    return any(row.status == "skipped" for row in work.journal.firsts.tried(work.job.name, run.service, model_id))
+    statuses = {row.status for row in work.journal.firsts.tried(work.job.name, run.service, model_id)}
+    return "skipped" in statuses and "pending" not in statuses  # what is asked for one by one may still bring an image
 
 
 def hold_back(run: Run, work: Work) -> None:
