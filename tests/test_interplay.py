@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from decimal import Decimal
 
@@ -142,6 +143,16 @@ def test_no_job_waits_for_ever_for_one_that_nobody_runs_any_more(slow_shop, slow
         clock.ahead_s += hours * HOUR
         assert slow_shop("submit", "jobs/other.yaml").code == 0
         assert sent(slow_service) == batches
+
+
+def test_what_the_last_line_says_to_type_can_be_typed(shop, service):
+    rows(shop, 21, "LOCAL:BLOCK")
+    said = shop(*RUN)
+    assert said.code == 6
+    words = said.err.split("`")
+    for typed, code in ((words[-4], 0), (words[-2], 3)):
+        assert shop(*shlex.split(typed)[1:]).code == code, typed
+    assert sent(service) == [20, 1]
 
 
 # ------------------------------------------------------------------------------------------------- stuck, and money

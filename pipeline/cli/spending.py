@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -360,7 +361,7 @@ def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _En
     job = work.job.name
     words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
     money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
-    hint = _next_wave(work, step) or _hint(job, step, force=ended.force)
+    hint = _next_wave(work, step) or _hint(work, step, force=ended.force)
     if not ended.options.quiet:
         screen.say(f"{job}: {words} · {money} · {shown_path(work.tree.folder.path)}")
         if hint:
@@ -379,24 +380,26 @@ def _next_wave(work: Work, step: Progress) -> str:
         return ""
     turns = work.journal.records.next_turns(work.job.name)
     ready = " and ".join(f"turn {turn} of {plural(count, 'conversation')}" for turn, count in turns)
-    return ready and f"{ready} can be sent: `pipeline submit` or `pipeline run` sends it"
+    path = shlex.quote(shown_path(work.job.path))
+    return ready and f"{ready} can be sent: `pipeline submit {path}` or `pipeline run {path}` sends it"
 
 
-def _hint(job: str, step: Progress, *, force: bool) -> str:
+def _hint(work: Work, step: Progress, *, force: bool) -> str:
+    job, path = work.job.name, shlex.quote(shown_path(work.job.path))
     if step.counts.get("held"):
         listed = f"`pipeline ls items --job {job} --status held`"
-        return f"a person must decide about money: {listed} says why, `pipeline retry --only held` buys again"
+        return f"a person must decide about money: {listed} says why, `pipeline retry {path} --only held` buys again"
     if step.live:
         again = "this without --force" if force else "the same command again"
-        return f"batches are at work: `pipeline collect` or {again} fetches what is ready"
+        return f"batches are at work: `pipeline collect {path}` or {again} fetches what is ready"
     if step.to_send:
-        return "some wait to be sent: `pipeline submit` or `pipeline run` sends them"
+        return f"some wait to be sent: `pipeline submit {path}` or `pipeline run {path}` sends them"
     if step.counts.get("skipped"):
         return "some did not fit the budget: raise it and run again"
     failed = [word for word in _FAILURES if step.counts.get(word)]
     if failed:
         listed = f"`pipeline ls items --job {job} --status {','.join(failed)}`"
-        return f"{listed} says why, `pipeline show KEY` what to do next; `pipeline retry` asks again"
+        return f"{listed} says why, `pipeline show KEY` what to do next; `pipeline retry {path}` asks again"
     return ""
 
 
