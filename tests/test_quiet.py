@@ -61,8 +61,11 @@ def test_what_is_pending_is_one_line_for_each_job(slow_shop):
     slow_shop.delivers()
     ended = slow_shop("-q", "submit", "jobs", "--fail-if-pending")
     assert ended.code == 4
-    hint = "batches are at work: `pipeline collect` or the same command again fetches what is ready"
-    assert ended.err.splitlines() == [f"barn: 1 pending; {hint}", f"shop: 6 pending; {hint}"]
+    hint = "batches are at work: `pipeline collect jobs/{}.yaml` or the same command again fetches what is ready"
+    assert ended.err.splitlines() == [
+        f"barn: 1 pending; {hint.format('barn')}",
+        f"shop: 6 pending; {hint.format('shop')}",
+    ]
 
 
 def test_a_job_that_another_run_holds_is_named_and_the_others_go_on(shop):
