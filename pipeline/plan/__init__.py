@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pipeline import outputs
@@ -20,7 +19,7 @@ from pipeline.plan.states import Comparing, Look, duration, give_way, may_retry
 from pipeline.selection import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
@@ -157,7 +156,7 @@ def compare(
         price_otherwise(journal, job, look, again)
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
-    return _summed(journal, job, problems, look)
+    return _summed(journal, job, problems, lambda loads: _alone(journal, job, look, loads))
 
 
 def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought: Iterable[str]) -> Plan:
@@ -168,7 +167,7 @@ def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought
     journal.outside.all_but(job.name, keys)
     journal.wanted.leave_outside()
     journal.wanted.have(bought, said="from an earlier proof")
-    return _summed(journal, job, plan.problems, alone=plan.alone)
+    return _summed(journal, job, plan.problems, lambda _loads: plan.alone)
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
@@ -225,7 +224,7 @@ def _stuck(journal: Journal, job: Job) -> Stuck:
 
 
 def _summed(
-    journal: Journal, job: Job, problems: list[str], look: Look | None = None, *, alone: Mapping[str, int] = MappingProxyType({})
+    journal: Journal, job: Job, problems: list[str], alone_of: Callable[[Iterable[Load]], Mapping[str, int]]
 ) -> Plan:
     counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
     counts.update(journal.wanted.counts())
@@ -238,8 +237,7 @@ def _summed(
             gone_value += cost or 0
     upload_bytes = journal.wanted.share(MOST_INLINE)
     totals, loads = tuple(journal.wanted.totals()), journal.wanted.loads()
-    if look is not None:
-        alone = _alone(journal, job, look, loads)
+    alone = alone_of(loads)
     return Plan(
         job=job.name,
         counts=counts,
