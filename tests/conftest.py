@@ -18,6 +18,7 @@ from local_wire import Wire, sdk
 from proxy import proxying
 
 from pipeline import cli, local, pixels
+from pipeline.cli import spending
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
@@ -189,6 +190,26 @@ def service(tmp_path_factory):
     """The local service, at once with its answers, and with plain pictures."""
     with local.serving(tmp_path_factory.mktemp("service"), latency_s=0.0, pictures="plain") as url:
         yield Service(url)
+
+
+class Clock:
+    """The pipeline's own clock, which a test puts forward."""
+
+    ahead_s = 0.0
+
+    def time(self):
+        return time.time() + self.ahead_s
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of everything that sends."""
+    clock = Clock()
+    monkeypatch.setattr(spending, "time", clock)
+    return clock
 
 
 @pytest.fixture

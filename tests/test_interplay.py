@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import time
 from decimal import Decimal
 
 import pytest
 from proxy import proxying
-
-from pipeline.cli import spending
 
 HOUR = 3600.0
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "20s")
@@ -20,25 +17,6 @@ AWAY = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "later"}}
 
 
 BUSY = {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "fewer of these"}}
-
-
-class Clock:
-    """The pipeline's own clock, which a test puts forward."""
-
-    ahead_s = 0.0
-
-    def time(self):
-        return time.time() + self.ahead_s
-
-    def sleep(self, seconds):
-        time.sleep(seconds)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(spending, "time", clock)
-    return clock
 
 
 def rows(project, count, words="a barn"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from decimal import Decimal
 
 import pytest
@@ -20,25 +19,6 @@ CANCEL = JOB + "batch: {on_stuck: cancel}\n"
 SINGLY = JOB + "batch: {on_stuck: interactive}\n"
 SUBMIT = ("submit", "jobs/shop.yaml")
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "20s")
-
-
-class Clock:
-    """The pipeline's own clock, which a test puts forward."""
-
-    ahead_s = 0.0
-
-    def time(self):
-        return time.time() + self.ahead_s
-
-    def sleep(self, seconds):
-        time.sleep(seconds)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(spending, "time", clock)
-    return clock
 
 
 class Night:
