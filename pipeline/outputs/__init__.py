@@ -1,4 +1,7 @@
-"""What a job leaves behind: files (`tree`), text beside images (`page`), the output manifest, sidecars, proofs."""
+"""What a job leaves behind: files (`tree`), text beside images (`page`), the output manifest, sidecars, proofs.
+
+And what the next turn of a conversation goes on from (`turns`).
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 Whatever state a killed run left, the same pass goes on from there. The order inside a create is the promise never
 to pay twice: the batch is in the journal, durably, before its one POST; what has an unknown fate is looked for at
 the service before its requests may be sent again.
+
+What may be sent is `turns`' to say (a turn waits for the one before) and `ahead`'s (a few requests before the rest, for
+a model that has never delivered). `stuck` cancels what takes too long, `singly` asks for what is left of it one by one.
 """
 
 from __future__ import annotations
