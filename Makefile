@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench clean
+.PHONY: help demo test torture check bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,14 +25,17 @@ demo: .venv/.ready    ## Render jobs/catalog.yaml on the local service: no key, 
 	@echo "The pictures: $(REHEARSAL)/catalog/  (what is known of each: manifest.csv beside them)"
 	@echo "Next: write a job of your own, or change this one and run 'make demo' again; README.md tells how."
 
-test: .venv/.ready-dev    ## Run all tests
-	@$(BIN)/python -m pytest $(SPREAD)
+test: .venv/.ready-dev    ## Run the tests
+	@$(BIN)/python -m pytest $(SPREAD) -m "not torture"
+
+torture: .venv/.ready-dev    ## Kill it at every point, break every call, at length: what `make test` tries a part of
+	@$(BIN)/python -m pytest $(SPREAD) -m torture
 
 check: .venv/.ready-dev    ## All that must pass before a commit: style, types, the quick tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not torture"
 
 bench: .venv/.ready-dev    ## Compare speed and memory with the usual way of doing this
 	@$(BIN)/python benchmarks/bench.py $(BENCH)
