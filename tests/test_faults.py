@@ -430,6 +430,41 @@ def test_a_rate_limit_in_the_middle_costs_time_only(shop, proxy, service, expect
     assert [entry["requests"] for entry in service.ledger()][1:] == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(lambda call: call.say({"error": {"code": 401, "status": "UNAUTHENTICATED"}}, 401), id="key"),
+        pytest.param(lambda call: call.say(b"", 307), id="redirect"),
+    ],
+)
+def test_a_refused_key_says_nothing_about_a_batch(shop, proxy, service, expected, clock, refused):
+    proxy.after = lambda call: refused(call) if call.is_get() else None
+    assert shop(*RUN).code == 6
+    clock.ahead_s = 3 * 3600.0
+    assert shop(*RUN).code == 6
+    counts = json.loads(shop("status", "--json").out)["jobs"][0]["counts"]
+    assert counts == {"pending": 6}, "nothing is held: the batch is as it was"
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+def test_five_batches_that_cannot_be_asked_for_keep_no_other_from_coming_home(shop, proxy, service):
+    shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 1}\n")
+    shop.delivers()
+    first = set()
+
+    def rule(call):
+        if call.is_get() and (call.path in first or len(first) < 5):
+            first.add(call.path)
+            call.say({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "not this one"}}, 400)
+
+    proxy.after = rule
+    assert [shop(*RUN).code for _ in range(2)] == [6, 6]
+    counts = json.loads(shop("status", "--json").out)["jobs"][0]["counts"]
+    assert counts["done"] == 1, "the sixth"
+
+
 def test_a_redirect_is_not_followed_with_the_key(shop, proxy, service):
     def rule(call):
         if call.is_create():
