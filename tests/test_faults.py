@@ -240,6 +240,41 @@ def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
     assert pictures(shop) == expected
 
 
+def a_page(call):
+    call.headers["Content-Type"] = "text/html"
+    call.say(b"<html>\nPlease sign in.\n</html>\n", 200)
+
+
+def of_others(call):
+    call.say(b"".join(each(lambda reply: {**reply, "key": "other~0123456789ab"})(call.answer.splitlines())))
+
+
+def without_the_last(call):
+    call.say(b"".join(call.answer.splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("wrong", [a_page, of_others, without_the_last])
+def test_what_is_not_the_answer_is_not_taken_for_it_for_an_hour(shop, proxy, service, clock, monkeypatch, wrong):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    proxy.after = lambda call: wrong(call) if call.is_download() else None
+    for minutes in (0, 20, 40, 55):
+        clock.ahead_s = minutes * 60.0
+        assert shop("collect" if minutes else "submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+        assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert {record["status"] for record in shop.records().values()} == {"done"}
+    assert len(service.ledger()) == 1
+
+
+@pytest.mark.parametrize("wrong", [a_page, of_others])
+def test_what_never_becomes_the_answer_is_for_a_person_to_decide(shop, proxy, service, clock, wrong):
+    proxy.after = lambda call: wrong(call) if call.is_download() else None
+    assert shop(*RUN).code == 6
+    assert {record["status"] for record in shop.records().values()} == {"held"}
+    assert len(service.ledger()) == 1
+
+
 def test_an_answer_that_is_late_is_waited_for(shop, proxy, expected, monkeypatch):
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
     denial = {

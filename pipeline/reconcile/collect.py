@@ -167,7 +167,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and not _is_complete(tally, batch) and not _is_hopeless(run, batch):
+        if tally.without_answer and not _is_complete(run, tally, batch) and not _is_hopeless(run, batch):
             # What lacks answers may have been cut on its way, even at the end of a line: it is fetched once more.
             with work.journal.transaction():
                 since = batch.trouble_at or run.clock.time()
@@ -181,28 +181,34 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
             )
     check_pixels(run, work)
     status, reason, transient = _fate(work, batch)
-    if tally.without_answer and not _is_complete(tally, batch):
+    if tally.without_answer and not _is_complete(run, tally, batch):
         status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     work.came_home.add(batch.model_id)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
 
 
-def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
+def _is_complete(run: Run, tally: unpack.Tally, batch: Batch) -> bool:
     """Whether an answer that lacks some of the requests is believed to be all there is.
 
-    It came twice the same, and to its end. Where the service counts more answers than that, it is asked a few times
-    more; but its counts are known to be wrong at times, and are not believed for ever.
+    It came twice the same, to its end, and is about this batch at all: a page of somebody between is not. Where the
+    service counts more answers than that, it is asked more often, for a while; but its counts are known to be wrong at
+    times, and are not believed for ever.
     """
-    if not batch.confirmed or tally.is_torn:
+    is_not_ours = not tally.answers and (tally.unreadable or tally.extra)
+    if not batch.confirmed or tally.is_torn or is_not_ours:
         return False
-    return tally.answers >= batch.succeeded or batch.fetches >= _MOST_FETCHES
+    return tally.answers >= batch.succeeded or (batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch))
+
+
+def _has_been_tried(run: Run, batch: Batch) -> bool:
+    """Whether something has been wrong with a batch for as long as that is put up with."""
+    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
 
 
 def _is_hopeless(run: Run, batch: Batch) -> bool:
     """An answer that never comes whole is not fetched for ever."""
-    tried = batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
-    return tried and batch.fetches >= _MOST_FETCHES * 2
+    return _has_been_tried(run, batch) and batch.fetches >= _MOST_FETCHES * 2
 
 
 def _fate(work: Work, batch: Batch) -> tuple[str, str, bool]:
