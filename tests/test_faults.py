@@ -215,31 +215,6 @@ def test_the_last_image_is_the_result_and_earlier_ones_are_drafts(shop, proxy, e
     assert shop("verify").code == 0
 
 
-def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
-    downloads = []
-
-    def rule(call):
-        if call.is_download():
-            downloads.append(call)
-            if len(downloads) <= 5:
-                call.say(b"\n".join(call.answer.splitlines()[:4]) + b"\n")
-
-    proxy.after = rule
-    assert shop(*RUN).code == 0
-    assert [entry["requests"] for entry in service.ledger()] == [6, 2]
-
-
-def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
-    def cut(call):
-        call.headers["Content-Length"] = str(len(call.answer))
-        call.headers["Transfer-Cut"] = "1"
-        call.answer = call.answer[: len(call.answer) // 2]
-
-    proxy.after = once(lambda call: call.is_download(), cut)
-    assert shop(*RUN).code == 0
-    assert pictures(shop) == expected
-
-
 def a_page(call):
     call.headers["Content-Type"] = "text/html"
     call.say(b"<html>\nPlease sign in.\n</html>\n", 200)
@@ -251,6 +226,47 @@ def of_others(call):
 
 def without_the_last(call):
     call.say(b"".join(call.answer.splitlines(keepends=True)[:-1]))
+
+
+def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
+    downloads = []
+
+    def rule(call):
+        if call.is_get() and not downloads[2:]:
+            told = call.json
+            told["metadata"]["batchStats"]["successfulRequestCount"] = "4"
+            call.say(told)
+        if call.is_download():
+            downloads.append(call)
+            if len(downloads) <= 2:
+                call.say(b"\n".join(call.answer.splitlines()[:4]) + b"\n")
+
+    proxy.after = rule
+    assert shop(*RUN).code == 0
+    assert [entry["requests"] for entry in service.ledger()] == [6, 2]
+
+
+def test_an_answer_that_lacks_what_the_service_counts_is_not_bought_again_and_comes_home_later(
+    shop, proxy, service, expected
+):
+    proxy.after = lambda call: without_the_last(call) if call.is_download() else None
+    assert [shop(*RUN).code for _ in range(2)] == [6, 6]
+    assert sorted(record["status"] for record in shop.records().values()) == [*["done"] * 5, "held"]
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 1 + 1, "one for the undisturbed run, one for this"
+
+
+def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
+    def cut(call):
+        call.headers["Content-Length"] = str(len(call.answer))
+        call.headers["Transfer-Cut"] = "1"
+        call.answer = call.answer[: len(call.answer) // 2]
+
+    proxy.after = once(lambda call: call.is_download(), cut)
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
 
 
 @pytest.mark.parametrize("wrong", [a_page, of_others, without_the_last])
@@ -272,6 +288,9 @@ def test_what_never_becomes_the_answer_is_for_a_person_to_decide(shop, proxy, se
     proxy.after = lambda call: wrong(call) if call.is_download() else None
     assert shop(*RUN).code == 6
     assert {record["status"] for record in shop.records().values()} == {"held"}
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert {record["status"] for record in shop.records().values()} == {"done"}
     assert len(service.ledger()) == 1
 
 
