@@ -434,6 +434,19 @@ def test_before_the_settling_time_nothing_is_sent_again(shop, proxy, service, mo
     assert service.ledger() == []
 
 
+def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock, monkeypatch):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    proxy.before = once(lambda call: call.is_create(), drop)
+    shop("submit", "jobs/shop.yaml")
+    for ours, theirs in [(0.0, 0.0), (9e4, 0.0), (0.0, 9e4), (0.0, 0.0), (9e4, 0.0)]:
+        clock.ahead_s, proxy.ahead_s = ours, theirs
+        assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+        assert service.ledger() == [], "both clocks must have seen the settling time"
+    clock.ahead_s, proxy.ahead_s = 1000.0, 1000.0
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+
+
 def test_a_listing_that_cannot_be_completed_proves_nothing(shop, proxy, service):
     def rule(call):
         if call.is_list():
