@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from pipeline.errors import PipelineError, ServiceError, UnfinishedError
+from pipeline.errors import PipelineError, ServiceError, UnfinishedError, UsageError
 from pipeline.gemini import verdicts, wire
 from pipeline.gemini.secret import Mask, Secret
 
@@ -114,21 +114,32 @@ class Connection:
         self._raw = _Raw()
         self._closing = threading.Event()
         self._ahead_s: float | None = None
-        # Once, for us and for the two clients that the SDK makes and we never use: reading the authorities takes time.
-        context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
-        self.http = edge.Client(
-            self.base_url, self._mask, context=context, timeout_s=_TIMEOUT_S, trust_env=not is_loopback(base_url),
-            heard=self._hear,
-        )  # fmt: skip
-        self.client = genai.Client(
-            api_key=key.reveal(),
-            vertexai=False,
-            http_options=self.options(
-                httpx_client=self.http,
-                client_args={"verify": context},
-                async_client_args={"verify": context, "ssl": context},
-            ),
-        )
+        try:
+            # Once, for us and for the two clients that the SDK makes and never uses: reading authorities takes time.
+            context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
+            self.http = edge.Client(
+                self.base_url, self._mask, context=context, timeout_s=_TIMEOUT_S,
+                trust_env=not is_loopback(self.base_url), heard=self._hear,
+            )  # fmt: skip
+            self.client = genai.Client(
+                api_key=key.reveal(),
+                vertexai=False,
+                http_options=self.options(
+                    httpx_client=self.http,
+                    client_args={"verify": context, "trust_env": False},
+                    async_client_args={"verify": context, "ssl": context, "trust_env": False},
+                ),
+            )
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise UsageError(
+                f"the certificates of this machine cannot be read: {why}", hint="check SSL_CERT_FILE and SSL_CERT_DIR"
+            ) from None
+        except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as error:
+            raise UsageError(
+                f"no connection can be set up with what the environment says ({type(error).__name__})",
+                hint="check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY: each is like http://host:port",
+            ) from None
 
     def options(self, **more: Any) -> Any:
         """What every call of the SDK is told."""
