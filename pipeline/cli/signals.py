@@ -20,6 +20,7 @@ _PATIENCE = (
 _SOON_S = 0.05
 _shields = 0
 _heard: int | None = None
+_raised: int | None = None
 _is_leaving = False
 
 
@@ -32,7 +33,7 @@ class Interrupted(BaseException):
 
 
 def _hear(number: int, _frame: FrameType | None) -> None:
-    global _heard  # noqa: PLW0603 - a signal handler has nobody else to tell
+    global _heard, _raised  # noqa: PLW0603 - a signal handler has nobody else to tell
     if _is_leaving:
         return
     if _shields:
@@ -41,13 +42,20 @@ def _hear(number: int, _frame: FrameType | None) -> None:
                 os.write(2, _PATIENCE)  # past the streams, which may be at work themselves
         _heard = _heard or number
         return
+    _raised = number
     raise Interrupted(number)
+
+
+def heed() -> None:
+    """Raise once more what a library has swallowed: to be called from time to time, where nothing is being finished."""
+    if _raised is not None and not _is_leaving:
+        raise Interrupted(_raised)
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     """Turn the three signals into `Interrupted` for the block, but for those that we were started to ignore (nohup)."""
-    global _is_leaving  # noqa: PLW0603 - as above
+    global _is_leaving, _raised  # noqa: PLW0603 - as above
     before, hook = {}, sys.unraisablehook
     for number in _NAMES:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -60,7 +68,7 @@ def listening() -> Iterator[None]:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
-        _is_leaving = False
+        _is_leaving, _raised = False, None
 
 
 def leaving() -> None:
