@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +16,8 @@ _PART: Final = 16
 _GRAM: Final = 8
 _MESSAGE: Final = 1 << 20
 """Bytes that whatever tells of an error is shorter than."""
+_TEXT: Final = 4096
+"""Bytes that a text in JSON is mostly shorter than, and a picture never."""
 _SHOWN: Final = "***"
 _OTHERS: Final = re.compile(r"AIza[0-9A-Za-z_-]{35}")
 _ESCAPE: Final = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
@@ -77,7 +81,7 @@ class Mask:
         key = secret.reveal().encode()
         self._spellings = [*_spellings(key)]
         self._whole = [*_whole(key)]
-        self._longest = max(map(len, self._whole))
+        self.longest = max(len(spelling.text) for spelling in self._spellings)
 
     def text(self, text: str) -> str:
         """`text` without the key, nor any other key of Google's."""
@@ -94,11 +98,10 @@ class Mask:
     def body(self, data: bytes) -> bytes:
         """JSON without the key, however it is escaped; these very bytes where it is not in there.
 
-        Of what is as long as a picture only the whole key is taken out: no message is.
+        What is longer than any message is looked at as an answer file is.
         """
         if len(data) > _MESSAGE:
-            stream = self.stream()
-            return stream.through(data) + stream.rest()
+            return self.kept_length(data)
         if spans := self._spans(data):
             return _starred(data, spans)
         if b"\\u00" in data:
@@ -108,8 +111,28 @@ class Mask:
         return data
 
     def stream(self) -> MaskedStream:
-        """For bytes that come in pieces and keep their number; the whole key is looked for, not parts of it."""
-        return MaskedStream(self._whole, self._longest)
+        """For JSON that comes in pieces and keeps its number of bytes."""
+        return MaskedStream(self)
+
+    def kept_length(self, data: bytes) -> bytes:
+        """JSON, or a piece of it, with as many stars for the key.
+
+        In what is as long as a picture only the whole key is looked for: its parts would take longer than all else.
+        """
+        parts = data.split(b'"')
+        if max(map(len, parts)) <= _TEXT:
+            return _starred(data, spans) if (spans := self._spans(data)) else data
+        masked: list[bytes] = []
+        for is_long, group in itertools.groupby(parts, lambda part: len(part) > _TEXT):
+            near = [*group]
+            masked += map(self._without_whole, near) if is_long else [self.kept_length(b'"'.join(near))]
+        return b'"'.join(masked)
+
+    def _without_whole(self, data: bytes) -> bytes:
+        for spelling in self._whole:
+            if spelling in data:
+                data = data.replace(spelling, b"*" * len(spelling))
+        return data
 
     def _spans(self, data: bytes) -> list[tuple[int, int]]:
         found = sorted(span for spelling in self._spellings for span in spelling.spans(data))
@@ -125,34 +148,33 @@ class Mask:
 class MaskedStream:
     """Bytes on their way through, the key replaced by as many stars."""
 
-    def __init__(self, spellings: list[bytes], longest: int) -> None:
-        self._spellings, self._kept, self._tail = spellings, longest - 1, b""
+    def __init__(self, mask: Mask) -> None:
+        self._mask, self._kept, self._tail = mask, mask.longest - 1, b""
 
     def through(self, piece: bytes) -> bytes:
-        """What may be passed on; what may be the begin of a key waits for the next piece."""
-        data = self._masked(self._tail + piece)
+        """What may be passed on; what may be the begin of a key waits, as it came, for the next piece."""
+        data = self._tail + piece
+        masked = self._mask.kept_length(data)
         cut = max(0, len(data) - self._kept)
+        for _step in range(min(cut, self._kept)):  # not within one
+            if masked[cut - 1] == data[cut - 1]:
+                break
+            cut -= 1
         self._tail = data[cut:]
-        return data[:cut]
+        return masked[:cut]
 
     def rest(self) -> bytes:
         """What has waited until now."""
-        rest, self._tail = self._tail, b""
+        rest, self._tail = self._mask.kept_length(self._tail), b""
         return rest
-
-    def _masked(self, data: bytes) -> bytes:
-        for spelling in self._spellings:
-            if spelling in data:
-                data = data.replace(spelling, b"*" * len(spelling))
-        return data
 
 
 def _spellings(key: bytes) -> Iterator[_Spelling]:
     least = min(_PART, len(key) * 2 // 3)
     yield _Spelling(key, least)
     percent, in_hex = _percent(key), key.hex().encode()
-    for text in {percent, percent.lower()}:
-        yield _Spelling(text, least * 3)
+    for text in {percent, percent.lower(), quote(key, safe="").encode()} - {key}:
+        yield _Spelling(text, least * len(text) // len(key))
     for text in {in_hex, in_hex.upper()}:
         yield _Spelling(text, least * 2)
     for text in _base64(key):
