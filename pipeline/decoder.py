@@ -59,7 +59,10 @@ def _is_single_colour(image: Image.Image) -> bool:
 
 def work(seconds: float, memory_bytes: int) -> None:
     """The life of a worker: ends with its standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A signal that is meant for the run, and sent to all that belongs to it, must not cost a good picture its name: the
+    # end of the run ends us.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     _limit(resource.RLIMIT_AS, memory_bytes)
     for line in sys.stdin.buffer:
         path, blank = json.loads(line)

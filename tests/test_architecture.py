@@ -39,7 +39,8 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Libraries, and the only places that know them.
 HOMES = {
     "google": {"gemini/connection.py"},
-    "httpx2": {"gemini/connection.py", "ping.py"},
+    "httpx2": {"gemini/connection.py", "gemini/edge.py", "ping.py"},
+    "httpcore2": {"gemini/edge.py"},
     "tenacity": {"gemini/connection.py"},
     "sqlite3": {"journal/", "local/"},
     "yaml": {"job/yaml12.py", "gemini/models.py", "local/faultsfile.py"},
@@ -210,6 +211,8 @@ def _writes(call: ast.Call) -> str | None:
     name = _dotted(call.func)
     first, _, last = name.rpartition(".")
     if name == "os.open" or name.endswith("os.open"):
+        if call.args and _dotted(call.args[0]) == "os.devnull":
+            return None  # that is no file
         flags = {_dotted(node) for node in ast.walk(call.args[1])} if len(call.args) > 1 else set()
         return (
             name
@@ -308,6 +311,7 @@ LAWS = [
     pytest.param("path.write_text('a')", True, id="write_text"),
     pytest.param("shutil.copy(a, b)", True, id="shutil"),
     pytest.param("open(os.devnull, 'w')", False, id="the null device"),
+    pytest.param("os.open(os.devnull, os.O_RDWR)", False, id="os.open of the null device"),
 ]
 
 

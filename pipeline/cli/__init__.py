@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline import __version__
+from pipeline.cli import credentials
 from pipeline.cli.options import Options
-from pipeline.cli.signals import Interrupted, listening
+from pipeline.cli.signals import Interrupted, leaving, listening
 from pipeline.errors import JobError, PipelineError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _EVERYDAY = {
     "init": ("starting", "Start a project: a job that works, and where things go."),
@@ -102,7 +103,7 @@ def group(ctx: click.Context, /, **given: Any) -> None:
     A job manifest says which images should exist; `run` renders the ones that are missing. Start with
     `pipeline init`, or try everything without a key: `pipeline --service local run JOB`.
     """
-    ctx.obj = Options.of(given, os.environ)
+    ctx.obj = Options.of(given, ctx.obj)
     if ctx.obj.selection and ctx.invoked_subcommand not in _SELECTING:
         raise UsageError(
             f"`pipeline {ctx.invoked_subcommand}` takes no --select or --exclude: it is about all that it is given",
@@ -119,13 +120,8 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A bug keeps its traceback, nothing else shows one."""
     words = _hoisted(sys.argv[1:] if args is None else args)
     try:
-        with listening():
-            return _run(words)
-    except Interrupted as interrupted:
-        # What asks for images again would ask once more.
-        again = "`pipeline run` goes on" if {"--force", "retry"} & set(words) else "run the same command again to go on"
-        _complain(str(interrupted), f"remote batches keep running: {again}", quiet=_is_quiet(words))
-        return 128 + interrupted.number
+        with listening(), credentials.withheld() as environment:
+            return _until_told(words, environment)
     except BrokenPipeError:
         # The reader has left: what was decided stands, nobody is there to be told.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - keeps the interpreter quiet at its exit
@@ -137,9 +133,21 @@ def run(args: Sequence[str] | None = None) -> int:
         return 7
 
 
-def _run(words: list[str]) -> int:
+def _until_told(words: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command to its end, or to a signal."""
     try:
-        code = group.main(args=words, prog_name="pipeline", standalone_mode=False)
+        return _run(words, environment)
+    except Interrupted as interrupted:
+        leaving()
+        # What asks for images again would ask once more.
+        again = "`pipeline run` goes on" if {"--force", "retry"} & set(words) else "run the same command again to go on"
+        _complain(str(interrupted), f"remote batches keep running: {again}", quiet=_is_quiet(words))
+        return 128 + interrupted.number
+
+
+def _run(words: list[str], environment: Mapping[str, str]) -> int:
+    try:
+        code = group.main(args=words, prog_name="pipeline", standalone_mode=False, obj=environment)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:

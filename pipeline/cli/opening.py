@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli import credentials
 from pipeline.cli.pointers import Pointers
 from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
 from pipeline.job import expand, language, named
@@ -314,6 +315,7 @@ def _ignore(state: Folder) -> None:
 def service(options: Options, say: object) -> Iterator[Api]:
     """Connect to the service that was chosen, starting the local one where that is it."""
     from pipeline.gemini.api import DEFAULT_URL, Api, Secret
+    from pipeline.gemini.connection import is_loopback
 
     assert callable(say)
     with contextlib.ExitStack() as stack:
@@ -325,14 +327,19 @@ def service(options: Options, say: object) -> Iterator[Api]:
             url = stack.enter_context(serving(folder, latency_s=latency, pictures=pictures, faults=faults))
             api = Api(Secret(LOCAL_KEY), url)
         else:
-            if options.environment.get("GOOGLE_GENAI_USE_VERTEXAI"):
-                say("GOOGLE_GENAI_USE_VERTEXAI is ignored: only the Gemini API with a key is spoken here")
-            url = options.environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_URL
-            if url != DEFAULT_URL:
-                say(f"service: {url} (GOOGLE_GEMINI_BASE_URL)")
+            for line in () if options.is_told else credentials.told(options.environment, DEFAULT_URL):
+                say(line)
+            url = credentials.base_url(options.environment, DEFAULT_URL)
+            credentials.stay_out_of_dumps(debuggers=is_loopback(url))
             api = Api(Secret(options.key()), url)
         stack.callback(api.close)
+        stack.callback(_warn_of_skew, api, say)
         yield api
+
+
+def _warn_of_skew(api: Api, say: Callable[[str], object]) -> None:
+    if abs(api.ahead_s or 0.0) > MOST_SKEW_S:
+        say(f"warning: {skew(api.ahead_s or 0.0)}: set it by a time server, as ages and deadlines go by it")
 
 
 @contextlib.contextmanager
@@ -353,8 +360,26 @@ def serving(state: Path, *, port: int = 0, latency_s: float, pictures: str, faul
         yield url
 
 
-def chosen_service(options: Options) -> str:
-    """`gemini` or `local`: as told, else gemini when there is a key; raises `UsageError` naming both ways out."""
-    if options.service is None:
+def decided(options: Options) -> Options:
+    """The options with their service, `gemini` or `local`: as told, else gemini when there is a key.
+
+    Says where that is, before anything else is said. Raises `UsageError` naming both ways out.
+    """
+    from pipeline.cli.screen import Screen
+    from pipeline.gemini.api import DEFAULT_URL
+
+    if options.service != "local":
         options.key()
-    return options.service or "gemini"
+        for line in credentials.told(options.environment, DEFAULT_URL):
+            Screen(options).say(line)
+    return replace(options, service=options.service or "gemini", is_told=True)
+
+
+MOST_SKEW_S = 300.0
+
+
+def skew(ahead_s: float) -> str:
+    """In words, how far this machine's clock is from the service's, which is ahead by so many seconds."""
+    from pipeline.cli.screen import age
+
+    return f"this machine's clock is {age(abs(ahead_s))} {'behind' if ahead_s > 0 else 'ahead of'} the service's"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli import credentials
 from pipeline.errors import UsageError
 from pipeline.selection import Selection
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_KEY = re.compile(r"[\x21-\x7e]{20,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class Options:
     color: str
     selection: Selection
     environment: Mapping[str, str]
+    is_told: bool = False
+    """Where the service is was said already."""
 
     @classmethod
     def of(cls, given: Mapping[str, Any], environment: Mapping[str, str]) -> Options:
@@ -87,25 +88,8 @@ class Options:
         return "local" if (self.outputs / ".local-service").is_dir() else "gemini"
 
     def key(self) -> str:
-        """The API key: GEMINI_API_KEY, else GOOGLE_API_KEY, else the file that PIPELINE_KEY_FILE names."""
-        keys = {
-            name: self.environment[name] for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY") if self.environment.get(name)
-        }
-        if len(set(keys.values())) > 1:
-            raise UsageError(
-                "GEMINI_API_KEY and GOOGLE_API_KEY are both set, and different", hint="unset the one that is not meant"
-            )
-        source, value = next(iter(keys.items()), ("PIPELINE_KEY_FILE", ""))
-        if not value and self.environment.get("PIPELINE_KEY_FILE"):
-            value = _key_file(Path(self.environment["PIPELINE_KEY_FILE"]))
-        if not value:
-            raise UsageError(
-                "no API key, and no --service",
-                hint="set GEMINI_API_KEY, or try it without a key: `pipeline --service local …`",
-            )
-        if not _KEY.fullmatch(value):
-            raise UsageError(f"{source} is no API key: 20 to 200 characters without spaces, quotes or line breaks")
-        return value
+        """The API key; raises `UsageError` that shows nothing of it."""
+        return credentials.key(self.environment)
 
     def seconds(self, name: str, default: str) -> float:
         """A duration from the environment variable `name`."""
@@ -127,13 +111,3 @@ def duration(text: str, what: str) -> float:
     if not found:
         raise UsageError(f"{what}: {text!r} is no duration", hint="write it like 90s, 15m, 24h, 2d or 1w")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def _key_file(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        if stat.S_IMODE(mode) & 0o077:
-            raise UsageError(f"PIPELINE_KEY_FILE: others may read {path}", hint=f"chmod 600 {path}")
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"PIPELINE_KEY_FILE: {path} cannot be read: {type(error).__name__}") from None

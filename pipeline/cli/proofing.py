@@ -64,7 +64,7 @@ def proof_command(
     They are as different as the job has them, and the same ones each time; what an earlier proof brought is shown
     again for nothing. The job's results stay as they are, unless --keep makes these the first of them.
     """
-    options = replace(options, service=opening.chosen_service(options))
+    options = opening.decided(options)
     call = Call(sends=True, wait_s=wait, poll_s=None, max_cost=max_cost, yes=yes, lane="interactive")
     wish, service, models = _Wish(count, every_template, keep), str(options.service), options.models()
     screen = Screen(options)

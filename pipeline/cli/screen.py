@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.signals import heed
 from pipeline.job.problems import escaped
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class Screen:
 
     def show(self, line: str) -> None:
         """Change the one line, in which `{age}` is how long it has been there; elsewhere, say it once an hour."""
+        heed()
         self._line = line
         if self._live is None and time.monotonic() - self._beat > _HEARTBEAT_S:
             self.say(line.replace("{age}", age(time.monotonic() - self._started)))

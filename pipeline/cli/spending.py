@@ -164,7 +164,7 @@ def _tidy(run: Run, works: list[Work]) -> None:
 def _work(
     options: Options, words: Sequence[str], call: Call, before: Callable[[Run, list[Work]], None] | None = None
 ) -> int:
-    options = replace(options, service=opening.chosen_service(options))
+    options = opening.decided(options)
     service = str(options.service)
     screen = Screen(options, several=len(words) > 1)
     models = options.models()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -21,10 +22,10 @@ from pipeline.gemini.connection import (
     Connection,
     GoneError,
     PassingError,
-    Secret,
     TakenError,
     UnheardError,
 )
+from pipeline.gemini.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ T = TypeVar("T")
 _READ_S = 60.0
 _DRAWING_S = 300.0
 """A large image of a model that thinks takes its time."""
+_SLOWEST = 8_000
+"""Bytes a second that a download must bring, over `_LOOK_S` seconds."""
+_LOOK_S = 120.0
 _PAGE = 100
 _REFUSED = 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
@@ -152,7 +156,7 @@ class Api:
 
         Raises `GoneError` when it is not there, `UnfinishedError` when it broke off; the caller checks what came.
         """
-        what = f"downloading {name}"
+        what, masked = f"downloading {name}", self._line.masked()
         try:
             with self._line.http.stream(
                 "GET",
@@ -162,16 +166,17 @@ class Api:
                 timeout=self._line.httpx.Timeout(_READ_S, connect=30.0),
             ) as response:
                 if response.status_code != HTTPStatus.OK:
-                    self._line.keep(response)
                     raise self._meaning_of_download(what)
-                for piece in response.iter_bytes(1 << 20):
-                    write(piece)
+                for piece in _timely(response.iter_bytes(), what):
+                    write(masked.through(piece))
+                write(masked.rest())
                 if response.headers.get("content-encoding", "identity") != "identity":
                     return None
                 length = response.headers.get("content-length", "")
                 return int(length) if length.isdigit() else None
         except self._line.httpx.HTTPError as error:
-            raise PassingError(f"{what}: {type(error).__name__}", hint="run again: it is fetched once more") from None
+            said = str(error) if isinstance(error, self._line.unreadable) else type(error).__name__
+            raise PassingError(f"{what}: {said}", hint="run again: it is fetched once more") from None
 
     def _meaning_of_download(self, what: str) -> PipelineError:
         """A result that is not there (yet) is 403 as often as 404, in any words, unless the key is named."""
@@ -333,3 +338,18 @@ class Api:
     def delete_batch(self, name: str) -> None:
         """Delete a batch and, with it, its result file; one that is not there is deleted already."""
         self._delete(name, lambda: self._line.client.batches.delete(name=name))
+
+
+def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
+    """Pieces of an answer, as long as they come fast enough to be worth waiting for."""
+    since, came = time.monotonic(), 0
+    for piece in pieces:
+        yield piece
+        came += len(piece)
+        passed_s = time.monotonic() - since
+        if passed_s >= _LOOK_S:
+            if came < _SLOWEST * passed_s:
+                raise PassingError(
+                    f"{what}: {came:,} bytes in {passed_s:.0f} s", hint="run again: it is fetched once more"
+                )
+            since, came = time.monotonic(), 0

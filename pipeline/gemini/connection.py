@@ -10,7 +10,6 @@ import email.utils
 import ipaddress
 import json
 import logging
-import re
 import ssl
 import threading
 import time
@@ -21,8 +20,9 @@ from urllib.parse import urlsplit
 
 import tenacity
 
-from pipeline.errors import PipelineError, ServiceError, UnfinishedError
+from pipeline.errors import PipelineError, ServiceError, UnfinishedError, UsageError
 from pipeline.gemini import verdicts, wire
+from pipeline.gemini.secret import Mask, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,26 +36,6 @@ VERSION = "v1beta"  # the SDK's own default, v1, is not documented for batches a
 _TIMEOUT_S = 120.0
 _LONGEST_PAUSE_S = 15.0
 _REDIRECTED = 3  # hundreds of HTTP codes
-
-
-class Secret:
-    """An API key that shows itself to nobody but the request header."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "***"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> str:
-        raise TypeError("a key is never written down")
 
 
 class GoneError(PipelineError):
@@ -85,7 +65,11 @@ class RateLimitError(UnfinishedError):
 
 
 class PassingError(UnfinishedError):
-    """Network trouble or a failure of the service that may pass by itself."""
+    """Network trouble or a failure of the service that may pass by itself; `retry_after_s` when it said when."""
+
+    def __init__(self, message: str, *, hint: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
 
 
 def is_loopback(url: str) -> bool:
@@ -99,14 +83,12 @@ def is_loopback(url: str) -> bool:
 
 def _is_worth_another(error: BaseException) -> bool:
     """Whether a call is made again at once; a service that asks for a long pause gets it between two passes."""
-    if isinstance(error, RateLimitError):
-        return (error.retry_after_s or 0.0) <= _LONGEST_PAUSE_S
-    return isinstance(error, PassingError)
+    return isinstance(error, RateLimitError | PassingError) and (error.retry_after_s or 0.0) <= _LONGEST_PAUSE_S
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, RateLimitError) else None
+    asked = error.retry_after_s if isinstance(error, RateLimitError | PassingError) else None
     return max(asked or 0.0, tenacity.wait_random_exponential(multiplier=0.5, max=20)(state))
 
 
@@ -126,31 +108,42 @@ class Connection:
             from google import genai  # noqa: PLC0415
             from google.genai import errors, types  # noqa: PLC0415
 
+            from pipeline.gemini import edge  # noqa: PLC0415 - as above
+
         logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
-        self._errors, self.types, self.httpx = errors, types, httpx2
+        self._errors, self.types, self.httpx, self.unreadable = errors, types, httpx2, edge.UnreadableError
         self.base_url = base_url.rstrip("/")
-        self._key = key
+        self._key, self._mask = key, Mask(key)
+        self.redacted, self.masked = self._mask.text, self._mask.stream
         self._raw = _Raw()
         self._closing = threading.Event()
         self._ahead_s: float | None = None
-        # Once, for us and for the two clients that the SDK makes and we never use: reading the authorities takes time.
-        context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
-        self.http = httpx2.Client(
-            verify=context,
-            follow_redirects=False,
-            trust_env=not is_loopback(base_url),
-            timeout=httpx2.Timeout(_TIMEOUT_S, connect=30.0),
-            event_hooks={"response": [self._keep]},
-        )
-        self.client = genai.Client(
-            api_key=key.reveal(),
-            vertexai=False,
-            http_options=self.options(
-                httpx_client=self.http,
-                client_args={"verify": context},
-                async_client_args={"verify": context, "ssl": context},
-            ),
-        )
+        try:
+            # Once, for us and for the two clients that the SDK makes and never uses: reading authorities takes time.
+            context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
+            self.http = edge.Client(
+                self.base_url, self._mask, context=context, timeout_s=_TIMEOUT_S,
+                trust_env=not is_loopback(self.base_url), heard=self._hear,
+            )  # fmt: skip
+            self.client = genai.Client(
+                api_key=key.reveal(),
+                vertexai=False,
+                http_options=self.options(
+                    httpx_client=self.http,
+                    client_args={"verify": context, "trust_env": False},
+                    async_client_args={"verify": context, "ssl": context, "trust_env": False},
+                ),
+            )
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise UsageError(
+                f"the certificates of this machine cannot be read: {why}", hint="check SSL_CERT_FILE and SSL_CERT_DIR"
+            ) from None
+        except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as error:
+            raise UsageError(
+                f"no connection can be set up with what the environment says ({type(error).__name__})",
+                hint="check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY: each is like http://host:port",
+            ) from None
 
     def options(self, **more: Any) -> Any:
         """What every call of the SDK is told."""
@@ -158,16 +151,11 @@ class Connection:
             base_url=self.base_url, api_version=VERSION, timeout=int(_TIMEOUT_S * 1000), **more
         )
 
-    def _keep(self, response: httpx2.Response) -> None:
-        """Keep the raw answer of a call; bodies of downloads pass by."""
+    def _hear(self, response: httpx2.Response) -> None:
+        """Keep the raw answer of a call; what is streamed passes by."""
         self._ahead_s = _ahead_s(response.headers.get("date", ""), self._ahead_s)
-        if not response.request.url.path.endswith(":download"):
-            self.keep(response)
-
-    def keep(self, response: httpx2.Response) -> None:
-        """Take this for the last answer, its body read whole."""
-        response.read()
-        self._raw.answer = (response.status_code, response.content, response.headers.get("retry-after"))
+        if response.is_closed:
+            self._raw.answer = (response.status_code, response.content, response.headers.get("retry-after"))
 
     def forget(self) -> None:
         """Take it that no answer has come."""
@@ -235,7 +223,8 @@ class Connection:
             code, body, _ = self.raw
             if code and code != HTTPStatus.OK:
                 raise self.meaning(what) from None
-            said = f"an answer that is no JSON ({len(body)} bytes)" if code else type(error).__name__
+            said = str(error) if isinstance(error, self.unreadable) else type(error).__name__
+            said = f"an answer that is no JSON ({len(body)} bytes)" if code else said
             raise PassingError(
                 f"{what}: {said}", hint="check the network, then run the same command again; nothing is lost"
             ) from None
@@ -262,18 +251,10 @@ class Connection:
         kind = verdicts.kind(fault)
         if kind == "rate":
             return RateLimitError(words, fault.retry_after_s)
-        classes = {
-            "passing": PassingError,
-            "gone": GoneError,
-            "taken": TakenError,
-            "key": UnheardError,
-            "billing": BillingError,
-        }
+        if kind == "passing":
+            return PassingError(words, hint=hints[kind], retry_after_s=fault.retry_after_s)
+        classes = {"gone": GoneError, "taken": TakenError, "key": UnheardError, "billing": BillingError}
         return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
-
-    def redacted(self, text: str) -> str:
-        """`text` without the key, should the service have echoed it."""
-        return re.sub(r"AIza[0-9A-Za-z_-]{35}", "***", text.replace(self._key.reveal(), "***"))
 
 
 def _bare_context() -> ssl.SSLContext:

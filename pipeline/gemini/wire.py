@@ -317,14 +317,14 @@ def fault(code: int, body: bytes, retry_after: str | None) -> ServiceFault | Non
     if not error:
         return None
     details = [as_map(entry) for entry in as_list(error.get("details"))]
-    delay = next((words(entry["retryDelay"]) for entry in details if entry.get("retryDelay")), retry_after or "")
+    delays = [*(words(entry["retryDelay"]) for entry in details if entry.get("retryDelay")), retry_after or ""]
     told = error.get("code")
     return ServiceFault(
         code=told if isinstance(told, int) else code,
         status=words(error.get("status")),
         reason=next((words(entry["reason"]) for entry in details if entry.get("reason")), ""),
         message=words(error.get("message"), 5000),
-        retry_after_s=_seconds(delay),
+        retry_after_s=max((asked for delay in delays if (asked := _seconds(delay)) is not None), default=None),
         quota=" ".join(_quotas(details)),
     )
 
@@ -335,11 +335,15 @@ def _quotas(details: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             yield from (words(violation.get(name), 500) for name in ("quotaMetric", "quotaId"))
 
 
+_LONGEST_DELAY_S = 3600.0
+
+
 def _seconds(delay: str) -> float | None:
-    """`12`, `1.5s`, or a date of HTTP as seconds from now."""
-    if found := re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)s?", delay):
-        return float(found[1])
+    """`12`, `1.5s`, or a date of HTTP as seconds from now; an hour at most, whatever is asked for."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)s?", delay[:100]):
+        return min(float(found[1]), _LONGEST_DELAY_S)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(delay).timestamp() - time.time())
-    except (TypeError, ValueError):
+        asked = email.utils.parsedate_to_datetime(delay).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):
         return None
+    return min(max(0.0, asked), _LONGEST_DELAY_S)

@@ -121,28 +121,47 @@ def finish(work: Work) -> bool:
 def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iterator[list[Progress]]:
     """Reconcile jobs until nothing of them is open or the wait is over; yields where they stand after each pass.
 
+    The wait is over by the clock, which goes on while the machine sleeps, or by what was slept, should it be set back.
     Trouble with the network costs time only; after five failing passes in a row it is raised. A job that a person
     must look at is left alone, the others go on, and its error is raised in the end.
     """
-    end, pause, failing = run.clock.time() + wait_s, poll_s, 0
+    end, pause, failing = _End(run, wait_s), poll_s, 0
     before: list[Progress] = []
     while True:
         trouble = _pass(run, [work for work in works if work.stopped is None])
         failing = failing + 1 if trouble is not None else 0
-        if trouble is not None and (failing >= _FAILING_PASSES or run.clock.time() >= end):
+        if trouble is not None and (failing >= _FAILING_PASSES or not end.left_s):
             raise trouble
         now = [progress(work) for work in works]
         yield now
         over = all(work.stopped or _is_over(work, step) for work, step in zip(works, now, strict=True))
-        if (over and not failing) or run.clock.time() >= end:
+        if (over and not failing) or not end.left_s:
             break
         # News make the next look come soon; silence makes it come later, up to ten times the first pause.
         pause = poll_s if now != before else min(pause * 1.5, poll_s * 10)
         before = now
-        run.clock.sleep(max(0.0, min(pause, end - run.clock.time())))
+        end.sleep(pause)
     for work in works:
         if work.stopped is not None:
             raise work.stopped
+
+
+class _End:
+    """The end of a wait."""
+
+    def __init__(self, run: Run, wait_s: float) -> None:
+        self._clock, self._at, self._unslept_s = run.clock, run.clock.time() + wait_s, wait_s
+
+    @property
+    def left_s(self) -> float:
+        """How long it is until then."""
+        return max(0.0, min(self._unslept_s, self._at - self._clock.time()))
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep so long, or until then."""
+        seconds = min(seconds, self.left_s)
+        self._unslept_s -= seconds
+        self._clock.sleep(seconds)
 
 
 def _pass(run: Run, works: list[Work]) -> UnfinishedError | None:

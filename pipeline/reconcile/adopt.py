@@ -103,7 +103,7 @@ def settle_uncertain(run: Run, work: Work) -> None:
         matches = _matches(work, listing, batch)
         if matches:
             _adopt(run, work, batch, matches)
-        elif batch.absent_at is None:
+        elif batch.absent_at is None or batch.absent_at > run.clock.time():  # set back, the clock counts from now
             with work.journal.transaction():
                 work.journal.batches.change(batch, absent_at=run.api.now())
             run.tell("uncertain", job=work.job.name, batch=batch.name, wait_s=run.settle_s)

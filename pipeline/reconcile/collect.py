@@ -80,7 +80,7 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
 def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     """An answer that makes no sense is asked for again for a while; then a person must look, and nothing is sent."""
     now = run.clock.time()
-    if batch.trouble_at is None:
+    if batch.trouble_at is None or batch.trouble_at > now:  # set back, the clock counts from now
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=now)
     elif _has_been_tried(run, batch):
@@ -152,7 +152,7 @@ def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
     now = run.clock.time()
     if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
         with work.journal.transaction():
-            work.journal.batches.change(batch, trouble_at=batch.trouble_at or now)
+            work.journal.batches.change(batch, trouble_at=min(batch.trouble_at or now, now))
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
         return
     with work.journal.transaction():

@@ -19,13 +19,17 @@ class Pace:
     def __init__(self, clock: Clock, patience_s: float) -> None:
         self._clock, self._patience_s = clock, patience_s
         self._pause_s = 0.0
-        self._not_before = 0.0
+        self._not_before = self._asked_at = 0.0
         self._since: float | None = None
 
     @property
     def left_s(self) -> float:
         """How long no call may be made from now, in seconds."""
-        return max(0.0, self._not_before - self._clock.time())
+        now = self._clock.time()
+        if now < self._asked_at:  # the clock was set back: what is left counts from now
+            self._not_before -= self._asked_at - now
+            self._asked_at = now
+        return max(0.0, self._not_before - now)
 
     @property
     def is_over(self) -> bool:
@@ -34,7 +38,7 @@ class Pace:
 
     def slow_down(self, retry_after_s: float | None) -> None:
         """The service wants fewer calls. Those that were on their way together count once."""
-        now = self._clock.time()
+        now = self._asked_at = self._clock.time()
         if self._since is None:
             self._since = now
         if now >= self._not_before:

@@ -93,7 +93,7 @@ def _is_full(run: Run, work: Work, space: int, needed: int) -> bool:
 
 
 def _may_send(run: Run) -> bool:
-    if run.clock.time() < run.not_before:
+    if run.clock.time() < run.not_before <= run.clock.time() + _LONGEST_RATE_PAUSE_S:  # further off, the clock was set
         run.creates_stopped = "the service asked for fewer batches"
     return not run.creates_stopped
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.cli import opening
 from pipeline.cli.doctor import memory
 from pipeline.cli.doctor.check import Check, of_error, ok, problem, warning
-from pipeline.cli.screen import age, megabytes, plural
+from pipeline.cli.screen import megabytes, plural
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pipeline.journal import Journal
     from pipeline.leftovers import Holdings
 
-_MOST_SKEW_S = 300.0
 _FULL = 0.8
 _LATE_S = 24 * 3600.0
 _UNPAID = "image models have no free tier: enable billing for the project of the key, in AI Studio or the Cloud console"
@@ -82,11 +81,11 @@ def _unreached(error: PipelineError) -> Check:
 
 def clock(ahead_s: float) -> Check:
     """Whether our clock is the service's: ages, expiries and prices go by it."""
-    if abs(ahead_s) <= _MOST_SKEW_S:
+    if abs(ahead_s) <= opening.MOST_SKEW_S:
         return ok("clock", f"{abs(ahead_s):.0f} s from the service's")
-    direction = "behind" if ahead_s > 0 else "ahead of"
-    message = f"this machine's clock is {age(abs(ahead_s))} {direction} the service's"
-    return warning("clock", message, "set it, by NTP (timedatectl set-ntp true): ages and deadlines go by it")
+    return warning(
+        "clock", opening.skew(ahead_s), "set it, by NTP (timedatectl set-ntp true): ages and deadlines go by it"
+    )
 
 
 # ------------------------------------------------------------------------------------- what it holds
