@@ -335,7 +335,7 @@ def service(options: Options, say: object) -> Iterator[Api]:
         else:
             if options.environment.get("GOOGLE_GENAI_USE_VERTEXAI"):
                 say("GOOGLE_GENAI_USE_VERTEXAI is ignored: only the Gemini API with a key is spoken here")
-            url = options.environment.get("GOOGLE_GEMINI_BASE_URL") or DEFAULT_URL
+            url = options.base_url(DEFAULT_URL)
             if url != DEFAULT_URL:
                 say(f"service: {url} (GOOGLE_GEMINI_BASE_URL)")
             api = Api(Secret(options.key()), url)
@@ -362,7 +362,13 @@ def serving(state: Path, *, port: int = 0, latency_s: float, pictures: str, faul
 
 
 def chosen_service(options: Options) -> str:
-    """`gemini` or `local`: as told, else gemini when there is a key; raises `UsageError` naming both ways out."""
-    if options.service is None:
+    """`gemini` or `local`: as told, else gemini when there is a key; raises `UsageError` naming both ways out.
+
+    All that the environment says of it is looked at, so that nothing is written when it is wrong.
+    """
+    options.check()
+    service = options.service or "gemini"
+    if service == "gemini":
         options.key()
-    return options.service or "gemini"
+        options.base_url("https://host")
+    return service

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import UsageError
 from pipeline.selection import Selection
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from pipeline.gemini.models import Models
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhdw])")
+_LONGEST_S = 3650 * 86_400.0
+_COUNT = re.compile(r"[0-9]{1,9}")
+_BLANK = re.compile(r"[\s\x00-\x20\x7f]")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _KEY = re.compile(r"[\x21-\x7e]{20,200}")
 
@@ -107,6 +112,26 @@ class Options:
             raise UsageError(f"{source} is no API key: 20 to 200 characters without spaces, quotes or line breaks")
         return value
 
+    def base_url(self, default: str) -> str:
+        """Where the service is, by GOOGLE_GEMINI_BASE_URL; raises `UsageError` for what is no address of one."""
+        url = self.environment.get("GOOGLE_GEMINI_BASE_URL") or default
+        try:
+            parts = urlsplit(url)
+            is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets that are not closed, a port that is none
+            is_one = False
+        if not is_one or "@" in parts.netloc or parts.query or parts.fragment or _BLANK.search(url):
+            raise UsageError(
+                "GOOGLE_GEMINI_BASE_URL is no address of a service", hint="such as https://host or http://127.0.0.1:8765"
+            )
+        return url
+
+    def check(self) -> None:
+        """Raise `UsageError` for a setting of the environment that is none, before anything is done with the others."""
+        self.count("PIPELINE_CONCURRENT", 50)
+        for name in ("PIPELINE_SETTLE", "PIPELINE_KEEP_REMOTE", "PIPELINE_LOCAL_LATENCY"):
+            self.seconds(name, "0")
+
     def seconds(self, name: str, default: str) -> float:
         """A duration from the environment variable `name`."""
         return duration(self.environment.get(name) or default, name)
@@ -114,8 +139,8 @@ class Options:
     def count(self, name: str, default: int) -> int:
         """A whole number of at least 1 from the environment variable `name`."""
         text = self.environment.get(name) or str(default)
-        if not text.isdigit() or not int(text):
-            raise UsageError(f"{name}={text}: it is a whole number of at least 1")
+        if not _COUNT.fullmatch(text) or not int(text):
+            raise UsageError(f"{name}={text[:80]}: it is a whole number of at least 1")
         return int(text)
 
 
@@ -124,9 +149,10 @@ def duration(text: str, what: str) -> float:
     if text.strip() == "0":
         return 0.0
     found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise UsageError(f"{what}: {text!r} is no duration", hint="write it like 90s, 15m, 24h, 2d or 1w")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{what}: {text[:80]!r} is no duration", hint="write it like 90s, 15m, 24h, 2d or 1w")
+    return seconds
 
 
 def _key_file(path: Path) -> str:
