@@ -105,3 +105,12 @@ def _line(problem, name):
     file = "" if problem.file.endswith(name) else f"{Path(problem.file).name}:"
     hint = f" ({problem.hint})" if problem.hint else ""
     return f"{file}{problem.line}:{problem.column}: {problem.message}{hint}"
+
+
+def examine_quietly(path: Path, folder: Path) -> list:
+    """The problems of a manifest, with the models of the tests."""
+    try:
+        examine(path, root=folder, models=FakeModels(), today=TODAY, warn=lambda _problem: None)
+    except JobError as error:
+        return list(error.problems)
+    return []

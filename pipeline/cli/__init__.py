@@ -196,6 +196,9 @@ def _options(param: click.Parameter) -> list[str]:
 
 
 def _show_usage(error: click.ClickException, *, quiet: bool) -> None:
+    from pipeline.job.problems import shortened
+
+    error.message = shortened(error.message)
     if not quiet:
         error.show()
         return
@@ -219,11 +222,11 @@ def _show_problems(error: JobError, *, quiet: bool) -> None:
 
 def _complain(message: str, hint: str, *, quiet: bool = False) -> None:
     """Say what went wrong and what to type next: in two lines, or, with `quiet`, in one."""
-    from pipeline.job.problems import escaped
+    from pipeline.job.problems import shortened
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     if quiet and hint:
         message, hint = f"{message.removesuffix('.')}; {hint}", ""
-    click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {escaped(message)}", err=True)
+    click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {shortened(message)}", err=True)
     if hint:
-        click.echo(f"hint: {escaped(hint)}", err=True)
+        click.echo(f"hint: {shortened(hint)}", err=True)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from pipeline.job.change import Change
 
+_MOST_USD = 1_000_000_000
+"""No bill is larger, and an int of 1e999999999 would take all memory."""
+
 
 def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int | None:
     if text is None:
@@ -23,9 +26,9 @@ def _money(_ctx: click.Context, _param: click.Parameter, text: str | None) -> in
     try:
         amount = Decimal(text.removeprefix("$"))
     except InvalidOperation:
-        raise click.BadParameter(f"{text!r} is no amount in USD") from None
-    if not amount.is_finite() or amount < 0:
-        raise click.BadParameter(f"{text!r} is no amount in USD")
+        raise click.BadParameter(f"{text[:80]!r} is no amount in USD") from None
+    if not amount.is_finite() or not 0 <= amount <= _MOST_USD:
+        raise click.BadParameter(f"{text[:80]!r} is no amount in USD")
     return int(amount * MICRO)
 
 

@@ -267,10 +267,12 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
             "`pipeline compile` reads the job alone, and state: and status: ask for what is recorded",
             hint="it takes key: id: tag: template: model: aspect:",
         )
-    models = options.models()
-    for one in opening.load([job], options):
+    models, warn = options.models(), opening.warner(options)
+    jobs = opening.load([job], options)
+    opening.check_rows(jobs, options, models, warn)
+    for one in jobs:
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
-        pointers, warn = Pointers(), opening.warner(options)
+        pointers = Pointers()
         wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
         selected = pointers.refused(_selected(options, one, wanted))
         later: list[str] = []

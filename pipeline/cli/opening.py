@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,7 +173,8 @@ def opened(
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
-    A job that another run holds is left out and named in `locked`; without `must_lock` it is only looked at.
+    A job that another run holds is left out and named in `locked`; without `must_lock` jobs are only looked at, and
+    nothing is written. What is wrong with any of them, to its last row, is found before anything is.
     What the jobs are made from goes to `dependencies`. What is `reopened` is asked with the settings of `change`.
     """
     from pipeline.plan import Look
@@ -183,6 +185,7 @@ def opened(
     for job in jobs:
         for problem in job.warnings:
             warn(problem)
+    check_rows(jobs, options, models, warn)
     with contextlib.ExitStack() as stack:
         found = Opened()
         problems: list[Problem] = []
@@ -197,6 +200,18 @@ def opened(
             raise JobError(problems)
         _warn_of_slips(options, found.jobs, change)
         yield found
+
+
+def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _Warner) -> None:
+    """Go through jobs to their last rows, before anything is written for them; raises one `JobError` for them all."""
+    problems: list[Problem] = []
+    for job in jobs:
+        try:
+            deque(expand.expand(job, models=models, today=options.today, warn=warn), maxlen=0)
+        except JobError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise JobError(list(dict.fromkeys(problems)))
 
 
 def _warn_of_slips(options: Options, jobs: Sequence[OpenJob], change: Change | None) -> None:
@@ -221,20 +236,26 @@ def _open(
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
-    from pipeline.durable import Folder
+    from pipeline.durable import Folder, is_held, locked
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
     from pipeline.plan import firsts
 
-    state = Folder(options.state).make()
-    _ignore(state)
-    is_locked = _is_locked(stack, job, state, must_lock=must_lock)
-    journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
+    if must_lock:
+        state = Folder(options.state).make()
+        _ignore(state)
+        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+        journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
+        is_ours = True
+    else:
+        state = Folder(options.state)
+        is_ours = not is_held(state, f"locks/{job.name}.lock")
+        journal = stack.enter_context(journals.copied(state.path, outputs=options.outputs))
     _check_owner(job, journal)
     tree = Tree(options.outputs, state.path, job.name, journal)
-    if is_locked and must_lock:
+    if must_lock:
         _sweep(job, state, tree, journal)
-    if is_locked and "held" not in look.reopened:
+    if is_ours and "held" not in look.reopened:
         firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
     pointers = Pointers()
 
@@ -257,19 +278,6 @@ def _open(
     for problem in found.problems:
         warn(Problem(problem, 0, 0, "ignored"))
     return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
-
-
-def _is_locked(stack: contextlib.ExitStack, job: Job, state: Folder, *, must_lock: bool) -> bool:
-    """Lock a job, if nobody else has; raises `LockedError` where it must be."""
-    from pipeline.durable import locked
-
-    try:
-        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
-    except LockedError:
-        if must_lock:
-            raise
-        return False
-    return True
 
 
 def _check_owner(job: Job, journal: Journal) -> None:
@@ -368,6 +376,7 @@ def decided(options: Options) -> Options:
     from pipeline.cli.screen import Screen
     from pipeline.gemini.api import DEFAULT_URL
 
+    options.check()
     if options.service != "local":
         options.key()
         for line in credentials.told(options.environment, DEFAULT_URL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from pipeline.gemini.models import Models
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhdw])")
+_LONGEST_S = 3650 * 86_400.0
+_COUNT = re.compile(r"[0-9]{1,9}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -91,6 +94,12 @@ class Options:
         """The API key; raises `UsageError` that shows nothing of it."""
         return credentials.key(self.environment)
 
+    def check(self) -> None:
+        """Raise `UsageError` for a setting of the environment that is none, before anything is done with the others."""
+        self.count("PIPELINE_CONCURRENT", 50)
+        for name in ("PIPELINE_SETTLE", "PIPELINE_KEEP_REMOTE", "PIPELINE_LOCAL_LATENCY"):
+            self.seconds(name, "0")
+
     def seconds(self, name: str, default: str) -> float:
         """A duration from the environment variable `name`."""
         return duration(self.environment.get(name) or default, name)
@@ -98,8 +107,8 @@ class Options:
     def count(self, name: str, default: int) -> int:
         """A whole number of at least 1 from the environment variable `name`."""
         text = self.environment.get(name) or str(default)
-        if not text.isdigit() or not int(text):
-            raise UsageError(f"{name}={text}: it is a whole number of at least 1")
+        if not _COUNT.fullmatch(text) or not int(text):
+            raise UsageError(f"{name}={text[:80]}: it is a whole number of at least 1")
         return int(text)
 
 
@@ -108,6 +117,7 @@ def duration(text: str, what: str) -> float:
     if text.strip() == "0":
         return 0.0
     found = _DURATION.fullmatch(text.strip())
-    if not found:
-        raise UsageError(f"{what}: {text!r} is no duration", hint="write it like 90s, 15m, 24h, 2d or 1w")
-    return float(found[1]) * _UNITS[found[2]]
+    seconds = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{what}: {text[:80]!r} is no duration", hint="write it like 90s, 15m, 24h, 2d or 1w")
+    return seconds

@@ -36,6 +36,8 @@ _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "
 _RETRIED = (*_FAILURES, "skipped")
 _SKIPPABLE = (*_RETRIED, "held", "done")
 _CANCEL_WAIT_S = 120.0
+_SHORTEST_S = 0.02
+"""Between two looks: --poll 0 must not keep a processor busy."""
 
 
 @pinging
@@ -277,7 +279,7 @@ def run_with(
 def _passes(run: Run, works: list[Work], call: Call, screen: Screen) -> list[Progress]:
     from pipeline.reconcile import passes
 
-    poll = call.poll_s if call.poll_s is not None else (60.0 if run.service == "gemini" else 0.5)
+    poll = max(_SHORTEST_S, call.poll_s) if call.poll_s is not None else (60.0 if run.service == "gemini" else 0.5)
     last: list[Progress] = []
     with screen.progress():
         screen.show("looking at the service …")

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline import crash
-from pipeline.errors import PipelineError, ServiceError, UnfinishedError
+from pipeline.errors import PipelineError, ServiceError, UnfinishedError, UsageError
 from pipeline.gemini import verdicts, wire
 from pipeline.gemini.connection import (
     DEFAULT_URL,
@@ -41,7 +41,7 @@ _SLOWEST = 8_000
 _LOOK_S = 120.0
 _PAGE = 100
 _REFUSED = 4  # hundreds of HTTP codes
-_MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 __all__ = ["DEFAULT_URL", "Api", "BillingError", "GoneError", "Secret", "TakenError", "UnheardError"]
 
@@ -68,7 +68,7 @@ class Api:
 
     def model(self, model_id: str) -> bool:
         """Whether the service has a model. Asked a single time: what is in the way is raised at once."""
-        assert _MODEL.fullmatch(model_id), "an id of the registry, or of a job that was compiled"
+        _refuse_strange(model_id)
         what = f"asking for {model_id}"
         try:
             self._line.once(what, lambda: self._line.client.models.get(model=model_id))
@@ -173,7 +173,7 @@ class Api:
                 if response.headers.get("content-encoding", "identity") != "identity":
                     return None
                 length = response.headers.get("content-length", "")
-                return int(length) if length.isdigit() else None
+                return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         except self._line.httpx.HTTPError as error:
             said = str(error) if isinstance(error, self._line.unreadable) else type(error).__name__
             raise PassingError(f"{what}: {said}", hint="run again: it is fetched once more") from None
@@ -192,7 +192,7 @@ class Api:
 
     def generate(self, model_id: str, line: bytes) -> verdicts.Reply:
         """Ask for what a line of a request file asks for, now: one POST, never repeated, by anyone."""
-        assert _MODEL.fullmatch(model_id), "checked when the job was compiled"
+        _refuse_strange(model_id)
         types = self._line.types
         contents, config = wire.at_once(json.loads(line))
         settings = types.GenerateContentConfig(
@@ -236,7 +236,7 @@ class Api:
 
     def create(self, model_id: str, input_file: str, display_name: str) -> verdicts.Verdict:
         """Create a batch: one POST, never repeated, by anyone. The answer is a verdict, not an exception."""
-        assert _MODEL.fullmatch(model_id), "checked when the job was compiled"
+        _refuse_strange(model_id)
         self._line.forget()
         crash.point("create:before")
         try:
@@ -353,3 +353,9 @@ def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
                     f"{what}: {came:,} bytes in {passed_s:.0f} s", hint="run again: it is fetched once more"
                 )
             since, came = time.monotonic(), 0
+
+
+def _refuse_strange(model_id: str) -> None:
+    """Refuse what is no id of a model: it becomes a part of the URL."""
+    if not _MODEL.fullmatch(model_id):
+        raise UsageError(f"{model_id!r} is no id of a model", hint="letters, digits, dots and dashes")

@@ -35,7 +35,8 @@ def _named(word: str, cwd: Path) -> list[Path]:
     except GlobError as error:
         raise UsageError(str(error), hint=error.hint) from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"{quoted(word)} cannot name a manifest: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{quoted(word)} cannot name a manifest: {why}") from None
 
 
 def _found(word: str, cwd: Path) -> list[Path]:

@@ -18,6 +18,8 @@ MOST = 50
 """Problems reported of one job; the rest is counted."""
 _VALUE = 80
 _LINE = 140
+_PATH = 400
+_MESSAGE = 1000
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}
 _INVISIBLE = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 """Marks that change the direction of the text around them, and the byte order mark."""
@@ -136,6 +138,11 @@ def escaped(text: str) -> str:
     return "".join(_escape(char) if is_control(char) else char for char in text)
 
 
+def shortened(text: str) -> str:
+    """A message of any origin, as it may be printed: escaped, and cut where nobody reads on."""
+    return escaped(text if len(text) <= _MESSAGE else f"{text[:_MESSAGE]}…")
+
+
 def _escape(char: str) -> str:
     code = ord(char)
     return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")  # noqa: PLR2004
@@ -153,8 +160,9 @@ def quoted(value: object) -> str:
 
 
 def file_name(path: Path) -> str:
-    """A path for a message, whole: its end is what tells files apart."""
-    return f"'{escaped(shown(path))}'"
+    """A path for a message, whole: its end is what tells files apart. Of one that no file has, the end alone."""
+    text = shown(path)
+    return f"'{escaped(text if len(text) <= _PATH else f'…{text[-_VALUE:]}')}'"
 
 
 def meant(word: str, words: Iterable[str]) -> str:

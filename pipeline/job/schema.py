@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,10 +61,16 @@ def keys_of(word: str) -> frozenset[str] | None:
 @cache
 def _validator(name: str = "") -> Any:
     """For whole manifests, or for one definition of the schema."""
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.1 s that --help need not pay
+    from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: PLC0415 - 0.1 s
+
+    def pattern(_validator: Any, form: str, value: Any, _rule: Any) -> Iterator[ValidationError]:
+        # A pattern of JSON Schema is one of JavaScript, where $ is the end: in Python a line break may follow it.
+        if isinstance(value, str) and not re.search(form.replace("$", r"\Z"), value):
+            yield ValidationError(f"{value!r} does not match {form!r}")
 
     whole = schema("job")
-    return Draft202012Validator(whole if not name else {**definition(name), "definitions": whole["definitions"]})
+    kind = validators.extend(Draft202012Validator, {"pattern": pattern})
+    return kind(whole if not name else {**definition(name), "definitions": whole["definitions"]})
 
 
 # --------------------------------------------------------------------------------------------- types

@@ -215,11 +215,13 @@ def _csv_words(error: str) -> str:
 def json_lines(path: Path, place: Place, *, encoding: str) -> Iterator[Line | Problem]:
     """The rows of a JSONL file: one flat object a line, its values as texts."""
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    is_empty = True
     with _reading(path, encoding, place) as lines:
         for line in lines:
             lines.row = []
             if line.isspace():
                 continue
+            is_empty = False
             try:
                 names, cells = _flat(line)
             except (ValueError, RecursionError) as error:
@@ -228,6 +230,8 @@ def json_lines(path: Path, place: Place, *, encoding: str) -> Iterator[Line | Pr
             if len(known) > 1000:  # noqa: PLR2004 - rows that all differ must not pile up
                 known.clear()
             yield Line(lines.file, lines.number, known.setdefault(names, names), cells, line)
+    if is_empty:
+        raise JobError([Place(Source(shown(path)), 1, 1).problem("is empty", "each line is a row: {...}")])
 
 
 class _CellError(ValueError):

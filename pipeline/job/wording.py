@@ -33,6 +33,8 @@ _PYTHON = {
 }
 _AMOUNT = re.compile(r"[$€]?\s*0*([0-9]+(?:[.,][0-9]+)?)\s*(?:USD|\$|€)?", re.IGNORECASE)
 _RATIO = re.compile(r"\s*([0-9]+)\s*[x\u00d7/:-]\s*([0-9]+)\s*", re.IGNORECASE)
+_LONGEST = 120
+"""Characters of a value, or of a hint, that is worth repeating."""
 _TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
@@ -69,15 +71,24 @@ def in_words(error: Any, path: Sequence[Any], at: Place | None) -> tuple[str, st
             return f"{name} {_bounds(error.validator, value, wanted)}", ""
 
 
+def _short(hint: str) -> str:
+    """A hint that repeats a value, unless that is longer than anybody types."""
+    return hint if len(hint) <= _LONGEST else ""
+
+
 def of_type(name: str, value: Any, kinds: Sequence[str], at: Place | None) -> tuple[str, str]:
     """A value that is none of these types: message and hint."""
     found = "empty" if value is None else next(words for kind, words in KINDS.items() if is_kind(value, kind))
     said = f": {quoted(value)}" if isinstance(value, str) and value else ""
-    return f"{name} is {listed(KINDS[kind] for kind in kinds)}, not {found}{said}", _other_form(value, kinds, at)
+    return f"{name} is {listed(KINDS[kind] for kind in kinds)}, not {found}{said}", _short(
+        _other_form(value, kinds, at)
+    )
 
 
 def _other_form(value: Any, kinds: Sequence[str], at: Place | None) -> str:
     """How to write a value of the wrong type."""
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return ""
     if isinstance(value, list):
         return _out_of_a_list(value, kinds, at)
     if isinstance(value, str):
@@ -119,6 +130,8 @@ def _is_quoted(at: Place | None) -> bool:
 
 def _other_text(path: Sequence[Any], value: str) -> str:
     """How to write a text that has another form."""
+    if len(value) > _LONGEST:
+        return ""
     word = next((part for part in reversed(path) if isinstance(part, str)), "")
     if word == "aspect" and (ratio := _RATIO.fullmatch(value)):
         return f"write {int(ratio[1])}:{int(ratio[2])}"

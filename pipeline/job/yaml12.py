@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 10_000_000
 MAX_NODES = 100_000
 MAX_DEPTH = 50
+_LONGEST_LINE = 2_000
+"""Characters of a line in which it is looked for what was meant; that takes the square of its length."""
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -264,7 +266,7 @@ def _explained(error: yaml.MarkedYAMLError, source: Source) -> Any:
         mark = error.context_mark  # the end of the file, or the next line, is where it was noticed
     place = Place(source, mark.line + 1, mark.column + 1) if mark else Place(source)
     line = source.lines[place.line - 1] if 0 < place.line <= len(source.lines) else ""
-    bracket = _BRACKET.match(line)
+    bracket = _BRACKET.match(line) if len(line) <= _LONGEST_LINE else None
     if bracket and not bracket.group(1).endswith("]"):
         where = Place(source, place.line, bracket.start(1) + 1)
         return where.problem("a text that starts with [ needs quotes", f'quote it: "{bracket.group(1)}"')

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Spent", "Upload", "WantedRequest",
-    "opened",
+    "copied", "opened",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
@@ -163,17 +163,53 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
         db.close()
 
 
+@contextlib.contextmanager
+def copied(state: Path, *, outputs: Path) -> Iterator[Journal]:
+    """A private copy of the journal in the folder `state`, for looking: what is changed in it is forgotten.
+
+    Nothing is created or written where there is no journal, or the one there is at rest. Raises as `opened` does.
+    """
+    path = Path(os.path.realpath(state)) / _NAME
+    db = sqlite3.connect("", isolation_level=None)  # in memory as long as it is small
+    db.row_factory = sqlite3.Row
+    try:
+        if path.exists():
+            _copy(path, db)
+        _set_up(db, path)
+        yield Journal(db, _workspace(db, outputs, path))
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error, path) from error
+    finally:
+        db.close()
+
+
+def _copy(path: Path, db: sqlite3.Connection) -> None:
+    """Copy a journal as it is at one moment. One that nobody is writing to is read without a trace."""
+    before = _at_rest(path)
+    for is_at_rest in (True, False) if before else (False,):
+        options = "mode=ro&immutable=1" if is_at_rest else "mode=ro"
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=10.0)) as source:
+            source.backup(db)
+        if not is_at_rest or _at_rest(path) == before:
+            return
+
+
+def _at_rest(path: Path) -> tuple[int, int] | None:
+    """Size and mtime of a journal of which all is in its one file; `None` for one that has more beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        return None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def is_there(state: Path) -> bool:
     """Whether the folder holds a journal."""
     return (state / _NAME).is_file()
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if application not in {0, _APPLICATION_ID}:
-        raise LocalError(f"{path} is no journal of ours", hint="move that file away, then run again")
-    if version > _VERSION:
-        raise LocalError(f"{path} was written by a newer version", hint="update the pipeline; nothing was changed")
+    _check_origin(db, path)
     # The answer is fetched: an error while switching is reported there and nowhere else.
     if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise LocalError(
@@ -181,6 +217,22 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             hint="put the state on a local disk with `--state DIR`",
         )
     db.execute("PRAGMA synchronous = FULL")  # a batch costs money; a lost row pays for it twice
+    _set_up(db, path)
+
+
+def _check_origin(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a journal; refuses one of another program, or of a newer version."""
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if application not in {0, _APPLICATION_ID}:
+        raise LocalError(f"{path} is no journal of ours", hint="move that file away, then run again")
+    if version > _VERSION:
+        raise LocalError(f"{path} was written by a newer version", hint="update the pipeline; nothing was changed")
+    return int(version)
+
+
+def _set_up(db: sqlite3.Connection, path: Path) -> None:
+    """Settings of a connection, and the tables as this version has them."""
+    version = _check_origin(db, path)
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory

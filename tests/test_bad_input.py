@@ -1,0 +1,228 @@
+"""Bad input of every kind: all of it is told with its place, exit code 2, and nothing is sent, written or executed."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from bad_inputs import CASES, LINES, LITERAL, png
+from conftest import KEY, PRODUCTS, ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jobs import PNG, examine_quietly
+
+from pipeline import cli, durable
+from pipeline.durable import Folder
+from pipeline.errors import LocalError
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def offline(project, monkeypatch):
+    """A project with a key, from which no connection is made."""
+
+    def connect(_socket, address):
+        pytest.fail(f"a connection to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", NOWHERE)
+    return project
+
+
+def _filled(project, files):
+    for name, data in files.items():
+        project.write(name, data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    return sorted(project.folder.rglob("*"))
+
+
+def _is_calm(text):
+    """Whether a text does nothing to a terminal but being shown, in lines somebody may read."""
+    strange = [char for char in text if not char.isprintable() and char not in "\n\t\xa0"]
+    return not strange and max(map(len, text.split("\n"))) < 1200
+
+
+WAYS = {
+    "run": ("run", "job.yaml", "--yes", "--wait", "0"),
+    "submit": ("submit", "job.yaml", "--yes"),
+    "proof": ("proof", "job.yaml", "--yes"),
+    "validate": ("validate", "job.yaml"),
+    "plan": ("plan", "job.yaml", "--detailed-exitcode"),
+    "compile": ("compile", "job.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_is_told_in_its_place_and_leaves_no_trace(offline, case):
+    _refused(offline, case, "run")
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "run"])
+def test_every_command_refuses_it_alike(offline, way, tmp_path):
+    for case in CASES:
+        _refused(offline, case, way)
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _refused(project, case, way):
+    before = _filled(project, case.files)
+    ended = project(*WAYS[way])
+    assert ended.code == 2, (case.name, ended)
+    for part in case.said:
+        assert part in ended.err, (case.name, part)
+    assert sorted(project.folder.rglob("*")) == before, case.name
+    assert _is_calm(ended.err), (case.name, ended.err)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: ascii(" ".join([*line.words, *line.environment]))[:60])
+def test_a_bad_command_line_or_environment_is_told_and_leaves_no_trace(offline, monkeypatch, line):
+    offline.folder.joinpath("empty").mkdir()
+    before = _filled(
+        offline, {"jobs/shop.yaml": "prompt: a [product]\nitems: products.csv\n", "jobs/products.csv": PRODUCTS}
+    )
+    for name, value in line.environment.items():
+        monkeypatch.setenv(name, value)
+    ended = offline(*line.words)
+    assert ended.code == line.code, ended
+    for part in line.said:
+        assert part in ended.err + ended.out
+    assert sorted(offline.folder.rglob("*")) == before
+    assert _is_calm(ended.err)
+
+
+# ------------------------------------------------------------------------------------ too much of it
+
+MEGABYTE = 1 << 20
+
+
+def _sparse(path, size):
+    with path.open("wb") as stream:
+        stream.truncate(size)
+
+
+def _heavy(folder):
+    """What would take all memory or all day, made on the spot: by name, the manifest and what is said of it."""
+    big = folder / "big"
+    big.mkdir()
+    write = Path.write_text
+    write(big / "deep.txt", "[" * 100_000)
+    write(big / "line.csv", "id\n" + "a" * 200 * MEGABYTE)
+    write(big / "quote.csv", 'id,x\na,"' + "b\n" * 60 * MEGABYTE)
+    write(big / "line.jsonl", '{"id": "' + "a" * 200 * MEGABYTE)
+    write(big / "deep.jsonl", '{"a": ' * 600_000 + "\n")
+    write(big / "columns.jsonl", "{" + ", ".join(f'"c{n}": 1' for n in range(150_000)) + "}\n")
+    write(big / "twice.csv", "id\n" + "".join(f"a{n}\n" for n in range(100_000)) + "a5\n")
+    write(big / "ragged.csv", "id,x\n" + "a\n" * 300_000)
+    write(big / "page.csv", "id,x\n" + "a,<b>" + "<" * 3_000_000 + "\n")
+    for name, size in (("zero.csv", 1 << 30), ("zero.png", 1 << 34), ("zero.txt", 1 << 33), ("zero.yaml", 1 << 33)):
+        _sparse(big / name, size)
+    bomb = zlib.compress(b"\0" * 60_000_000)
+    (big / "bomb.png").write_bytes(png(60_000, 60_000, bomb))
+    (big / "heavy.png").write_bytes(PNG + b"\0" * 101 * 1_000_000)
+    for name in ("pipe", "pipe.csv", "pipe.png", "pipe.yaml"):
+        os.mkfifo(big / name)
+    (big / "loop.csv").symlink_to("loop.csv")
+    (big / "round").symlink_to(".")
+    prompt = "prompt: a [id]\n"
+    return {
+        "100 MB": ("#" * 100 * MEGABYTE, "more than 10 MB is no manifest"),
+        "8 GB": (None, "more than 10 MB is no manifest"),
+        "100,000 deep": (f"a: {'[' * 100_000}", "nested more than 50 deep"),
+        "maps 100,000 deep": ("a: " + "{a: " * 100_000, "nested more than 50 deep"),
+        "blocks 100,000 deep": ("a:\n " + "- " * 100_000, "nested more than 50 deep"),
+        "100,000 anchors": ("a: [" + ", ".join(f"&b{n} x" for n in range(100_001)) + "]", "more than 100,000 values"),
+        "90,000 keys": ("prompt: a\n" + "".join(f"k{n}: 1\n" for n in range(90_000)), "more problems like these"),
+        "90,000 placeholders": ("prompt: " + " ".join(f"a [p{n}]" for n in range(90_000)), "more problems like these"),
+        "a million brackets": ("prompt: a " + "[[" * 999_999 + "[", "job.yaml:1:"),
+        "a million open brackets": ("prompt: a " + "[" * 999_999, "job.yaml:1:"),
+        "a prompt of 9 MB": ("prompt: " + "a" * 9_000_000, "characters"),
+        "zeros": ("prompt: a\nsamples: " + "0" * 5_000_000 + "x", "'samples' is a whole number"),
+        "digits": ("prompt: a\naspect: " + "9" * 5_000_000 + "x1", "'aspect' is W:H"),
+        "a bracket and spaces": ("prompt: [a]" + " " * 5_000_000 + "x", "is not YAML"),
+        "a key of 9 MB": ("prompt: a\n? " + "k" * 9_000_000 + "\n: 1", "error"),
+        "a path of 9 MB": ("prompt: a\nitems: " + "p" * 9_000_000 + ".csv", "job.yaml:2:8: error"),
+        "a glob of 9 MB": ("prompt: a\nitems: '" + "*a" * 4_000_000 + ".png'", "job.yaml:2:8: error"),
+        "a glob of stars": ("prompt: a\nimages: [{glob: '" + "**/" * 50_000 + "x.png'}]", "job.yaml:2:"),
+        "one line of 200 MB": (f"{prompt}items: big/line.csv", "a line of more than 4,000,000 characters"),
+        "one line of 1 GB of NUL": (f"{prompt}items: big/zero.csv", "a NUL character"),
+        "an open quote of 120 MB": (f"{prompt}items: big/quote.csv", "a quote opened in it may never be closed"),
+        "one line of JSONL of 200 MB": (f"{prompt}items: big/line.jsonl", "a line of more than 4,000,000 characters"),
+        "JSONL 600,000 deep": (f"{prompt}items: big/deep.jsonl", "nested too deep"),
+        "JSONL of 150,000 fields": (f"{prompt}items: big/columns.jsonl", "150,000 fields; at most 10,000"),
+        "an id twice in 100,000": (f"{prompt}items: big/twice.csv", "big/twice.csv:100002:1: error: the id 'a5' is there already"),
+        "300,000 ragged rows": (f"{prompt}items: big/ragged.csv", "299950 more problems like these"),
+        "a table of 1 GB": (f"{prompt}tables: {{t: big/zero.csv}}", "more than 128 MB together"),
+        "a prompt of 8 GB": ("prompt: {file: big/zero.txt}", "big/zero.txt"),
+        "an image of 16 GB": ("prompt: a\nimages: [big/zero.png]", "an image has at most 100"),
+        "an image of 101 MB": ("prompt: a\nimages: [big/heavy.png]", "an image has at most 100"),
+        "an image of 60,000 by 60,000": ("prompt: a\nimages: [big/bomb.png]", "more than 200 megapixels"),
+        "a pipe as catalog": (f"{prompt}items: big/pipe.csv", "is a pipe, not a file"),
+        "a pipe as image": ("prompt: a\nimages: [big/pipe.png]", "is no regular file"),
+        "a pipe as base": ("prompt: a\nextends: big/pipe.yaml", "is no file"),
+        "a pipe as prompt": ("prompt: {file: big/pipe}", "is no file"),
+        "a pipe as table": (f"{prompt}tables: {{t: big/pipe.csv}}", "is a pipe, not a file"),
+        "a link to itself": (f"{prompt}items: big/loop.csv", "job.yaml:2:8: error: cannot read 'big/loop.csv'"),
+        "a folder in itself": ("prompt: a\nimages: [{glob: 'big/*/*/*/*/*/*/x.png'}]", "no file matches"),
+    }  # fmt: skip
+
+
+_CHILD = """
+import contextlib, io, json, os, resource, sys, time
+from pipeline import cli
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for name in sys.argv[1:]:
+    said, started = io.StringIO(), time.monotonic()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
+            code = cli.run(["validate", name])
+        except BaseException as error:
+            code = repr(error)[:300]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(json.dumps([name, code, said.getvalue()[:20_000], time.process_time(), peak]), flush=True)
+"""
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(600)
+def test_what_is_far_too_much_is_refused_within_bounds_of_memory_and_time(tmp_path):
+    cases = _heavy(tmp_path)
+    words = {}
+    for number, (name, (text, _said)) in enumerate(cases.items()):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        folder.joinpath("big").symlink_to(tmp_path / "big")
+        job = folder / "job.yaml"
+        job.symlink_to(tmp_path / "big/zero.yaml") if text is None else job.write_text(text)
+        words[f"{number}/job.yaml"] = name
+    words["big/pipe.yaml"] = "a pipe as job"
+    cases["a pipe as job"] = ("", "is no file")
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, *words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=580, check=False,
+    )  # fmt: skip
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [words[name] for name, *_ in told] == [*words.values()], done.stderr[-500:]
+    before_s = 0.0
+    for file, code, said, at_s, peak in told:
+        name = words[file]
+        assert code == 2, (name, code, said[:500])
+        assert cases[name][1] in said, (name, said[:500])
+        assert _is_calm(said), (name, said[:500])
+        assert at_s - before_s < 20, (name, at_s - before_s)
+        assert peak < 512, (name, peak)
+        before_s = at_s
