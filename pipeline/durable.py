@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -131,16 +132,16 @@ class Folder:
         nanoseconds since 1970. Raises `LocalError`.
         """
         with _telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
-            part = _part(name)
+            part, stream = _claimed(name, parent)
             try:
-                with _create(part, parent) as stream:
+                with stream:
                     yield stream
                     stream.flush()
+                    if mtime_ns is not None:
+                        os.utime(stream.fileno(), ns=(mtime_ns, mtime_ns))
                     _fsync(stream.fileno())
-                if mtime_ns is not None:
-                    os.utime(part, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
-                with crash.around("replace"):
-                    os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
+                    with crash.around("replace"):
+                        os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
                 with contextlib.suppress(OSError):
                     _unlink(part, parent)
@@ -188,10 +189,16 @@ class Folder:
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
         for folder, _folders, files in os.walk(self.path):
-            for name in files:
-                if name.startswith(".") and name.endswith(".part"):
-                    with contextlib.suppress(OSError), crash.around("sweep"):
-                        (Path(folder) / name).unlink()
+            for name in filter(_PART.fullmatch, files):
+                with contextlib.suppress(OSError), crash.around("sweep"):
+                    (Path(folder) / name).unlink()
+
+    def sweep_beside(self, relative: str) -> None:
+        """Remove what killed writers left beside a file, where no lock guards it: who is alive keeps what is his."""
+        with contextlib.suppress(OSError), self.parent_of(relative) as (parent, _name):
+            for name in filter(_PART.fullmatch, os.listdir(parent)):  # noqa: PTH208 - as above
+                with contextlib.suppress(OSError):
+                    _remove_dead(name, parent)
 
     def staging(self) -> Staging:
         """Collect files that become visible together."""
@@ -324,9 +331,34 @@ def _below(here: int, folder: str, *, create: bool) -> int:
     return below
 
 
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
+
+
 def _part(name: str) -> str:
     # The hidden name stays short: a final name may already be as long as the file system allows.
-    return f".{name[:60]}.{secrets.token_hex(8)}.part"
+    return f".{os.fsdecode(os.fsencode(name)[:60])}.{secrets.token_hex(8)}.part"
+
+
+def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
+    """A temporary file for `name`, and what it is called. It is locked as long as its writer is alive."""
+    while True:
+        part = _part(name)
+        stream = _create(part, parent)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return part, stream
+        stream.close()  # somebody swept it before it was locked
+
+
+def _remove_dead(part: str, parent: int) -> None:
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with crash.around("sweep"):
+            os.unlink(part, dir_fd=parent)
+    finally:
+        os.close(descriptor)
 
 
 def _create(name: str, parent: int) -> IO[bytes]:

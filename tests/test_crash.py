@@ -1,8 +1,8 @@
 """Killed anywhere, and run again: nothing is paid for twice, nothing that was paid for is lost, and it comes to rest.
 
 A clean run tells the points; then a run is killed at each, the same command goes on, and the service's ledger, the tree
-and the journal are held against each other. `make torture` tries each pair of steps once in each story; with TORTURE=all
-in the environment it tries every single step, which takes half an hour.
+and the journal are held against each other. `make torture` tries each pair of steps once in each story; with
+TORTURE=all in the environment it tries every single step, which takes half an hour.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def stuck(case: Case) -> None:
     case.ahead_s = 1.1 * DAY
 
 
-PHOTOS = {f"jobs/{name}.png": encoded(noise((24, 24), seed=seed), "PNG") for seed, name in enumerate(["photo", "other"])}
+PHOTOS = {f"jobs/{name}.png": encoded(noise((24, 24), seed=seed), "PNG") for name, seed in (("photo", 1), ("other", 2))}
 STORIES = {
     "run": Story(SHOP),
     "references": Story(REFERENCES, files=PHOTOS),
@@ -232,4 +232,3 @@ def test_killed_at_any_point_and_run_again_it_comes_to_rest_and_paid_once(name, 
         shutil.rmtree(tmp_path / str(number))
     assert not wrong, "\n".join(wrong)
     assert hits >= len(points) * 0.8
-    print(f"{name}: {len(told.points)} points, killed at {hits} of {len(points)}")

@@ -1,4 +1,4 @@
-"""Whatever outlives the process has a crash point before and after it; the source is read, so that none is forgotten."""
+"""Whatever outlives the process has a crash point before and after it: the source is read, that none is forgotten."""
 
 from __future__ import annotations
 

@@ -270,6 +270,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     models = options.models()
     for one in opening.load([job], options):
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
+        target.sweep_beside("requests-00000.jsonl")
         pointers, warn = Pointers(), opening.warner(options)
         wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
         selected = pointers.refused(_selected(options, one, wanted))
