@@ -8,6 +8,7 @@ until it ends. `Case.judge` then holds the outputs folder, the journal and the s
 from __future__ import annotations
 
 import base64
+import ctypes
 import gc
 import hashlib
 import importlib
@@ -16,22 +17,26 @@ import json
 import os
 import pkgutil
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "test-key-of-the-suite-0123456789"
 KILLED = -9
-_LONGEST_S = 60
+_LONGEST_S = 100
 
 # ------------------------------------------------------------------------------------------- processes
 
@@ -61,7 +66,27 @@ def _live(order: dict[str, Any]) -> None:
     os.environ.update(order["environment"])
     spending.time = _Hurried(order["ahead_s"])
     crash.arm(at=order["at"], log=order["log"])
-    os._exit(cli.run(order["args"]))
+    for limit, most in order["limits"].items():
+        resource.setrlimit(getattr(resource, limit), (most, most))
+    if order["strace"]:
+        _be_traced(order["strace"])
+    code = cli.run(order["args"])
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _be_traced(words: list[str]) -> None:
+    """Go on when strace looks at us: it is started for a process that has everything loaded."""
+    us = os.getpid()
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
+    if not os.fork():
+        os.execvp("strace", ["strace", "-f", "-qq", "-p", str(us), *words])
+    while "\nTracerPid:\t0\n" in Path("/proc/self/status").read_text():
+        time.sleep(0.002)
+
+
+_PR_SET_PTRACER, _ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def _nurse() -> None:
@@ -79,11 +104,15 @@ def _nurse() -> None:
     models.load()
     gc.freeze()
     gc.disable()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
             _live(json.loads(line))
         _pid, status = os.waitpid(pid, 0)
+        with suppress(ChildProcessError):  # strace has its last words, and decoders hear that nobody asks any more
+            while True:
+                os.wait()
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
 
@@ -151,12 +180,14 @@ class Case:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    def run(self, *args: str, at: str = "", log: str = "") -> int:
-        """Run `pipeline ARGS` in a process of its own, to be killed at the point `at`."""
+    def run(
+        self, *args: str, at: str = "", log: str = "", strace: Sequence[str] = (), **limits: int
+    ) -> int:  # fmt: skip
+        """Run `pipeline ARGS` in a process of its own, to be killed at the point `at`, traced or with limits."""
         names = {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": self.url, "PIPELINE_SETTLE": "0"}
         return nursery().run(
             folder=str(self.folder), environment={**names, **self.environment}, args=list(args), at=at, log=log,
-            ahead_s=self.ahead_s, out=str(self.folder / "out.txt"), err=str(self.folder / "err.txt"),
+            strace=list(strace), limits=limits, ahead_s=self.ahead_s, out=str(self.folder / "out.txt"), err=str(self.folder / "err.txt"),
         )  # fmt: skip
 
     def again(self, *args: str, most: int = 6) -> int:
@@ -186,9 +217,9 @@ class Case:
         return {path.relative_to(top).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
     def outcome(self) -> Any:
-        """What is left behind, apart from times and from names that chance has given."""
+        """What is left behind, apart from times, names that chance has given, and what was only shown."""
         pictures = {name: data for name, (data, _at) in self.tree().items() if not name.startswith("manifest.")}
-        pictures = {name: data for name, data in pictures.items() if not name.endswith(".json")}
+        pictures = {name: data for name, data in pictures.items() if not re.match(r"proof/|.*\.json$", name)}
         statuses = {told["key"]: (told["status"], told["fingerprint"]) for told in self.records()}
         return pictures, statuses
 
