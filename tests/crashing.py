@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "test-key-of-the-suite-0123456789"
 KILLED = -9
+ALL = os.environ.get("TORTURE") == "all"
+"""Try everything, which takes hours."""
+T = TypeVar("T")
 _LONGEST_S = 100
 
 # ------------------------------------------------------------------------------------------- processes
@@ -166,6 +169,8 @@ class Case:
     ahead_s: float = 0.0
     """How far the clock of the pipeline is ahead."""
     job: str = "shop"
+    delivers: bool = True
+    """Whether the service gives away what it has drawn; of a batch that is rehearsed to expire it does not."""
 
     @property
     def outputs(self) -> Path:
@@ -187,7 +192,8 @@ class Case:
         names = {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": self.url, "PIPELINE_SETTLE": "0"}
         return nursery().run(
             folder=str(self.folder), environment={**names, **self.environment}, args=list(args), at=at, log=log,
-            strace=list(strace), limits=limits, ahead_s=self.ahead_s, out=str(self.folder / "out.txt"), err=str(self.folder / "err.txt"),
+            strace=list(strace), limits=limits, ahead_s=self.ahead_s,
+            out=str(self.folder / "out.txt"), err=str(self.folder / "err.txt"),
         )  # fmt: skip
 
     def again(self, *args: str, most: int = 6) -> int:
@@ -226,7 +232,7 @@ class Case:
     def paid(self) -> Counter[tuple[str, str]]:
         """How often the service has drawn an image for a key on the wire, with the sha256 of that image."""
         found: Counter[tuple[str, str]] = Counter()
-        for path in (self.state / "batches").glob("*.out"):
+        for path in (self.state / "batches").glob("*.out") if self.delivers else ():
             for line in path.read_bytes().splitlines():
                 told = json.loads(line)
                 for part in _parts(told.get("response") or {}):
@@ -282,7 +288,7 @@ class Case:
             states = dict(wanted.fetchall())
         db.close()
         assert set(states.values()) <= {1}, f"G5: in two states: {states}"
-        assert states.keys() == set(keys), "G5: the journal and the output manifest know the same"
+        assert states.keys() <= set(keys), "G5: what is asked for is not in the output manifest"
 
     def rests(self, *args: str, code: int = 0) -> None:
         """G4: one more run changes nothing, neither here nor there."""
@@ -355,3 +361,10 @@ def telling(points: list[str]) -> list[str]:
         last[kinds[number], kinds[number + 1]] = point
     chosen = {*first.values(), *last.values()}
     return [point for point in points if point in chosen]
+
+
+def spread(things: Sequence[T], most: int) -> list[T]:
+    """At most so many of these, from the first to the last."""
+    if ALL or len(things) <= most:
+        return list(things)
+    return [things[(len(things) - 1) * number // max(1, most - 1)] for number in range(most)]

@@ -11,10 +11,9 @@ import shutil
 from collections import Counter
 
 import pytest
-from conftest import PRODUCTS
-from crashing import KILLED
+from crashing import ALL, KILLED, spread
 from pictures import encoded, noise
-from test_crash import ALL, JOB, RUN, SHOP, Story, Told
+from test_crash import RUN, SHOP, Story, Told
 
 pytestmark = [
     pytest.mark.torture,
@@ -54,7 +53,6 @@ STORIES = {
     ),
     "changed": Story(SHOP + "output: {sidecar: true}\n", before=changed),
 }
-assert PRODUCTS
 
 
 class Counted(Told):
@@ -64,14 +62,15 @@ class Counted(Told):
         super().__init__(story, top)
         with story.staged(top / "counted") as case:
             assert case.run(*story.command, strace=("-o", str(top / "log"))) == 0, case.err
-        found = re.findall(r"^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>)", (top / "log").read_text(errors="replace"), re.M)
+        found = re.findall(
+            r"^\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>)", (top / "log").read_text(errors="replace"), re.MULTILINE
+        )
         self.calls = Counter(found)
 
     def turns(self, calls, most):
         """Some of the times that one of these calls is made, the first and the last among them."""
         count = sum(self.calls[call] for call in calls.split(","))
-        most = count if ALL else min(most, count)
-        return sorted({1 + (count - 1) * number // max(1, most - 1) for number in range(most)})
+        return spread(range(1, count + 1), most)
 
 
 @pytest.fixture(scope="module", params=STORIES)
@@ -88,7 +87,7 @@ def inject(story, told, top, calls, what, turn):
         assert code == KILLED if how == KILL else code in {0, 3, 4, 7}, (code, case.err)
         assert "Traceback" not in case.err, case.err
         if code == 7 and calls != "write":  # which may have been the word about it
-            assert re.search(r"^error: \S.{9}", case.err, re.M), case.err
+            assert re.search(r"^error: \S.{9}", case.err, re.MULTILINE), case.err
         story.ends(case)
         assert case.outcome() == told.outcome
     return code

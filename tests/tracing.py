@@ -1,7 +1,7 @@
 """What strace saw a run do to its files, in order, and what is left of it when the power fails.
 
-A kill loses nothing that was written; a power cut loses what no sync has brought to the disk. Every effect on a file or a
-folder is an `Op`; the sync of its file or folder covers it. `Disk` is what remains when some of the others are lost.
+A kill loses nothing that was written; a power cut loses what no sync has brought to the disk. Every effect on a file or
+a folder is an `Op`; the sync of its file or folder covers it. `remains` tells what is left when others are lost.
 """
 
 from __future__ import annotations
