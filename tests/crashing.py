@@ -229,14 +229,13 @@ class Case:
         statuses = {told["key"]: (told["status"], told["fingerprint"]) for told in self.records()}
         return pictures, statuses
 
-    def paid(self) -> Counter[tuple[str, str]]:
-        """How often the service has drawn an image for a key on the wire, with the sha256 of that image."""
-        found: Counter[tuple[str, str]] = Counter()
+    def paid(self) -> list[tuple[str, set[str]]]:
+        """Every answer with images that the service has made: its key on the wire, and the sha256 of each image."""
+        found = []
         for path in (self.state / "batches").glob("*.out") if self.delivers else ():
             for line in path.read_bytes().splitlines():
-                told = json.loads(line)
-                for part in _parts(told.get("response") or {}):
-                    found[told["key"], hashlib.sha256(base64.b64decode(part["inlineData"]["data"])).hexdigest()] += 1
+                if images := _inline(line):
+                    found.append((json.loads(line)["key"], {hashlib.sha256(data).hexdigest() for data in images}))
         return found
 
     # ---------------------------------------------------------------------------------- the verdict
@@ -247,7 +246,7 @@ class Case:
         attempts = Counter(re.sub(r"-[0-9a-f]{8}$", "", name) for name in creates)
         assert max(attempts.values(), default=1) == 1, f"G1: created twice: {attempts}"
         paid = self.paid()
-        keys = Counter(key for key, _sha256 in paid.elements())
+        keys = Counter(key for key, _images in paid)
         assert max(keys.values(), default=1) == 1, f"G1b: paid twice: {keys}"
         if calls is not None:
             singly = [entry for entry in self.ledger if entry["op"] == "generateContent"]
@@ -257,11 +256,11 @@ class Case:
         litter = [path for path in self.folder.rglob("*") if re.search(r"\.(part|tmp)$", path.name)]
         assert not litter, litter
 
-    def _files(self, paid: Counter[tuple[str, str]]) -> None:
+    def _files(self, paid: list[tuple[str, set[str]]]) -> None:
         places = [self.outputs / self.job, *(self.outputs / f".pipeline/{name}" for name in _PLACES)]
         files = [path for place in places for path in place.rglob("*") if path.is_file()]
         there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        lost = {sha256 for _key, sha256 in paid if sha256 not in there}
+        lost = {sha256 for _key, images in paid for sha256 in images} - there
         if lost:  # an image of a turn that is not kept is in the answer that the next turn goes on from
             kept = b"".join(path.read_bytes() for path in (self.outputs / ".pipeline/turns").rglob("*.jsonl"))
             lost -= {hashlib.sha256(data).hexdigest() for data in _inline(kept)}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 JOB = "jobs/shop.yaml"
 RUN = ("run", JOB, "--poll", "0.1s", "--wait", "30s")
-COLLECT = ("collect", JOB, "--wait", "30s", "--poll", "0.1s")
+COLLECT = ("collect", JOB, "--fail-if-pending")
 
 # Decoding writes nothing down where all is well, and takes long.
 PLAIN = "checks: {decode: false}\n"
@@ -179,7 +179,7 @@ STORIES = {
     "tidy": Story(SHOP, served={"PIPELINE_KEEP_REMOTE": "0"}),
     "clean": Story(SHOP, command=("clean", "--yes", "--older-than", "0", JOB), before=fewer, last=RUN),
     "cancel": Story(
-        SHOP, command=("cancel", JOB), before=submitted, last=COLLECT, served={"latency_s": 20 * 3600.0}, code=3
+        SHOP, command=("cancel", "--yes", JOB), before=submitted, last=COLLECT, served={"latency_s": 20 * 3600.0}, code=3
     ),
     "proof": Story(SHOP, command=("proof", JOB, "-n", "2"), last=RUN, calls=6),
     "proof kept": Story(SHOP, command=("proof", "--keep", JOB, "-n", "2"), last=RUN, calls=4, is_sure=False),
@@ -259,6 +259,21 @@ def test_killed_at_any_point_and_run_again_it_comes_to_rest_and_paid_once(name, 
     points = chosen(name, told.points)
     hits = tried(points, tmp_path, lambda top, point: try_point(story, told, top, point))
     assert hits >= len(points) * 0.7, "threads are never in the same order, but it was hardly ever killed"
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("point", ["cancel:before:1", "cancel:after:1", "commit:after:3"])
+def test_of_two_batches_that_one_create_has_made_one_is_cancelled_whenever_it_is_killed(tmp_path, point):
+    rule = "- {on: batches.create, do: twice, times: 1}\n"
+    with Story(SINGLY, served={"latency_s": 3600.0, "faults": rule}).staged(tmp_path / "case") as case:
+        assert case.run("submit", JOB, at="create:after:1") == KILLED
+        assert case.run("submit", JOB, at=point) == KILLED, case.err
+        assert case.run("submit", JOB) == 0, case.err
+        made, cancelled = (
+            {entry["name"] for entry in case.ledger if entry["op"] == op} for op in ("batches.create", "batches.cancel")
+        )
+        assert len(made) == 2
+        assert len(made - cancelled) == 1, "only one of them is waited for, and paid"
 
 
 # First kills whose recovery is killed as well.

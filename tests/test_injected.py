@@ -84,7 +84,8 @@ def inject(story, told, top, calls, what, turn):
     with story.staged(top) as case:
         when = f"inject={calls}:{how}:when={turn}{'+' if persistently else ''}"
         code = case.run(*story.command, strace=("-o", "/dev/null", "-e", f"trace={calls}", "-e", when))
-        assert code == KILLED if how == KILL else code in {0, 3, 4, 7}, (code, case.err)
+        # How often it looks at the service depends on luck: it may be through before its turn comes.
+        assert code in {0, 3, 4, KILLED if how == KILL else 7}, (code, case.err)
         assert "Traceback" not in case.err, case.err
         if code == 7 and calls != "write":  # which may have been the word about it
             assert re.search(r"^error: \S.{9}", case.err, re.MULTILINE), case.err

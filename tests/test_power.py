@@ -27,19 +27,19 @@ def test_what_is_believed_is_on_the_disk_first(tmp_path):
     sends = [number for number, op in enumerate(ops) if op.kind == "send"]
     posts = [number for number in sends if ":batchGenerateContent" in ops[number].path]
     deletes = [number for number in sends if ops[number].path.startswith("DELETE")]
-    renames = [n for n, op in enumerate(ops) if op.kind == "name" and ops[n + 1].kind == "gone"]
+    renames = [number for number, op in enumerate(ops) if op.leaves]
     assert (len(posts), len(deletes)) == (2, 4)
     assert len(renames) > 10
     for number in (*posts, *deletes):
         assert not unsynced(ops[:number]), "what is sent follows from what is on the disk"
     for number in renames:
-        new, old = ops[number], ops[number + 1]
+        new = ops[number]
         before = [op for op in ops[:number] if op.inode == new.inode and op.kind == "data"]
         assert before, new.path
         last = max(n for n, op in enumerate(ops[:number]) if op in before)
         names = {op.path for op in before}
-        assert any(op.kind == "sync" and op.path in names for op in ops[last:number]), f"{old.path}: named, not synced"
-        follows = ops[number + 2 :]
+        assert any(op.kind == "sync" and op.path in names for op in ops[last:number]), f"{new.path}: named, not synced"
+        follows = ops[number + 1 :]
         synced = next(n for n, op in enumerate(follows) if op.kind == "sync" and op.path == new.of)
         row = next((n for n, op in enumerate(follows) if op.kind == "sync" and op.path.endswith(WAL)), len(follows))
         assert synced < row, f"{new.path}: a row is on the disk before the name is"

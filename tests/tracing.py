@@ -37,6 +37,8 @@ class Op:
     data: bytes = b""
     at: int = 0
     inode: int = 0
+    leaves: str = ""
+    """The name that a renamed file had before."""
     is_covered: bool = False
 
 
@@ -126,8 +128,10 @@ class _Reader:
         old, new = self._named(paths, texts)
         inode = self._inodes.pop(old, 0)
         self._inodes[new] = inode
-        self._add("name", new, new.rpartition("/")[0], inode=inode)
-        self._add("gone", old, old.rpartition("/")[0])
+        above, below = old.rpartition("/")[0], new.rpartition("/")[0]
+        self._add("name", new, below, inode=inode, leaves=old)
+        if above != below:  # in one folder the two are one change
+            self._add("gone", old, above)
 
     def _unlink(self, _name: str, _arguments: str, paths: list[str], texts: list[bytes], _result: int) -> None:
         [path] = self._named(paths, texts)
@@ -161,13 +165,12 @@ def remains(trace: Trace, survives: Callable[[Op], bool]) -> dict[str, bytes | N
     """Files with their bytes, and folders (`None`), when of what is not covered only that is left which `survives`."""
     names: dict[str, int | None] = {}
     contents: dict[int, bytearray] = {}
-    for op in trace.ops:
-        if not op.is_covered and not survives(op):
-            continue
+    for op in (op for op in trace.ops if op.is_covered or survives(op)):
         data = contents.setdefault(op.inode, bytearray())
         match op.kind:
             case "name":
                 names[op.path] = op.inode
+                names.pop(op.leaves if op.leaves.rpartition("/")[0] == op.of else "", None)
             case "gone":
                 names.pop(op.path, None)
             case "folder":
