@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -69,8 +70,11 @@ class Folder:
             while not here.is_dir():
                 missing.append(here)
                 here = here.parent
+            if missing:
+                _settle(here.parent)
             for folder in reversed(missing):
-                folder.mkdir(exist_ok=True)
+                with crash.around("mkdir"):
+                    folder.mkdir(exist_ok=True)
                 sync(folder.parent)
         return self
 
@@ -80,18 +84,11 @@ class Folder:
         *folders, name = _parts(relative)
         if create:
             self.make()
+            _settle(self.path.parent)
         here = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for folder in folders:
-                try:
-                    below = os.open(folder, _DIRECTORY, dir_fd=here)
-                except FileNotFoundError:
-                    if not create:
-                        raise
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(folder, dir_fd=here)
-                    os.fsync(here)
-                    below = os.open(folder, _DIRECTORY, dir_fd=here)
+                below = _below(here, folder, create=create)
                 os.close(here)
                 here = below
             yield here, name
@@ -135,22 +132,21 @@ class Folder:
         nanoseconds since 1970. Raises `LocalError`.
         """
         with _telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
-            part = _part(name)
+            part, stream = _claimed(name, parent)
             try:
-                with _create(part, parent) as stream:
+                with stream:
                     yield stream
                     stream.flush()
-                    os.fsync(stream.fileno())
-                if mtime_ns is not None:
-                    os.utime(part, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
-                crash.point("replace:before")
-                os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
+                    if mtime_ns is not None:
+                        os.utime(stream.fileno(), ns=(mtime_ns, mtime_ns))
+                    _fsync(stream.fileno())
+                    with crash.around("replace"):
+                        os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(part, dir_fd=parent)
+                    _unlink(part, parent)
                 raise
-            os.fsync(parent)
-            crash.point("replace:after")
+            _fsync(parent)
 
     def move(self, relative: str, to: Folder, target: str) -> None:
         """Rename a file, durably, to another of our folders; an old `target` is replaced."""
@@ -159,42 +155,50 @@ class Folder:
             self.parent_of(relative) as (parent, name),
             to.parent_of(target, create=True) as (new_parent, new_name),
         ):
-            crash.point("move:before")
             try:
-                os.replace(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+                with crash.around("move"):
+                    os.replace(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
                 with self.opened(relative) as stream, to.replacing(target) as copy:
                     while piece := stream.read(PIECE):
                         copy.write(piece)
-                os.unlink(name, dir_fd=parent)
-            os.fsync(new_parent)
-            os.fsync(parent)
-            crash.point("move:after")
+                _unlink(name, parent)
+            _fsync(new_parent)
+            _fsync(parent)
 
     def remove(self, relative: str) -> None:
-        """Remove a file; one that is not there is removed already."""
-        with _telling(f"cannot remove {self.path / relative}"), contextlib.suppress(FileNotFoundError):
-            crash.point("remove:before")
-            with self.parent_of(relative) as (parent, name):
+        """Remove a file, durably; one that is not there is removed already."""
+        with (
+            _telling(f"cannot remove {self.path / relative}"),
+            contextlib.suppress(FileNotFoundError),
+            self.parent_of(relative) as (parent, name),
+        ):
+            with crash.around("remove"):
                 os.unlink(name, dir_fd=parent)
-            crash.point("remove:after")
+            _fsync(parent)
 
     def prune(self) -> None:
         """Remove the folders below that are empty: call it only under the lock that guards this folder."""
         for folder, _folders, _files in os.walk(self.path, topdown=False):
             if Path(folder) != self.path:
-                with contextlib.suppress(OSError):  # it is not empty
+                with contextlib.suppress(OSError), crash.around("rmdir"):  # it is not empty
                     Path(folder).rmdir()
 
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
         for folder, _folders, files in os.walk(self.path):
-            for name in files:
-                if name.startswith(".") and name.endswith(".part"):
-                    with contextlib.suppress(OSError):
-                        (Path(folder) / name).unlink()
+            for name in filter(_PART.fullmatch, files):
+                with contextlib.suppress(OSError), crash.around("sweep"):
+                    (Path(folder) / name).unlink()
+
+    def sweep_beside(self, relative: str) -> None:
+        """Remove what killed writers left beside a file, where no lock guards it: who is alive keeps what is his."""
+        with contextlib.suppress(OSError), self.parent_of(relative) as (parent, _name):
+            for name in filter(_PART.fullmatch, os.listdir(parent)):  # noqa: PTH208 - as above
+                with contextlib.suppress(OSError):
+                    _remove_dead(name, parent)
 
     def staging(self) -> Staging:
         """Collect files that become visible together."""
@@ -214,7 +218,7 @@ class Staging:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         for relative, part in self._waiting:
             with contextlib.suppress(OSError), self._folder.parent_of(relative) as (parent, _name):
-                os.unlink(part, dir_fd=parent)
+                _unlink(part, parent)
 
     def write(self, relative: str, data: bytes) -> None:
         """Write `data` beside its final name; nothing is visible yet. Raises `LocalError`."""
@@ -234,7 +238,7 @@ class Staging:
                 with self._folder.parent_of(relative) as (parent, _name):
                     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
                     try:
-                        os.fsync(descriptor)
+                        _fsync(descriptor)
                     finally:
                         os.close(descriptor)
         crash.point("stage:synced")
@@ -244,13 +248,13 @@ class Staging:
         with _telling(f"cannot write below {self._folder.path}"):
             folders = {}
             for relative, part in self._waiting:
-                with self._folder.parent_of(relative) as (parent, name):
+                with self._folder.parent_of(relative) as (parent, name), crash.around("rename"):
                     os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
                 folders[relative.rpartition("/")[0]] = relative
                 crash.point("publish:renamed")
             for relative in folders.values():
                 with self._folder.parent_of(relative) as (parent, _name):
-                    os.fsync(parent)
+                    _fsync(parent)
         self._waiting.clear()
         crash.point("publish:after")
 
@@ -261,7 +265,11 @@ def locked(folder: Folder, relative: str, *, what: str) -> Iterator[None]:
 
     The kernel lets go of it when the process dies, however it dies, so there is no stale lock to judge.
     """
-    with _telling(f"cannot lock {folder.path / relative}"), folder.parent_of(relative, create=True) as (parent, name):
+    with (
+        _telling(f"cannot lock {folder.path / relative}"),
+        folder.parent_of(relative, create=True) as (parent, name),
+        crash.around("lock"),
+    ):
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
     try:
         try:
@@ -272,8 +280,10 @@ def locked(folder: Folder, relative: str, *, what: str) -> Iterator[None]:
                 f"another run works on {what}{f' ({holder})' if holder else ''}",
                 hint="wait for it to end, or watch it with `pipeline status`",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+        with crash.around("empty"):
+            os.ftruncate(descriptor, 0)
+        with crash.around("sign"):
+            os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -299,15 +309,86 @@ def sync(folder: Path) -> None:
     """Make the names in a folder outlive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        _fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+_settled: set[tuple[int, int]] = set()
+"""Folders, by device and inode, whose names this process has brought to the disk."""
+
+
+def _settle(folder: int | Path) -> None:
+    """Make the names in a folder of before outlive a power cut: who made them may have been killed before its sync."""
+    status = os.stat(folder)  # noqa: PTH116 - a descriptor has no `Path`
+    if (status.st_dev, status.st_ino) in _settled:
+        return
+    if isinstance(folder, int):
+        _fsync(folder)
+    else:
+        with contextlib.suppress(PermissionError):  # not ours to read, and so not ours to have made a folder in
+            sync(folder)
+    _settled.add((status.st_dev, status.st_ino))
+
+
+def _below(here: int, folder: str, *, create: bool) -> int:
+    """Open a folder in the folder `here`, no link followed; with `create`, durably there if it was not."""
+    try:
+        below = os.open(folder, _DIRECTORY, dir_fd=here)
+    except FileNotFoundError:
+        if not create:
+            raise
+        with contextlib.suppress(FileExistsError), crash.around("mkdir"):
+            os.mkdir(folder, dir_fd=here)
+        _fsync(here)
+        return os.open(folder, _DIRECTORY, dir_fd=here)
+    if create:
+        _settle(here)
+    return below
+
+
+_PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
+
+
 def _part(name: str) -> str:
     # The hidden name stays short: a final name may already be as long as the file system allows.
-    return f".{name[:60]}.{secrets.token_hex(8)}.part"
+    return f".{os.fsdecode(os.fsencode(name)[:60])}.{secrets.token_hex(8)}.part"
+
+
+def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
+    """A temporary file for `name`, and what it is called. It is locked as long as its writer is alive."""
+    while True:
+        part = _part(name)
+        stream = _create(part, parent)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return part, stream
+        stream.close()  # somebody swept it before it was locked
+
+
+def _remove_dead(part: str, parent: int) -> None:
+    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with crash.around("sweep"):
+            os.unlink(part, dir_fd=parent)
+    finally:
+        os.close(descriptor)
 
 
 def _create(name: str, parent: int) -> IO[bytes]:
-    return os.fdopen(os.open(name, _CREATE, 0o666, dir_fd=parent), "wb", buffering=PIECE)
+    with crash.around("part"):
+        descriptor = os.open(name, _CREATE, 0o666, dir_fd=parent)
+    return os.fdopen(descriptor, "wb", buffering=PIECE)
+
+
+def _unlink(name: str, parent: int) -> None:
+    with crash.around("unlink"):
+        os.unlink(name, dir_fd=parent)
+
+
+def _fsync(descriptor: int) -> None:
+    """Bring a file or the names of a folder to the disk. An error is final: a second try could claim success."""
+    with crash.around("sync"):
+        os.fsync(descriptor)

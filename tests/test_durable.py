@@ -114,8 +114,27 @@ def test_what_a_killed_writer_left_is_swept(folder):
     (folder.path / "deep").mkdir()
     (folder.path / "deep/.x.jpg.0123456789abcdef.part").write_text("half")
     (folder.path / "deep/x.jpg").write_text("whole")
+    (folder.path / "deep/.mine.part").write_text("of somebody else")
     folder.sweep()
-    assert everything(folder.path) == ["deep", "x.jpg"]
+    assert everything(folder.path) == [".mine.part", "deep", "x.jpg"]
+
+
+def test_where_no_lock_guards_it_what_a_living_writer_has_is_not_swept(folder):
+    folder.make()
+    (folder.path / ".x.0123456789abcdef.part").write_text("half")
+    with folder.replacing("y") as stream:
+        folder.sweep_beside("x")
+        [part] = everything(folder.path)
+        assert part.startswith(".y.")
+        stream.write(b"whole")
+    assert everything(folder.path) == ["y"]
+
+
+def test_a_long_name_of_any_letters_can_be_written(folder):
+    name = "\U0001f989" * 63
+    with folder.replacing(name) as stream:
+        stream.write(b"owls")
+    assert everything(folder.path) == [name]
 
 
 def _hold(path, ready, go):

@@ -272,6 +272,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     opening.check_rows(jobs, options, models, warn)
     for one in jobs:
         target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
+        target.sweep_beside("requests-00000.jsonl")
         pointers = Pointers()
         wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
         selected = pointers.refused(_selected(options, one, wanted))

@@ -188,5 +188,7 @@ def _write(name: str, data: bytes, mtime_ns: int | None) -> None:
     from pipeline.durable import Folder
 
     path = Path(name)
-    with Folder(path.parent).make().replacing(path.name, mtime_ns=mtime_ns) as stream:
+    folder = Folder(path.parent).make()
+    folder.sweep_beside(path.name)
+    with folder.replacing(path.name, mtime_ns=mtime_ns) as stream:
         stream.write(data)

@@ -315,6 +315,7 @@ def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
 def _ignore(state: Folder) -> None:
     """The state never belongs into git, whoever made the folder."""
     if state.status(".gitignore") is None:
+        state.sweep_beside(".gitignore")
         with state.replacing(".gitignore") as stream:
             stream.write(b"*\n")
 

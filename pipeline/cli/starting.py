@@ -58,6 +58,7 @@ def _has_jobs(top: Path) -> bool:
 
 def _put(top: Folder, target: str, content: bytes, shown: str) -> None:
     if top.status(target) is None:
+        top.sweep_beside(target)
         with top.replacing(target) as stream:
             stream.write(content)
         if shown:

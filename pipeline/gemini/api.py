@@ -5,6 +5,7 @@ Only the download of an answer file is a request of our own, because the SDK bel
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -90,16 +91,14 @@ class Api:
         line = self._line
         config = line.types.UploadFileConfig(name=name, mime_type=mime, display_name=name, http_options=line.options())
         what = f"uploading {path.name}"
-        crash.point("upload:before")
         try:
-            line.call(what, lambda: line.client.files.upload(file=str(path), config=config))
+            with crash.around("upload"):
+                line.call(what, lambda: line.client.files.upload(file=str(path), config=config))
         except (ServiceError, UnfinishedError):
             there = self.file(f"files/{name}")
             if there is None:
                 raise
             return there
-        finally:
-            crash.point("upload:after")
         told = wire.remote_file(line.document(what).get("file"))
         there = told or self.file(f"files/{name}")
         if there is None:
@@ -140,16 +139,8 @@ class Api:
 
     def delete_file(self, name: str) -> None:
         """Delete a file; one that is not there is deleted already."""
-        self._delete(name, lambda: self._line.client.files.delete(name=name))
-
-    def _delete(self, name: str, delete: Callable[[], object]) -> None:
-        crash.point("delete:before")
-        try:
-            self._line.call(f"deleting {name}", delete)
-        except GoneError:
-            return
-        finally:
-            crash.point("delete:after")
+        with contextlib.suppress(GoneError), crash.around("delete"):
+            self._line.call(f"deleting {name}", lambda: self._line.client.files.delete(name=name))
 
     def download(self, name: str, write: Callable[[bytes], object]) -> int | None:
         """Stream a result file into `write`; return the length that was announced, in bytes.
@@ -203,9 +194,8 @@ class Api:
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
         )
         self._line.forget()
-        crash.point("generate:before")
         try:
-            with warnings.catch_warnings():
+            with crash.around("generate"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._line.client.models.generate_content(model=model_id, contents=contents[-1], config=settings)
         except (self._line.httpx.ConnectError, self._line.httpx.ConnectTimeout) as error:
@@ -213,8 +203,6 @@ class Api:
         except Exception as error:  # noqa: BLE001 - it may have been drawn, and is not asked for again before that is told
             if not self._line.raw[0]:
                 return verdicts.Unknown(f"no answer ({type(error).__name__})")
-        finally:
-            crash.point("generate:after")
         return self._reply()
 
     def _reply(self) -> verdicts.Reply:
@@ -238,9 +226,8 @@ class Api:
         """Create a batch: one POST, never repeated, by anyone. The answer is a verdict, not an exception."""
         _refuse_strange(model_id)
         self._line.forget()
-        crash.point("create:before")
         try:
-            with warnings.catch_warnings():
+            with crash.around("create"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._line.client.batches.create(
                     model=model_id,
@@ -252,8 +239,6 @@ class Api:
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be sent again before its fate is known
             if not self._line.raw[0]:
                 return verdicts.Unknown(f"no answer ({type(error).__name__})")
-        finally:
-            crash.point("create:after")
         return self._verdict(display_name)
 
     def _verdict(self, display_name: str) -> verdicts.Verdict:
@@ -328,16 +313,13 @@ class Api:
 
     def cancel(self, name: str) -> None:
         """Ask the service to cancel a batch; one that has ended or is not there stays as it is."""
-        crash.point("cancel:before")
-        try:
+        with contextlib.suppress(GoneError), crash.around("cancel"):
             self._line.call(f"cancelling {name}", lambda: self._line.client.batches.cancel(name=name))
-        except GoneError:
-            return
-        crash.point("cancel:after")
 
     def delete_batch(self, name: str) -> None:
         """Delete a batch and, with it, its result file; one that is not there is deleted already."""
-        self._delete(name, lambda: self._line.client.batches.delete(name=name))
+        with contextlib.suppress(GoneError), crash.around("delete"):
+            self._line.call(f"deleting {name}", lambda: self._line.client.batches.delete(name=name))
 
 
 def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:

@@ -77,14 +77,13 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled it back by itself
                 self._db.execute("ROLLBACK")
             raise
-        crash.point("commit:before")
         try:
-            self._db.execute("COMMIT")
+            with crash.around("commit"):
+                self._db.execute("COMMIT")
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise _meaning(error) from error
-        crash.point("commit:after")
 
     def note(self, job: str, kind: str, **detail: object) -> None:
         """Append to the history; inside a transaction."""
@@ -160,7 +159,8 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
     except sqlite3.DatabaseError as error:
         raise _meaning(error, path) from error
     finally:
-        db.close()
+        with crash.around("close"):
+            db.close()
 
 
 @contextlib.contextmanager
@@ -211,7 +211,9 @@ def is_there(state: Path) -> bool:
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     _check_origin(db, path)
     # The answer is fetched: an error while switching is reported there and nowhere else.
-    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+    with crash.around("wal"):
+        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
         raise LocalError(
             f"{path} is on a file system that SQLite cannot share memory on",
             hint="put the state on a local disk with `--state DIR`",
@@ -254,7 +256,8 @@ def _bring_up(db: sqlite3.Connection) -> None:
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {_VERSION}")
-        db.execute("COMMIT")
+        with crash.around("schema"):
+            db.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             db.execute("ROLLBACK")
@@ -277,7 +280,8 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     if row is None:
         # Made from the place, not by chance: a journal that was lost finds its own batches again.
         identity = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
-        db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
+        with crash.around("workspace"):
+            db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
         return identity
     if row["folder"] != here and Path(row["folder"]).joinpath(".pipeline", _NAME).exists():
         raise LocalError(

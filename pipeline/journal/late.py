@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.journal.temporary import filling
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
@@ -47,14 +49,9 @@ class Late:
     def price(self, requests: Iterable[WantedRequest]) -> None:
         """Take what these would cost one by one for the requests with the same keys."""
         change = "UPDATE wanted SET late_cost = ?, late_bound = ? WHERE key = ?"
-        self._db.execute("BEGIN")
-        try:
+        with filling(self._db):
             for request in requests:
                 self._db.execute(change, (request.late_cost, request.late_bound, request.key))
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def total(self) -> tuple[int, int, int]:
         """What all that would be bought by batch, or is in one, costs one by one, should none of it come home.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.journal.temporary import filling
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
@@ -21,14 +23,9 @@ class Outside:
 
     def replace(self, keys: Iterable[str]) -> None:
         """Leave these keys of the job at hand as they are, and no others."""
-        self._db.execute("BEGIN")
-        try:
+        with filling(self._db):
             self._db.execute("DELETE FROM outside")
             self._db.executemany("INSERT OR IGNORE INTO outside VALUES (?)", ((key,) for key in keys))
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def all_but(self, job: str, keys: Iterable[str]) -> None:
         """Leave everything of a job as it is, what it asks for and what is recorded, but for these keys."""

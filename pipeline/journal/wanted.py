@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.journal.records import Record
+from pipeline.journal.temporary import filling
 
 if TYPE_CHECKING:
     import sqlite3
@@ -170,16 +171,11 @@ class Wanted:
         """Forget what was wanted before and take these, in their order."""
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
         self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text())
-        self._db.execute("BEGIN")
-        try:
+        with filling(self._db):
             self._db.executemany(
                 f"INSERT INTO wanted ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
                 map(_values, requests),
             )  # fmt: skip
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
         """Pages of wanted requests that are not outside, beside their records, in the job's order."""
@@ -199,12 +195,11 @@ class Wanted:
             last = rows[-1]["n"]
 
     def classify(self, rows: Iterable[Classified]) -> None:
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ?, anew = ? WHERE n = ?",
-            ((row.state, row.why, int(row.open), row.moved_from, int(row.anew), row.n) for row in rows),
-        )
-        self._db.execute("COMMIT")
+        with filling(self._db):
+            self._db.executemany(
+                "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ?, anew = ? WHERE n = ?",
+                ((row.state, row.why, int(row.open), row.moved_from, int(row.anew), row.n) for row in rows),
+            )
 
     def conversations(self) -> Iterator[list[Link]]:
         """The turns of each conversation in their order, as they were classified; one conversation after the other."""
@@ -226,12 +221,11 @@ class Wanted:
 
     def connect(self, links: Iterable[Link]) -> None:
         """Write down what these turns are beside the others of their conversation."""
-        self._db.execute("BEGIN")
-        self._db.executemany(
-            "UPDATE wanted SET state = ?, why = ?, open = ?, anew = ?, waits_for = ?, wave = ? WHERE n = ?",
-            ((one.state, one.why, one.open, one.anew, one.waits_for, one.wave, one.n) for one in links),
-        )
-        self._db.execute("COMMIT")
+        with filling(self._db):
+            self._db.executemany(
+                "UPDATE wanted SET state = ?, why = ?, open = ?, anew = ?, waits_for = ?, wave = ? WHERE n = ?",
+                ((one.state, one.why, one.open, one.anew, one.waits_for, one.wave, one.n) for one in links),
+            )
 
     def leads_on(self, key: str) -> bool:
         """Whether another turn goes on from this one."""
@@ -320,14 +314,9 @@ class Wanted:
         names = [name for name in _COLUMNS if name not in _KEPT]
         change = f"UPDATE wanted SET {', '.join(f'{name} = ?' for name in names)} WHERE key = ?"
         values = attrgetter(*names, "key")
-        self._db.execute("BEGIN")
-        try:
+        with filling(self._db):
             for request in requests:
                 self._db.execute(change, values(request))
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def asked_otherwise(self, job: str) -> Iterator[tuple[str, str, str]]:
         """Key, record and draft of what is done and was perhaps not asked as the job asks for it."""
@@ -400,20 +389,19 @@ class Wanted:
         They are those larger than `most_inline` bytes, and those that several of the open requests show. What such a
         request itself sends is so much less.
         """
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM shared")
-        self._db.execute(
-            "INSERT INTO shared SELECT one.value ->> 0 AS image, max(one.value ->> 1) AS size FROM wanted,"
-            " json_each(wanted.images) one WHERE open AND images <> '' GROUP BY image"
-            " HAVING count(DISTINCT n) > 1 OR size > ?",
-            (most_inline,),
-        )
-        self._db.execute(
-            "UPDATE wanted SET input_bytes = input_bytes - coalesce((SELECT sum((one.value ->> 1) * 4 / 3)"
-            " FROM json_each(wanted.images) one WHERE one.value ->> 0 IN (SELECT sha256 FROM shared)), 0)"
-            " WHERE open AND images <> ''"
-        )
-        self._db.execute("COMMIT")
+        with filling(self._db):
+            self._db.execute("DELETE FROM shared")
+            self._db.execute(
+                "INSERT INTO shared SELECT one.value ->> 0 AS image, max(one.value ->> 1) AS size FROM wanted,"
+                " json_each(wanted.images) one WHERE open AND images <> '' GROUP BY image"
+                " HAVING count(DISTINCT n) > 1 OR size > ?",
+                (most_inline,),
+            )
+            self._db.execute(
+                "UPDATE wanted SET input_bytes = input_bytes - coalesce((SELECT sum((one.value ->> 1) * 4 / 3)"
+                " FROM json_each(wanted.images) one WHERE one.value ->> 0 IN (SELECT sha256 FROM shared)), 0)"
+                " WHERE open AND images <> ''"
+            )
         return int(self._db.execute("SELECT coalesce(sum(bytes), 0) FROM shared").fetchone()[0])
 
     def is_shared(self, sha256: str) -> bool:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING
 
+from pipeline.errors import ServiceError
 from pipeline.journal.batches import OPEN
 from pipeline.reconcile.run import give_up
 
@@ -137,16 +138,24 @@ def _matches(work: Work, listing: list[Operation], batch: Batch) -> list[Operati
 
 def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None:
     first, *others = sorted(matches, key=lambda op: (op.created_at, op.name))
+    for other in others:  # one POST can make two; before the journal knows the first, as nobody looks for them after
+        if not other.ended:
+            _cancel(run, work, other)
+        run.tell("doubled", job=work.job.name, remote=other.name)
     with work.journal.transaction():
         now_live(run, work, batch, first.name)
         work.journal.note(
             work.job.name, "adopted", batch=batch.name, remote=first.name, also=[op.name for op in others]
         )
     run.tell("adopted", job=work.job.name, remote=first.name)
-    for other in others:  # one POST can make two jobs; the journal knows it by now
-        if not other.ended:
-            run.api.cancel(other.name)
-        run.tell("doubled", job=work.job.name, remote=other.name)
+
+
+def _cancel(run: Run, work: Work, op: Operation) -> None:
+    """Cancel a batch that is one too many, where the service lets us; without an answer, it is tried again."""
+    try:
+        run.api.cancel(op.name)
+    except ServiceError as trouble:
+        run.tell("trouble", job=work.job.name, why=str(trouble))
 
 
 def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:

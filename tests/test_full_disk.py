@@ -1,0 +1,81 @@
+"""A disk that is too small, or fills up, at every step: it says what to do, and once there is room it goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from test_crash import RUN, STORIES, Story, Told
+
+pytestmark = [pytest.mark.torture, pytest.mark.timeout(300)]
+STORY: Story = STORIES["run"]
+ROOMY = "size=64m"
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    return Told(STORY, tmp_path_factory.mktemp("told"))
+
+
+def is_told(case, code):
+    """It ended with a word about what is wrong and a hint at what to do."""
+    assert code == 7, (code, case.err)
+    assert "Traceback" not in case.err, case.err
+    error, hint = case.err.strip().splitlines()[-2:]
+    assert error.startswith("error: "), case.err
+    assert hint.startswith("hint: "), case.err
+
+
+@pytest.mark.parametrize("most", [0, 100, 2_000, 12_000, 40_000, 90_000, 150_000, 200_000])
+def test_files_may_not_grow_beyond_a_limit_of_the_shell(told, tmp_path, most):
+    with STORY.staged(tmp_path / "case") as case:
+        code = case.run(*RUN, RLIMIT_FSIZE=most)
+        if code:
+            is_told(case, code) if most > 200 else None  # not even the words fit into the file that is our screen
+        STORY.ends(case)
+        assert case.outcome() == told.outcome
+
+
+@contextmanager
+def disk(case, size):
+    """An outputs folder on a disk of its own; yields what makes it another size."""
+    case.outputs.mkdir()
+
+    def mount(options):
+        words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(case.outputs)]
+        return subprocess.run(words, check=False, capture_output=True).returncode == 0
+
+    if os.getuid() or not mount(f"size={size}"):
+        pytest.skip("only who may mount has a small disk")
+    try:
+        yield lambda size: mount(f"remount,{size}")
+    finally:
+        subprocess.run(["umount", "-l", str(case.outputs)], check=False)
+
+
+@pytest.mark.parametrize("size", ["8k", "40k", "100k", "160k", "240k", "400k", "1m", "4m"])
+def test_on_a_disk_that_is_too_small_for_the_answers_nothing_is_bought(told, tmp_path, size):
+    with STORY.staged(tmp_path / "case") as case, disk(case, size) as resize:
+        is_told(case, case.run(*RUN))
+        assert not case.ledger, "an answer that does not fit is not paid for"
+        assert resize(ROOMY)
+        STORY.ends(case)
+        assert case.outcome() == told.outcome
+
+
+@pytest.mark.parametrize("left_kb", [0, 4, 8, 16, 32, 64, 128, 256])
+def test_on_a_disk_that_fills_up_meanwhile_what_was_bought_is_there_once_there_is_room(told, tmp_path, left_kb):
+    with STORY.staged(tmp_path / "case") as case, disk(case, "64m"):
+        assert case.run("submit", *RUN[1:2]) == 0, case.err
+        filler = case.outputs / "filler"
+        free = os.statvfs(case.outputs)
+        with filler.open("wb") as stream:
+            stream.write(bytes(free.f_bavail * free.f_bsize - left_kb * 1024))
+        code = case.run(*RUN)
+        if code != 4:
+            is_told(case, code)
+        filler.unlink()
+        STORY.ends(case)
+        assert case.outcome() == told.outcome
