@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -37,9 +38,11 @@ class Ask(NamedTuple):
     texts: tuple[str, ...]
     aspect: str
     temperature: float | None
+    is_turn: bool = False
+    """It is part of a conversation: alone, the same words are another ask."""
 
     @classmethod
-    def of(cls, request):
+    def of(cls, request, *, is_turn):
         texts = [
             part["text"]
             for content in request["contents"]
@@ -49,7 +52,7 @@ class Ask(NamedTuple):
         ]
         chosen = request.get("generationConfig", {})
         aspect = chosen.get("imageConfig", {}).get("aspectRatio", "1:1")
-        return cls(tuple(texts), aspect, chosen.get("temperature"))
+        return cls(tuple(texts), aspect, chosen.get("temperature"), is_turn)
 
 
 @dataclass(eq=False)
@@ -64,6 +67,8 @@ class Sent:
     """How many of the same kind were on their way, or had brought an image, when it came."""
     tried_before: int
     is_proof: bool = False
+    is_double: bool = False
+    """The service has made two batches of one call."""
     is_orphaned: bool = False
     """The journal that had sent it is lost."""
     is_kept: bool = False
@@ -87,6 +92,8 @@ class Witness:
     """The sha256 of every image that the service has drawn."""
     proves: bool = False
     """What is asked for one by one is for looking at."""
+    talks: bool = False
+    """What is asked for is a conversation."""
     loses: bool = False
     """Answers to what is asked for one by one are lost."""
     safe: object = frozenset
@@ -112,17 +119,20 @@ class Remembering(State):
 
     def _created(self, told):
         batch = told["name"].partition("/")[2]
+        is_double = told["displayName"] in {name for name, _batch in self.witness.creates}
         self.witness.creates.append((told["displayName"], batch))
         self.settle()
         with (self.batches / f"{batch}.in").open("rb") as stream:
             for line in stream:
                 asked = json.loads(line)
-                self._add(Ask.of(asked["request"]), asked["key"], batch)
+                is_turn = re.search(r"t\d+~", asked["key"]) is not None
+                sent = self._add(Ask.of(asked["request"], is_turn=is_turn), asked["key"], batch)
+                sent.is_double = is_double
 
     def _generated(self):
         self.settle()
         request, answer = self.asked.request, self.asked.answer
-        sent = self._add(Ask.of(request), "", None)
+        sent = self._add(Ask.of(request, is_turn=self.witness.talks), "", None)
         sent.is_proof = self.witness.proves
         sent.images = _images(answer)
         self.witness.images |= sent.images
