@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.record import HAS_IMAGE, dumps
+from pipeline.record import wire_key as wire_key_of
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,7 +27,7 @@ _IS_ANEW = "record.status IN ('done', 'held') OR (SELECT anew FROM wanted WHERE 
 _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
     " place = 'tree',"
-    " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
+    " wanted = 1, n = excluded.n, service = excluded.service, wire_key = excluded.wire_key, path = excluded.path, model_id = excluded.model_id,"
     " cost = excluded.cost, answer_bytes = excluded.answer_bytes, waits_for = excluded.waits_for,"
     # What lies there from before stays named until something takes its place.
     " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]'))),"
@@ -48,6 +49,11 @@ WAITS = (
     "wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL"
     f" AND {IS_INSIDE.format('record')}"
 )
+OVERTAKEN = (
+    "place = 'tree' AND status IN ('done', 'check') AND line ->> '$.files' <> '[]' AND EXISTS (SELECT 1 FROM wanted w"
+    f" WHERE w.key = record.key AND w.fingerprint <> record.fingerprint) AND {IS_INSIDE.format('record')}"
+)
+"""The condition for images in the tree under a key that asks for something else by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +379,15 @@ class Records:
 
     def unclaim(self, job: str, claim: str) -> None:
         """Forget that a batch is said to hold requests: it does not."""
-        self._db.execute("UPDATE record SET claim = NULL WHERE job = ? AND claim = ?", (job, claim))
+        self._db.executemany(
+            "UPDATE record SET claim = NULL, wire_key = ? WHERE job = ? AND key = ? AND fingerprint = ?",
+            [
+                (wire_key_of(row["key"], row["fingerprint"]), job, row["key"], row["fingerprint"])
+                for row in self._db.execute(
+                    "SELECT key, fingerprint FROM record WHERE job = ? AND claim = ?", (job, claim)
+                )
+            ],
+        )
 
     def held_in(self, batch: Batch) -> list[Record]:
         """The requests that are held because their batch is."""

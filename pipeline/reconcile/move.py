@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import record
 from pipeline.gemini.answers import UnreadableLineError, answer
+from pipeline.journal.records import OVERTAKEN
 from pipeline.outputs import base_of
 from pipeline.unpack.pieces import pieces
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def apply(work: Work, service: str) -> None:
     """Make the journal want what the plan found: move what moved, bring back what is free, open what is bought."""
     _move(work)
+    _let_go(work)
     with work.journal.transaction():
         work.journal.records.want(work.job.name, service)
 
@@ -44,11 +46,22 @@ def _move(work: Work) -> None:
             if key != old_key:
                 new = json.loads(journal.wanted.line_of(key, fingerprint))
                 line = record.dumps(record.renamed(told, new))
-                wire_key = record.wire_key(key, fingerprint)
+                # In a batch that only an output manifest tells of, it is looked for by the name it was sent with.
+                wire_key = known.wire_key if known.claim is not None else record.wire_key(key, fingerprint)
                 path = known.path if told["files"] else wanted_path or known.path
                 journal.records.rekey(known, key=key, wire_key=wire_key, path=path, line=line)
     for key, fingerprint, _old_key in journal.wanted.moves():
         _bring(work, key, fingerprint)
+
+
+def _let_go(work: Work) -> None:
+    """Tell no more of images of earlier asks that somebody has deleted: what a key asks for now has none yet."""
+    for page in work.journal.records.pages(work.job.name, OVERTAKEN):
+        with work.journal.transaction():
+            for row in page:
+                if work.tree.condition(json.loads(row.line)["files"]) == "missing":
+                    work.tree.retire(json.loads(row.line))
+                    work.journal.records.change(row, place="retired", wanted=0)
 
 
 def _bring(work: Work, key: str, fingerprint: str) -> None:

@@ -53,7 +53,10 @@ def _open_again(work: Work, row: Record) -> None:
     cost = row.cost
     if row.expiries and work.job.batch.asks_singly:
         cost = work.journal.late.cost(row.key, row.fingerprint)
-    work.journal.records.change(row, status="pending", batch=None, cost=cost, line=record.dumps(told))
+    wire_key = record.wire_key(row.key, row.fingerprint)
+    work.journal.records.change(
+        row, status="pending", batch=None, cost=cost, wire_key=wire_key, line=record.dumps(told)
+    )  # fmt: skip
 
 
 _EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks once more"

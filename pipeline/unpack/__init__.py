@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "Tally", "Unpacking"]
 
 TOOK_TOO_LONG = "its batch took longer than `batch.deadline` and was cancelled"
+_UNDER_ANOTHER_KEY = (
+    "no answer of {0.remote} has its key: it may have had another one when it was sent; what came is in"
+    " conflicts/{0.job}, and `pipeline retry --only held` asks once more"
+)
 _LONGEST = 256 << 20
 
 
@@ -55,6 +59,8 @@ class Unpacking:
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self._places: dict[str, tuple[int, int]] = {}
         """Where an answer is that was known before: offset and bytes."""
+        self._strangers = 0
+        """Answers to keys that are known to nobody here."""
         self.tally = Tally()
         self.proofs: list[Outcome] = []
         """What was asked for to be looked at, and is not kept: the job knows nothing of it."""
@@ -94,6 +100,8 @@ class Unpacking:
                     known = self._journal.records.get(self._batch.job, key, fingerprint)
                     if known is not None and known.batch == self._batch.id:
                         self._without_answer(known, status, reason, transient=transient)
+            if self._strangers and status == "missing":
+                status, reason, transient = "held", _UNDER_ANOTHER_KEY.format(self._batch), False
             for known in self._journal.records.claimed(self._batch.job, str(self._batch.remote)):
                 self._without_answer(known, status, reason, transient=transient)
             self._batch = self._journal.batches.change(
@@ -131,6 +139,7 @@ class Unpacking:
     def _take(self, wire_key: str, came: Answer, offset: int, text: bytes) -> None:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)
         if asked is None:
+            self._strangers += 1
             self._extra(came)
             return
         settled = self._settled.get(wire_key)

@@ -1,0 +1,79 @@
+"""What weeks of `test_model.py` have brought to light, each as short as it can be told."""
+
+from __future__ import annotations
+
+import shutil
+
+HOUR = 3600.0
+SUBMIT = ("submit", "jobs/shop.yaml")
+JOB = "prompt: '[what]'\nitems: rows.csv\nchecks: {decode: false}\n"
+
+
+def rows(project, text, job=JOB):
+    project.write("jobs/shop.yaml", job)
+    project.write("jobs/rows.csv", "id,what\n" + text)
+
+
+def statuses(project):
+    return {key: record["status"] for key, record in project.records().items()}
+
+
+def lose_the_state(project):
+    shutil.rmtree(project.outputs / ".pipeline")
+
+
+def bought(service):
+    return [entry["requests"] for entry in service.ledger()]
+
+
+# --------------------------------------------------------------------------- renamed on its way, and known no more
+
+
+def test_what_was_renamed_on_its_way_is_found_again_by_the_output_manifest_alone(slow_shop, slow_service):
+    rows(slow_shop, "a,a barn\nb,a mill\n")
+    assert slow_shop(*SUBMIT).code == 0
+    lose_the_state(slow_shop)
+    rows(slow_shop, "barn,a barn\nmill,a mill\n")
+    assert slow_shop(*SUBMIT).code == 0
+    slow_service.advance(21 * HOUR)
+    assert slow_shop(*SUBMIT).code == 0
+    assert statuses(slow_shop) == {"barn": "done", "mill": "done"}
+    assert bought(slow_service) == [2]
+    assert slow_shop(*SUBMIT).code == 0
+
+
+def test_what_was_renamed_on_its_way_and_then_forgotten_is_not_bought_again_by_itself(slow_shop, slow_service):
+    rows(slow_shop, "a,a barn\nb,a mill\n")
+    assert slow_shop(*SUBMIT).code == 0
+    rows(slow_shop, "barn,a barn\nb,a mill\n")
+    assert slow_shop(*SUBMIT).code == 0
+    lose_the_state(slow_shop)
+    slow_service.advance(21 * HOUR)
+    done = slow_shop(*SUBMIT)
+    assert done.code == 6
+    assert bought(slow_service) == [2]
+    assert statuses(slow_shop) == {"b": "done", "barn": "held"}
+    assert "conflicts/shop" in slow_shop.records()["barn"]["reason"]
+    assert [*(slow_shop.outputs / ".pipeline/conflicts/shop").iterdir()]
+    assert slow_shop(*SUBMIT).code == 6
+    assert slow_shop("retry", "jobs/shop.yaml", "--only", "held", "--wait", "0").code == 4
+    assert bought(slow_service) == [2, 1]
+
+
+# ------------------------------------------------------------------------------------------- a file that went away
+
+
+def test_an_image_of_before_that_somebody_deleted_is_not_told_of_any_more(shop, service):
+    rows(shop, "a,a barn\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    rows(shop, "a,LOCAL:BLOCK\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 3
+    [old] = shop.records()["a"]["files"]
+    (shop.outputs / "shop" / old["path"]).unlink()
+    assert shop(*SUBMIT).code == 3
+    assert shop.records()["a"]["files"] == []
+    assert shop("verify").code == 0
+    rows(shop, "a,a barn\n")
+    assert shop(*SUBMIT).code == 0
+    assert (shop.outputs / "shop" / old["path"]).is_file(), "it is written from the kept answer"
+    assert bought(service) == [1, 1]
