@@ -97,11 +97,8 @@ def counted(row: sqlite3.Row, good: int, bad: int) -> tuple[int, int]:
     rule = _of(row, "counts")
     if rule is None:
         return good, bad
-    told = rule.said
-    return (
-        good if told["successful"] is None else told["successful"],
-        bad if told["failed"] is None else told["failed"],
-    )
+    successful, failed = rule.said["successful"], rule.said["failed"]
+    return good if successful is None else successful, bad if failed is None else failed
 
 
 def told(row: sqlite3.Row, operation: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What befalls a call that a rule strikes: it is refused, dropped, done twice, sent elsewhere, or its reply is late or cut.
+"""What befalls a call that a rule strikes: it is refused, dropped, sent elsewhere, or its reply is late or cut.
 
 What a reply says that is not so is the business of `lies`.
 """
