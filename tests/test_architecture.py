@@ -39,7 +39,7 @@ LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 # Libraries, and the only places that know them.
 HOMES = {
     "google": {"gemini/connection.py"},
-    "httpx2": {"gemini/connection.py", "ping.py"},
+    "httpx2": {"gemini/connection.py", "gemini/bounds.py", "ping.py"},
     "tenacity": {"gemini/connection.py"},
     "sqlite3": {"journal/", "local/"},
     "yaml": {"job/yaml12.py", "gemini/models.py", "local/faultsfile.py"},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READ_S = 60.0
+_STRETCH_S = 120.0
+_LEAST_BYTES = 500_000
+"""That must come of a download in each such stretch: the slowest line there is brings more."""
+_ONCE_MORE = "run again: it is fetched once more"
 _DRAWING_S = 300.0
 """A large image of a model that thinks takes its time."""
 _PAGE = 100
@@ -163,14 +168,25 @@ class Api:
                 if response.status_code != HTTPStatus.OK:
                     self._line.keep(response)
                     raise self._meaning_of_download(what)
-                for piece in response.iter_bytes(1 << 20):
+                if self._line.bounds.is_compressed(response):
+                    raise PassingError(f"{what}: it comes compressed, and nobody asked for that", hint=_ONCE_MORE)
+                for piece in self._hurried(what, response.iter_raw()):
                     write(piece)
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    return None
                 length = response.headers.get("content-length", "")
                 return int(length) if length.isdigit() else None
         except self._line.httpx.HTTPError as error:
-            raise PassingError(f"{what}: {type(error).__name__}", hint="run again: it is fetched once more") from None
+            raise PassingError(f"{what}: {type(error).__name__}", hint=_ONCE_MORE) from None
+
+    def _hurried(self, what: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces of a download, as long as they come at a speed that leads anywhere."""
+        since, came = time.monotonic(), 0
+        for piece in pieces:
+            yield piece
+            came += len(piece)
+            if time.monotonic() - since > _STRETCH_S:
+                if came < _LEAST_BYTES:
+                    raise PassingError(f"{what}: {came:,} bytes came in {_STRETCH_S:g} seconds", hint=_ONCE_MORE)
+                since, came = time.monotonic(), 0
 
     def _meaning_of_download(self, what: str) -> PipelineError:
         """A result that is not there (yet) is 403 as often as 404, in any words, unless the key is named."""

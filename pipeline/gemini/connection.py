@@ -122,8 +122,10 @@ class Connection:
             from google import genai  # noqa: PLC0415
             from google.genai import errors, types  # noqa: PLC0415
 
+            from pipeline.gemini import bounds  # noqa: PLC0415 - it needs the client's classes
+
         logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
-        self._errors, self.types, self.httpx = errors, types, httpx2
+        self._errors, self.types, self.httpx, self.bounds = errors, types, httpx2, bounds
         self.base_url = base_url.rstrip("/")
         self._key = key
         self._raw = _Raw()
@@ -136,6 +138,7 @@ class Connection:
             follow_redirects=False,
             trust_env=not is_loopback(base_url),
             timeout=httpx2.Timeout(_TIMEOUT_S, connect=30.0),
+            headers={"accept-encoding": "identity"},
             event_hooks={"response": [self._keep]},
         )
         self.client = genai.Client(
@@ -161,8 +164,8 @@ class Connection:
             self.keep(response)
 
     def keep(self, response: httpx2.Response) -> None:
-        """Take this for the last answer, its body read whole."""
-        response.read()
+        """Take this for the last answer, its body read whole; raises what `bounded` does."""
+        self.bounds.bounded(response).read()
         self._raw.answer = (response.status_code, response.content, response.headers.get("retry-after"))
 
     def forget(self) -> None:
@@ -185,7 +188,7 @@ class Connection:
 
     def headers(self) -> dict[str, str]:
         """What a request of our own sends along."""
-        return {"x-goog-api-key": self._key.reveal(), "accept-encoding": "identity"}
+        return {"x-goog-api-key": self._key.reveal()}
 
     def close(self) -> None:
         """End it; what other threads are still waiting for fails at once."""

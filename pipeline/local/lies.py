@@ -33,7 +33,7 @@ _PIECE = 1 << 20
 
 
 def _other_json(said: Said, _service: Service, _call: Call, reply: Reply) -> Reply:
-    return replace(reply, body=_SHAPES[said["as"]])
+    return replace(reply, body=_SHAPES[said["as"]], path=None)
 
 
 def _mislabelled(said: Said, _service: Service, _call: Call, reply: Reply) -> Reply:

@@ -47,12 +47,15 @@ def census(run: Run, work: Work) -> None:
     prefix = f"{PREFIX}/{journal.workspace}/{job}/"
     found = [op for op in run.api.batches() if op.display_name.startswith(prefix)]
     settled, pending = _mentioned(journal, job)
+    doubled: list[Operation] = []
     with journal.transaction():
         for op in reversed(found):
             known = journal.batches.named(op.display_name)
             if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
                 now_live(run, work, known, op.name)  # it was believed lost, and had only been late
                 continue
+            if known and known.remote not in {None, op.name}:
+                doubled.append(op)  # one POST can make two
             if known or journal.batches.remote(op.name):
                 continue
             if op.name not in pending and (op.name in settled or not _is_young(run, op)):
@@ -60,6 +63,7 @@ def census(run: Run, work: Work) -> None:
             _adopt_stranger(run, work, op.display_name, op.name)
         journal.set_census(job, run.clock.time())
     work.is_counted = True
+    _let_go(run, work, doubled)
 
 
 def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
@@ -129,7 +133,12 @@ def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None
             work.job.name, "adopted", batch=batch.name, remote=first.name, also=[op.name for op in others]
         )
     run.tell("adopted", job=work.job.name, remote=first.name)
-    for other in others:  # one POST can make two jobs; the journal knows it by now
+    _let_go(run, work, others)  # one POST can make two jobs; the journal knows it by now
+
+
+def _let_go(run: Run, work: Work, doubled: list[Operation]) -> None:
+    """Cancel batches that are there a second time, as far as they are still at work, and say so."""
+    for other in doubled:
         if not other.ended:
             run.api.cancel(other.name)
         run.tell("doubled", job=work.job.name, remote=other.name)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FETCHES = 2
 _MOST_FETCHES = 5
+_KEPT_S = 48 * 3600.0
+"""How long the service keeps an answer at least."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -42,12 +44,22 @@ def is_odd(op: Operation) -> bool:
 
 
 def revive(run: Run, work: Work, batch: Batch) -> None:
-    """Ask once more for a batch that is held: where the service has come to its senses, it is waited for again."""
+    """Ask once more for a batch that is held: where the service has come to its senses, it is waited for again.
+
+    One that has ended, and whose answer could not be had or made no sense, is fetched again, once in a run.
+    """
     op = run.api.batch(str(batch.remote)) if batch.remote else None
-    if op is None or is_odd(op):
+    again = f"revived {batch.name}"
+    if op is None or is_odd(op) or again in run.told:
         return
+    is_over = batch.result_file is not None
+    if is_over:
+        run.told.add(again)
     with work.journal.transaction():
-        work.journal.batches.change(batch, state="live", trouble_at=None, note=None)
+        if is_over:
+            work.journal.batches.change(batch, state="ended")
+        else:
+            work.journal.batches.change(batch, state="live", trouble_at=None, note=None)
         for known in work.journal.records.held_in(batch):
             told = {**json.loads(known.line), "status": "pending", "reason": None}
             work.journal.records.change(known, status="pending", line=record.dumps(told))
@@ -78,14 +90,19 @@ def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=now)
     elif now - batch.trouble_at >= run.patience_s:
-        with work.journal.transaction():
-            work.journal.batches.change(batch, state="held", note=why)
-            work.came_home.add(batch.model_id)
-            _hold(work, batch, why)
-        run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+        hold(run, work, batch, why)
 
 
-def _hold(work: Work, batch: Batch, why: str) -> None:
+def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
+    """Leave a batch, and what it has not brought, for a person to decide about: it may have been paid for."""
+    with work.journal.transaction():
+        work.journal.batches.change(batch, state="held", note=why)
+        work.came_home.add(batch.model_id)
+        _hold_records(work, batch, why)
+    run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+
+
+def _hold_records(work: Work, batch: Batch, why: str) -> None:
     reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
     records = work.journal.records
     inside = [
@@ -134,12 +151,15 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
 
 
 def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
-    """The answer can be a little late; after a while it is gone."""
+    """The answer can be a little late; after a while a person must look, until nobody keeps it: then it is gone."""
     now = run.clock.time()
     if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=batch.trouble_at or now)
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
+        return
+    if batch.ended_at is not None and now - batch.ended_at < _KEPT_S:
+        hold(run, work, batch, f"its answer is refused: {why}")
         return
     with work.journal.transaction():
         work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")
@@ -180,12 +200,24 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
                 hint="run again: it is fetched once more; nothing is lost",
             )
     check_pixels(run, work)
+    if why := _doubtful(tally, batch):
+        hold(run, work, batch, why)
+        return
     status, reason, transient = _fate(work, batch)
-    if tally.without_answer and not _is_complete(tally, batch):
-        status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     work.came_home.add(batch.model_id)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
+
+
+def _doubtful(tally: unpack.Tally, batch: Batch) -> str:
+    """Why an answer that was fetched is not believed to be all that there is; nothing where it is."""
+    if not tally.without_answer or batch.answers_path is None:
+        return ""
+    if not _is_complete(tally, batch):
+        return "its answer never came whole"
+    # What somebody between us and the service sends in its place is no answer, however often it comes.
+    has_something = tally.unreadable or tally.extra or batch.succeeded
+    return "" if tally.answers or not has_something else "its answer holds nothing of what was asked for"
 
 
 def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
