@@ -144,6 +144,22 @@ def _let_go(run: Run, work: Work, doubled: list[Operation]) -> None:
         run.tell("doubled", job=work.job.name, remote=other.name)
 
 
+def sought(run: Run, work: Work, batch: Batch) -> Operation | None:
+    """What a whole listing has of a batch that is not found by its name; one under another name is taken for it.
+
+    Raises `UnfinishedError` when the listing cannot be completed: half a listing proves nothing.
+    """
+    listing = list(run.api.batches())
+    for op in listing:
+        if op.name == batch.remote:
+            return op
+    matches = sorted(_matches(work, listing, batch), key=lambda op: (op.created_at, op.name))
+    if not matches:
+        return None
+    _adopt(run, work, batch, matches)
+    return matches[0]
+
+
 def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:
     """The service has this batch, under this name."""
     batch = work.journal.batches.change(

@@ -11,7 +11,7 @@ from pipeline import record, unpack
 from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
-from pipeline.reconcile import stuck
+from pipeline.reconcile import adopt, stuck
 from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
@@ -30,12 +30,20 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
+    if op is None and _is_out_of_patience(run, batch):
+        op = adopt.sought(run, work, batch)  # before anybody is told that it has vanished
+        if op is not None and op.name != batch.remote:
+            return
     if op is None:
         doubt(run, work, batch, "the service does not know it")
     elif is_odd(op):
         doubt(run, work, batch, f"it ended as {op.state} without an answer")
     else:
         _note(run, work, batch, op)
+
+
+def _is_out_of_patience(run: Run, batch: Batch) -> bool:
+    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
 
 
 def is_odd(op: Operation) -> bool:
@@ -85,11 +93,10 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
 
 def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     """An answer that makes no sense is asked for again for a while; then a person must look, and nothing is sent."""
-    now = run.clock.time()
     if batch.trouble_at is None:
         with work.journal.transaction():
-            work.journal.batches.change(batch, trouble_at=now)
-    elif now - batch.trouble_at >= run.patience_s:
+            work.journal.batches.change(batch, trouble_at=run.clock.time())
+    elif _is_out_of_patience(run, batch):
         hold(run, work, batch, why)
 
 
