@@ -215,18 +215,47 @@ def test_the_last_image_is_the_result_and_earlier_ones_are_drafts(shop, proxy, e
     assert shop("verify").code == 0
 
 
+def a_page(call):
+    call.headers["Content-Type"] = "text/html"
+    call.say(b"<html>\nPlease sign in.\n</html>\n", 200)
+
+
+def of_others(call):
+    call.say(b"".join(each(lambda reply: {**reply, "key": "other~0123456789ab"})(call.answer.splitlines())))
+
+
+def without_the_last(call):
+    call.say(b"".join(call.answer.splitlines(keepends=True)[:-1]))
+
+
 def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
     downloads = []
 
     def rule(call):
+        if call.is_get() and not downloads[2:]:
+            told = call.json
+            told["metadata"]["batchStats"]["successfulRequestCount"] = "4"
+            call.say(told)
         if call.is_download():
             downloads.append(call)
-            if len(downloads) <= 5:
+            if len(downloads) <= 2:
                 call.say(b"\n".join(call.answer.splitlines()[:4]) + b"\n")
 
     proxy.after = rule
     assert shop(*RUN).code == 0
     assert [entry["requests"] for entry in service.ledger()] == [6, 2]
+
+
+def test_an_answer_that_lacks_what_the_service_counts_is_not_bought_again_and_comes_home_later(
+    shop, proxy, service, expected
+):
+    proxy.after = lambda call: without_the_last(call) if call.is_download() else None
+    assert [shop(*RUN).code for _ in range(2)] == [6, 6]
+    assert sorted(record["status"] for record in shop.records().values()) == [*["done"] * 5, "held"]
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert len(service.ledger()) == 1 + 1, "one for the undisturbed run, one for this"
 
 
 def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
@@ -238,6 +267,31 @@ def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
     proxy.after = once(lambda call: call.is_download(), cut)
     assert shop(*RUN).code == 0
     assert pictures(shop) == expected
+
+
+@pytest.mark.parametrize("wrong", [a_page, of_others, without_the_last])
+def test_what_is_not_the_answer_is_not_taken_for_it_for_an_hour(shop, proxy, service, clock, monkeypatch, wrong):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    proxy.after = lambda call: wrong(call) if call.is_download() else None
+    for minutes in (0, 20, 40, 55):
+        clock.ahead_s = minutes * 60.0
+        assert shop("collect" if minutes else "submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+        assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert {record["status"] for record in shop.records().values()} == {"done"}
+    assert len(service.ledger()) == 1
+
+
+@pytest.mark.parametrize("wrong", [a_page, of_others])
+def test_what_never_becomes_the_answer_is_for_a_person_to_decide(shop, proxy, service, clock, wrong):
+    proxy.after = lambda call: wrong(call) if call.is_download() else None
+    assert shop(*RUN).code == 6
+    assert {record["status"] for record in shop.records().values()} == {"held"}
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert {record["status"] for record in shop.records().values()} == {"done"}
+    assert len(service.ledger()) == 1
 
 
 def test_an_answer_that_is_late_is_waited_for(shop, proxy, expected, monkeypatch):
@@ -380,6 +434,19 @@ def test_before_the_settling_time_nothing_is_sent_again(shop, proxy, service, mo
     assert service.ledger() == []
 
 
+def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock, monkeypatch):
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    proxy.before = once(lambda call: call.is_create(), drop)
+    shop("submit", "jobs/shop.yaml")
+    for ours, theirs in [(0.0, 0.0), (9e4, 0.0), (0.0, 9e4), (0.0, 0.0), (9e4, 0.0)]:
+        clock.ahead_s, proxy.ahead_s = ours, theirs
+        assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
+        assert service.ledger() == [], "both clocks must have seen the settling time"
+    clock.ahead_s, proxy.ahead_s = 1000.0, 1000.0
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+
+
 def test_a_listing_that_cannot_be_completed_proves_nothing(shop, proxy, service):
     def rule(call):
         if call.is_list():
@@ -428,6 +495,41 @@ def test_a_rate_limit_in_the_middle_costs_time_only(shop, proxy, service, expect
     assert shop(*RUN).code == 0
     assert pictures(shop) == expected
     assert [entry["requests"] for entry in service.ledger()][1:] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(lambda call: call.say({"error": {"code": 401, "status": "UNAUTHENTICATED"}}, 401), id="key"),
+        pytest.param(lambda call: call.say(b"", 307), id="redirect"),
+    ],
+)
+def test_a_refused_key_says_nothing_about_a_batch(shop, proxy, service, expected, clock, refused):
+    proxy.after = lambda call: refused(call) if call.is_get() else None
+    assert shop(*RUN).code == 6
+    clock.ahead_s = 3 * 3600.0
+    assert shop(*RUN).code == 6
+    counts = json.loads(shop("status", "--json").out)["jobs"][0]["counts"]
+    assert counts == {"pending": 6}, "nothing is held: the batch is as it was"
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+
+
+def test_five_batches_that_cannot_be_asked_for_keep_no_other_from_coming_home(shop, proxy, service):
+    shop.write("jobs/shop.yaml", SHOP + "batch: {max_requests: 1}\n")
+    shop.delivers()
+    first = set()
+
+    def rule(call):
+        if call.is_get() and (call.path in first or len(first) < 5):
+            first.add(call.path)
+            call.say({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "not this one"}}, 400)
+
+    proxy.after = rule
+    assert [shop(*RUN).code for _ in range(2)] == [6, 6]
+    counts = json.loads(shop("status", "--json").out)["jobs"][0]["counts"]
+    assert counts["done"] == 1, "the sixth"
 
 
 def test_a_redirect_is_not_followed_with_the_key(shop, proxy, service):

@@ -24,6 +24,7 @@ from pipeline.gemini.connection import (
     PassingError,
     Secret,
     TakenError,
+    UnheardError,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _PAGE = 100
 _REFUSED = 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 
-__all__ = ["DEFAULT_URL", "Api", "BillingError", "GoneError", "Secret", "TakenError"]
+__all__ = ["DEFAULT_URL", "Api", "BillingError", "GoneError", "Secret", "TakenError", "UnheardError"]
 
 
 class Api:

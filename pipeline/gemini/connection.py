@@ -68,7 +68,11 @@ class TakenError(ServiceError):
     """Something else has the name that was wished for."""
 
 
-class BillingError(ServiceError):
+class UnheardError(ServiceError):
+    """Nobody has looked at what was asked for: the key is refused, or another server answers."""
+
+
+class BillingError(UnheardError):
     """The project of the key has no paid tier."""
 
 
@@ -245,7 +249,7 @@ class Connection:
         fault = wire.fault(code, body, retry_after)
         if fault is None:
             if code // 100 == _REDIRECTED:
-                return ServiceError(
+                return UnheardError(
                     f"{what}: the server wants to send us elsewhere (HTTP {code}), which is not followed",
                     hint=f"check GOOGLE_GEMINI_BASE_URL ({self.base_url})",
                 )
@@ -261,7 +265,13 @@ class Connection:
         kind = verdicts.kind(fault)
         if kind == "rate":
             return RateLimitError(words, fault.retry_after_s)
-        classes = {"passing": PassingError, "gone": GoneError, "taken": TakenError, "billing": BillingError}
+        classes = {
+            "passing": PassingError,
+            "gone": GoneError,
+            "taken": TakenError,
+            "key": UnheardError,
+            "billing": BillingError,
+        }
         return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
 
     def redacted(self, text: str) -> str:

@@ -54,18 +54,29 @@ class Comparing:
         self._journal, self._tree, self._job, self._look = journal, tree, job, look
         self._turns = tree.turns(look.service)
         self._claimed: set[tuple[str, str]] = set()
+        self._delivers: dict[str, bool] = {}
+        """Whether a model has brought an image here, by its id."""
 
     def classified(self, row: Comparison) -> Classified:
         if row.status is None:
             return self._elsewhere(row) or self._bought(row, "")
         found = _Found(row.status, json.loads(row.record_line or "{}"))
-        if row.status == "held" and not row.attempts and BROUGHT_NONE not in (found.told.get("reason") or ""):
+        if row.status == "held" and not row.attempts and not self._is_held_back(row, found):
             return self._elsewhere(row) or self._bought(row, "")
         if row.status in HAS_IMAGE:
             return self._delivered(row, found)
         if row.status == "pending" and self._is_on_its_way(row):
             return Classified(row.n, "pending", "on its way")
         return self._undelivered(row, found)
+
+    def _is_held_back(self, row: Comparison, found: _Found) -> bool:
+        """Whether the first images for its model brought none, and none has come since."""
+        if BROUGHT_NONE not in (found.told.get("reason") or ""):
+            return False
+        model_id = json.loads(row.line)["model_id"]
+        if model_id not in self._delivers:
+            self._delivers[model_id] = self._journal.firsts.has_delivered(self._look.service, model_id)
+        return not self._delivers[model_id]
 
     def _is_on_its_way(self, row: Comparison | Record) -> bool:
         return row.service == self._look.service and (row.batch is not None or row.claim is not None)

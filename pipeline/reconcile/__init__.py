@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
+from pipeline.gemini.api import UnheardError
 from pipeline.outputs import write_manifest, write_sidecars
 from pipeline.reconcile import adopt, ahead, calls, collect, send, singly, turns
 from pipeline.reconcile.move import apply
@@ -85,11 +86,14 @@ def _each(
 ) -> tuple[int, list[ServiceError | UnfinishedError]]:
     """Take a step with every batch in a state; one that goes wrong keeps no other from coming home.
 
-    Returns how many went well, and what went wrong; after five in a row it is not the batch, and the rest waits.
+    Returns how many went well, and what went wrong; after five in a row it is not the batch, and the rest waits. The
+    next pass begins with the others.
     """
     went_well, in_a_row = 0, 0
     troubles: list[ServiceError | UnfinishedError] = []
-    for batch in work.batches(state):
+    batches = work.batches(state)
+    batches.sort(key=lambda batch: batch.trouble_at is not None or batch.id in work.troubled)
+    for batch in batches:
         try:
             step(run, work, batch)
             went_well += 1
@@ -97,7 +101,8 @@ def _each(
         except (ServiceError, UnfinishedError) as trouble:
             troubles.append(trouble)
             in_a_row += 1
-            if isinstance(trouble, ServiceError) and state == "live":
+            work.troubled.add(batch.id)
+            if state == "live" and isinstance(trouble, ServiceError) and not isinstance(trouble, UnheardError):
                 collect.doubt(run, work, batch, str(trouble))
             if in_a_row >= _FAILING_PASSES:
                 break

@@ -109,10 +109,24 @@ def settle_uncertain(run: Run, work: Work) -> None:
             _adopt(run, work, batch, matches)
         elif batch.absent_at is None:
             with work.journal.transaction():
-                work.journal.batches.change(batch, absent_at=run.clock.time())
+                work.journal.batches.change(batch, absent_at=run.api.now())
             run.tell("uncertain", job=work.job.name, batch=batch.name, wait_s=run.settle_s)
-        elif run.clock.time() - batch.absent_at >= run.settle_s:
+        elif _has_settled(run, work, batch, batch.absent_at):
             _believe_lost(run, work, batch)
+
+
+def _has_settled(run: Run, work: Work, batch: Batch, absent_at: float) -> bool:
+    """Whether it has been long enough, by the service's clock and by ours: one of them may have been put forward.
+
+    `absent_at` is by the service's, when it was asked for the first time. One that was put back counts anew from there.
+    """
+    now, service_now = run.clock.time(), run.api.now()
+    ours = min(now, batch.intent_at or batch.planned_at)
+    theirs = min(service_now, absent_at)
+    if (ours, theirs) != (batch.intent_at or batch.planned_at, absent_at):
+        with work.journal.transaction():
+            work.journal.batches.change(batch, intent_at=ours, absent_at=theirs)
+    return min(now - ours, service_now - theirs) >= run.settle_s
 
 
 def _matches(work: Work, listing: list[Operation], batch: Batch) -> list[Operation]:

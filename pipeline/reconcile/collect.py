@@ -30,7 +30,7 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
-    if op is None and _is_out_of_patience(run, batch):
+    if op is None and _has_been_tried(run, batch):
         op = adopt.sought(run, work, batch)  # before anybody is told that it has vanished
         if op is not None and op.name != batch.remote:
             return
@@ -42,10 +42,6 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
         _note(run, work, batch, op)
 
 
-def _is_out_of_patience(run: Run, batch: Batch) -> bool:
-    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
-
-
 def is_odd(op: Operation) -> bool:
     """An end without an answer, in a state that should have one or that is not known: it may still come."""
     return op.ended and op.result_file is None and op.state not in _STATUS_OF
@@ -54,29 +50,25 @@ def is_odd(op: Operation) -> bool:
 def revive(run: Run, work: Work, batch: Batch) -> None:
     """Ask once more for a batch that is held: where the service has come to its senses, it is waited for again.
 
-    One that has ended, and whose answer could not be had or made no sense, is fetched again, once in a run.
+    What was held because its answer would not come gets one more try in this call, not one more hour.
     """
-    op = run.api.batch(str(batch.remote)) if batch.remote else None
-    again = f"revived {batch.name}"
-    if op is None or is_odd(op) or again in run.told:
+    op = run.api.batch(str(batch.remote)) if batch.remote and batch.id not in work.revived else None
+    if op is None or is_odd(op):
         return
-    is_over = batch.result_file is not None
-    if is_over:
-        run.told.add(again)
+    work.revived.add(batch.id)
     with work.journal.transaction():
-        if is_over:
-            work.journal.batches.change(batch, state="ended")
-        else:
-            work.journal.batches.change(batch, state="live", trouble_at=None, note=None)
+        work.journal.batches.change(batch, state="live", note=None)
         for known in work.journal.records.held_in(batch):
             told = {**json.loads(known.line), "status": "pending", "reason": None}
             work.journal.records.change(known, status="pending", line=record.dumps(told))
 
 
 def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
-    changes: dict[str, Any] = {"remote_state": op.state, "trouble_at": None}
+    changes: dict[str, Any] = {"remote_state": op.state}
+    if not (op.ended and batch.id in work.revived):
+        changes["trouble_at"] = None
     if op.ended:
-        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": run.clock.time()}
+        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": batch.ended_at or run.clock.time()}
         changes["succeeded"] = op.succeeded
         if op.error_code is not None or op.error:
             changes["note"] = f"code {op.error_code}: {run.api.redacted(op.error)[:500]}"
@@ -93,23 +85,27 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
 
 def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     """An answer that makes no sense is asked for again for a while; then a person must look, and nothing is sent."""
+    now = run.clock.time()
     if batch.trouble_at is None:
         with work.journal.transaction():
-            work.journal.batches.change(batch, trouble_at=run.clock.time())
-    elif _is_out_of_patience(run, batch):
+            work.journal.batches.change(batch, trouble_at=now)
+    elif _has_been_tried(run, batch):
         hold(run, work, batch, why)
 
 
 def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
-    """Leave a batch, and what it has not brought, for a person to decide about: it may have been paid for."""
+    """Leave a batch to a person: what it has not brought is not bought again by itself.
+
+    Every later call asks the service for it once more, see `revive`: what is paid and still there comes home.
+    """
     with work.journal.transaction():
         work.journal.batches.change(batch, state="held", note=why)
         work.came_home.add(batch.model_id)
-        _hold_records(work, batch, why)
+        _hold_requests(work, batch, why)
     run.tell("held", job=work.job.name, remote=batch.remote, why=why)
 
 
-def _hold_records(work: Work, batch: Batch, why: str) -> None:
+def _hold_requests(work: Work, batch: Batch, why: str) -> None:
     reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
     records = work.journal.records
     inside = [
@@ -194,54 +190,48 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and not _is_complete(tally, batch) and not _is_hopeless(run, batch):
-            # What lacks answers may have been cut on its way, even at the end of a line: it is fetched once more.
-            with work.journal.transaction():
-                since = batch.trouble_at or run.clock.time()
-                work.journal.batches.change(batch, state="ended", trouble_at=since)
-            if batch.fetches % _FETCHES:
-                fetch(run, work, work.journal.batches.by_id(batch.id))
-                return
-            raise UnfinishedError(
-                f"the answer of {batch.remote} comes differently each time, or ends in the middle of a line",
-                hint="run again: it is fetched once more; nothing is lost",
-            )
+        if tally.without_answer and not _is_complete(tally, batch):
+            check_pixels(run, work)
+            _fetch_again(run, work, batch)
+            return
     check_pixels(run, work)
-    if why := _doubtful(tally, batch):
-        hold(run, work, batch, why)
-        return
     status, reason, transient = _fate(work, batch)
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     work.came_home.add(batch.model_id)
     run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
 
 
-def _doubtful(tally: unpack.Tally, batch: Batch) -> str:
-    """Why an answer that was fetched is not believed to be all that there is; nothing where it is."""
-    if not tally.without_answer or batch.answers_path is None:
-        return ""
-    if not _is_complete(tally, batch):
-        return "its answer never came whole"
-    # What somebody between us and the service sends in its place is no answer, however often it comes.
-    has_something = tally.unreadable or tally.extra or batch.succeeded
-    return "" if tally.answers or not has_something else "its answer holds nothing of what was asked for"
+def _fetch_again(run: Run, work: Work, batch: Batch) -> None:
+    """What lacks answers may have been cut on its way, even at the end of a line: it is fetched again, for a while."""
+    if _has_been_tried(run, batch) and batch.fetches >= _MOST_FETCHES:
+        hold(run, work, batch, "its answer never came whole")
+        return
+    with work.journal.transaction():
+        since = batch.trouble_at or run.clock.time()
+        batch = work.journal.batches.change(batch, state="ended", trouble_at=since)
+    if batch.fetches % _FETCHES:
+        fetch(run, work, batch)
+        return
+    raise UnfinishedError(
+        f"the answer of {batch.remote} is not whole, or is none: it lacks what the service says it holds",
+        hint="run again: it is fetched once more; nothing is lost",
+    )
 
 
 def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
     """Whether an answer that lacks some of the requests is believed to be all there is.
 
-    It came twice the same, and to its end. Where the service counts more answers than that, it is asked a few times
-    more; but its counts are known to be wrong at times, and are not believed for ever.
+    It came twice the same, to its end, with as much as the service counts, and is about this batch at all: a page of
+    somebody between is not. What is not believed is held in the end, rather than bought again.
     """
-    if not batch.confirmed or tally.is_torn:
-        return False
-    return tally.answers >= batch.succeeded or batch.fetches >= _MOST_FETCHES
+    is_not_ours = not tally.answers and (tally.unreadable or tally.extra)
+    is_whole = bool(batch.confirmed) and not tally.is_torn and not is_not_ours
+    return is_whole and tally.answers >= batch.succeeded
 
 
-def _is_hopeless(run: Run, batch: Batch) -> bool:
-    """An answer that never comes whole is not fetched for ever."""
-    tried = batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
-    return tried and batch.fetches >= _MOST_FETCHES * 2
+def _has_been_tried(run: Run, batch: Batch) -> bool:
+    """Whether something has been wrong with a batch for as long as that is put up with."""
+    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
 
 
 def _fate(work: Work, batch: Batch) -> tuple[str, str, bool]:

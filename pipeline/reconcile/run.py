@@ -97,6 +97,10 @@ class Work:
     """A person wants what is held sent all the same: nothing goes ahead alone."""
     committed: set[int] = field(default_factory=set)
     """The batches whose estimates this call has taken out of its budgets."""
+    troubled: set[int] = field(default_factory=set)
+    """Batches that something went wrong with in this call: the others come before them."""
+    revived: set[int] = field(default_factory=set)
+    """Batches that were held, and that the service was asked for once more in this call."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
 
