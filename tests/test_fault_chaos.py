@@ -1,4 +1,4 @@
-"""Many faults at once, by chance: whatever a night was like, the next ones bring all of it home. And order is no matter."""
+"""Many faults at once, by chance: whatever a night was like, the next ones bring all of it home; order is no matter."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_the_same_answers_in_another_order_or_at_other_times_are_the_same_tree(p
         ("each twice", "on: line, do: duplicate"),
         ("all twice", "on: answers, do: repeated"),
         ("with strangers", "on: answers, do: extra", "on: answers, do: crlf"),
-        ("in two attempts", "on: line, do: missing, every: 2, times: 1"),
-        ("with errors first", "on: line, do: error, every: 2, times: 1"),
+        ("in two attempts", "on: line, do: error, every: 2, times: 1"),
+        ("in two batches", "on: batch, do: expire, times: 1"),
         ("cut at first", "on: files.download, do: truncate, length: short, times: 1"),
         ("in another base64", "on: line, do: urlsafe"),
     ):  # fmt: skip

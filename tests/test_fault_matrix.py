@@ -215,15 +215,16 @@ HARMLESS = (
     *("long", "both", "thoughts", "several", "candidates", "wrong_mime", "block, picture: true"),
 )
 ASKED_AGAIN = (
-    *("missing", "malformed", "junk, alone: true", "no_image", "error", "error, details: true", "error, under: status"),
-    *("neither", "text", "signature", "corrupt"),
-    *(
-        f"damage, as: {word}"
-        for word in ("letters", "nothing", "html", "svg", "zip", "gif", "cut", "checksum", "no_end", "tail", "bomb")
-    ),
-    *(f"other_key, as: {word}" for word in ("text", "nothing", "number", "list", "path", "missing")),
+    *("no_image", "error", "error, details: true", "error, under: status", "neither", "text", "signature", "corrupt"),
+    *(f"damage, as: {word}" for word in ("letters", "nothing", "html", "svg", "zip", "gif")),
+    *(f"damage, as: {word}" for word in ("cut", "checksum", "no_end", "tail", "bomb")),
     *(f"block, reason: {reason}" for reason in EMPTY_REASONS),
 )
+LACKING = (
+    *("missing", "malformed", "junk, alone: true"),
+    *(f"other_key, as: {word}" for word in ("text", "nothing", "number", "list", "path", "missing")),
+)
+"""The service counts more answers than there are: what it has may still come, and is held."""
 LEFT_TO_A_PERSON = (
     *("error, code: 3", "wrong_size", "same_picture", "damage, as: size", "damage, as: no_pixels"),
     *("block, under: prompt", *(f"block, reason: {reason}" for reason in REASONS)),
@@ -237,7 +238,12 @@ def of_things():
         yield case(rule, code, "poll lies", buys=(*buys, 1)[0], is_quick=word in _QUICK_BATCHES)
     for word, code in ANSWERS:
         yield case(f"on: answers, do: {word}, times: 1", code, "unpack lies")
-    for words, code, buys in ((HARMLESS, ENDED, 1), (ASKED_AGAIN, ENDED, 2), (LEFT_TO_A_PERSON, SOME_FAILED, 1)):
+    for words, code, buys in (
+        (HARMLESS, ENDED, 1),
+        (ASKED_AGAIN, ENDED, 2),
+        (LEFT_TO_A_PERSON, SOME_FAILED, 1),
+        (LACKING, PERSON, 1),
+    ):
         for word in words:
             # Of the lines of a batch of three, the second; those of a batch of one are left alone.
             yield case(f"on: line, do: {word}, every: 2", code, "unpack data", buys=buys, is_quick=word in _QUICK_LINES)
