@@ -61,8 +61,9 @@ def rehearse(project, monkeypatch):
     return run
 
 
-def test_there_are_three_recipes():
-    assert [recipe.file for recipe in RECIPES] == ["lost.yaml", "night.yaml", "limits.yaml"]
+def test_there_are_five_recipes():
+    names = ["lost.yaml", "night.yaml", "limits.yaml", "gateway.yaml", "chance.yaml"]
+    assert [recipe.file for recipe in RECIPES] == names
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.file)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _READ_S = 60.0
+_ONCE_MORE = "run again: it is fetched once more"
 _DRAWING_S = 300.0
 """A large image of a model that thinks takes its time."""
 _SLOWEST = 8_000
@@ -158,16 +159,16 @@ class Api:
             ) as response:
                 if response.status_code != HTTPStatus.OK:
                     raise self._meaning_of_download(what)
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise PassingError(f"{what}: it comes compressed, and nobody asked for that", hint=_ONCE_MORE)
                 for piece in _timely(response.iter_bytes(), what):
                     write(masked.through(piece))
                 write(masked.rest())
-                if response.headers.get("content-encoding", "identity") != "identity":
-                    return None
                 length = response.headers.get("content-length", "")
                 return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
         except self._line.httpx.HTTPError as error:
             said = str(error) if isinstance(error, self._line.unreadable) else type(error).__name__
-            raise PassingError(f"{what}: {said}", hint="run again: it is fetched once more") from None
+            raise PassingError(f"{what}: {said}", hint=_ONCE_MORE) from None
 
     def _meaning_of_download(self, what: str) -> PipelineError:
         """A result that is not there (yet) is 403 as often as 404, in any words, unless the key is named."""
@@ -331,9 +332,7 @@ def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
         passed_s = time.monotonic() - since
         if passed_s >= _LOOK_S:
             if came < _SLOWEST * passed_s:
-                raise PassingError(
-                    f"{what}: {came:,} bytes in {passed_s:.0f} s", hint="run again: it is fetched once more"
-                )
+                raise PassingError(f"{what}: {came:,} bytes in {passed_s:.0f} s", hint=_ONCE_MORE)
             since, came = time.monotonic(), 0
 
 

@@ -177,7 +177,7 @@ class Connection:
 
     def headers(self) -> dict[str, str]:
         """What a request of our own sends along."""
-        return {"x-goog-api-key": self._key.reveal(), "accept-encoding": "identity"}
+        return {"x-goog-api-key": self._key.reveal()}
 
     def close(self) -> None:
         """End it; what other threads are still waiting for fails at once."""

@@ -74,8 +74,19 @@ def create(service: Service, call: Call, model: str) -> Reply:
 
 
 def get(service: Service, _call: Call, batch_id: str) -> Reply:
-    row = _found(service.state, batch_id)
-    return Reply(_operation(service.state, row, _stage(row, service.state.now()), with_inlined=True))
+    state = service.state
+    row = _found(state, batch_id)
+    stage = _stage(row, state.now())
+    if stage not in _UNDONE or row["looked"]:
+        with state.writing() as db:
+            db.execute("UPDATE batch SET looked = looked + 1 WHERE id = ?", (batch_id,))
+    return Reply(fates.told(row, _operation(state, row, stage, with_inlined=True)))
+
+
+def at_work(state: State) -> int:
+    """How many batches have not ended."""
+    [row] = state.rows(f"SELECT count(*) AS live FROM batch WHERE {_LIVE}", state.now())
+    return int(row["live"])
 
 
 def listed(service: Service, call: Call) -> Reply:
@@ -87,9 +98,9 @@ def listed(service: Service, call: Call) -> Reply:
         "ORDER BY seq DESC LIMIT ?",
         *(now, below, below, size + 1),
     )
-    body: dict[str, Any] = (
-        {"operations": [_operation(state, row, _stage(row, now)) for row in rows[:size]]} if rows else {}
-    )
+    seen = [row for row in rows[:size] if not fates.has_vanished(row)]
+    shown = [fates.told(row, _operation(state, row, _stage(row, now))) for row in seen]
+    body: dict[str, Any] = {"operations": shown} if shown else {}
     if len(rows) > size:
         body["nextPageToken"] = page_token(rows[size - 1]["seq"])
     return Reply(body)
@@ -152,12 +163,14 @@ def results(service: Service, _call: Call, file_id: str) -> Reply:
     """The answers of a batch that has succeeded, for download."""
     state = service.state
     row = state.row("SELECT * FROM batch WHERE 'batch-' || id = ? AND file IS NOT NULL", file_id)
-    if row is not None and _has_output(row, _stage(row, state.now())):
+    if row is not None and not fates.has_vanished(row) and _has_output(row, _stage(row, state.now())):
         if row["withheld"]:
             with state.writing() as db:
                 db.execute("UPDATE batch SET withheld = withheld - 1 WHERE id = ? AND withheld", (row["id"],))
             raise no_such_file(file_id)
-        return Reply(path=state.batches / f"{row['id']}.out")
+        path = state.batches / f"{row['id']}.out"
+        changed = fates.answers(row, path)
+        return Reply(path=path) if changed is None else Reply(changed, mime="application/octet-stream")
     if state.row("SELECT 1 FROM file WHERE id = ? AND expires_at > ?", file_id, state.now()):
         raise invalid(f"File {file_id} was uploaded, and only generated files can be downloaded.")
     raise no_such_file(file_id)
@@ -211,13 +224,15 @@ def _keep_input(path: Path, file: Path | None, inlined: list[dict[str, Any]] | N
 
 def _found(state: State, batch_id: str) -> sqlite3.Row:
     row = state.row("SELECT * FROM batch WHERE id = ?", batch_id)
-    if row is None:
+    if row is None or fates.has_vanished(row):
         raise RefusalError("NOT_FOUND", "Requested entity was not found.")
     return row
 
 
 def _stage(row: sqlite3.Row, now: float) -> str:
     """The state of a batch, without its prefix."""
+    if fates.is_back(row):
+        return "RUNNING"
     expires_at = row["created_at"] + KEPT_S
     if row["cancelled_at"] is not None:
         return "CANCELLED"
@@ -260,7 +275,8 @@ def _operation(state: State, row: sqlite3.Row, stage: str, *, with_inlined: bool
         "name": name,
     }
     operation = {"name": name, "metadata": metadata}
-    output = _output(state, row, with_inlined=with_inlined) if _has_output(row, stage) else {}
+    has_output = _has_output(row, stage) and not fates.hides_output(row)
+    output = _output(state, row, with_inlined=with_inlined) if has_output else {}
     if output:
         metadata["output"] = output
     if stage in _UNDONE or not fates.is_done(row):
@@ -298,6 +314,7 @@ def _counts(row: sqlite3.Row, stage: str, now: float) -> dict[str, str]:
     if not _has_output(row, stage):
         part = _elapsed(row, now) if stage == "RUNNING" else 0
         good, bad = int(good * part), int(bad * part)
+    good, bad = fates.counted(row, good, bad)
     counts = {
         "requestCount": row["total"],
         "successfulRequestCount": good,

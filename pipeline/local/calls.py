@@ -53,6 +53,8 @@ class Call:
     length: int
     pieces: Callable[[], Iterator[bytes]]
     """The body, a piece at a time."""
+    is_left: Callable[[], bool] = lambda: False
+    """Whether the client has hung up."""
 
     def body(self) -> bytes:
         """All of a small body."""
@@ -85,7 +87,8 @@ class Manner:
     part: float = 1.0
     """That part of it, where `most` does not say."""
     told: str = "full"
-    """The Content-Length: of the `full` reply, of what is sent (`short`), or `none` at all."""
+    """The Content-Length: of the `full` reply, of what is sent (`short`), or `none` at all; `chunked`, and no last
+    chunk."""
     rate: int | None = None
     """Bytes in a second."""
 
@@ -108,7 +111,7 @@ class Manner:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: JSON, or a file as it is; text is a page in HTML."""
+    """What goes back: JSON, or a file as it is; text is a page in HTML, and bytes are JSON unless `mime` says else."""
 
     body: Any = field(default_factory=dict)
     code: int = 200
@@ -116,14 +119,21 @@ class Reply:
     path: Path | None = None
     """Sent in place of the body."""
     manner: Manner = Manner()
+    mime: str | None = None
+    date: str | None = None
+    """What stands in the Date header, where that is not the time; empty for none."""
 
     def opened(self) -> tuple[str, int, BinaryIO]:
         """The MIME type, the length and the bytes of what is sent."""
         if self.path is not None:
             return "application/octet-stream", self.path.stat().st_size, self.path.open("rb")
         is_page = isinstance(self.body, str)
-        content = self.body.encode() if is_page else json.dumps(self.body).encode()
-        return f"{'text/html' if is_page else 'application/json'}; charset=UTF-8", len(content), BytesIO(content)
+        mime = self.mime or f"{'text/html' if is_page else 'application/json'}; charset=UTF-8"
+        if isinstance(self.body, bytes):
+            content = self.body
+        else:
+            content = self.body.encode() if is_page else json.dumps(self.body).encode()
+        return mime, len(content), BytesIO(content)
 
 
 def page_token(number: int) -> str:

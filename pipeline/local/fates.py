@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
-import json
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from . import oddities
-from .asks import SIGNATURE
+from . import damages, oddities, shapes, spellings
 from .faults import restored, stored
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from .faults import Rule
 
     Answer = dict[str, Any]
 
 NEVER = 1e15
+_OWN = ("batch", "file")
 _ENDINGS = {"expire": "EXPIRED", "fail": "FAILED", "cancel": "CANCELLED"}
 
 
@@ -75,7 +71,51 @@ def cancel_s(row: sqlite3.Row) -> float:
 def _of(row: sqlite3.Row, *does: str) -> Rule | None:
     if row["faults"] is None:
         return None
-    return next((rule for rule in restored(row["faults"]) if rule.on != "line" and rule.do in does), None)
+    return next((rule for rule in restored(row["faults"]) if rule.on in _OWN and rule.do in does), None)
+
+
+def is_back(row: sqlite3.Row) -> bool:
+    """Whether a batch that has been seen to end is at work again."""
+    rule = _of(row, "backward")
+    return rule is not None and 0 < row["looked"] <= rule.said["gets"]
+
+
+def hides_output(row: sqlite3.Row) -> bool:
+    """Whether the end of a batch is told without its answers."""
+    rule = _of(row, "no_output")
+    return rule is not None and (rule.said["gets"] is None or row["looked"] < rule.said["gets"])
+
+
+def has_vanished(row: sqlite3.Row) -> bool:
+    """Whether a batch that has ended is not there any more, and its answers neither."""
+    rule = _of(row, "vanish")
+    return rule is not None and row["rendered_at"] is not None and row["looked"] >= rule.said["gets"]
+
+
+def counted(row: sqlite3.Row, good: int, bad: int) -> tuple[int, int]:
+    """How many requests are said to have gone well and wrong."""
+    rule = _of(row, "counts")
+    if rule is None:
+        return good, bad
+    successful, failed = rule.said["successful"], rule.said["failed"]
+    return good if successful is None else successful, bad if failed is None else failed
+
+
+def told(row: sqlite3.Row, operation: dict[str, Any]) -> dict[str, Any]:
+    """A batch in the shape that it is told in."""
+    rule = _of(row, "shape")
+    return operation if rule is None else shapes.SHAPES[rule.said["as"]](operation)
+
+
+def answers(row: sqlite3.Row, path: Path) -> bytes | None:
+    """The answers of a batch as they are downloaded, where a rule makes others of them than there are."""
+    rules = [] if row["faults"] is None else [rule for rule in restored(row["faults"]) if rule.on == "answers"]
+    if not rules:
+        return None
+    lines = path.read_bytes().splitlines(keepends=True)
+    for rule in rules:
+        lines = shapes.FILES[rule.do](lines)
+    return b"".join(lines)
 
 
 # Lines
@@ -85,13 +125,13 @@ def line(row: sqlite3.Row, number: int, answer: Answer) -> tuple[bytes, bool]:
     """An answer as it is written, if at all, and whether it is an error; `number` counts the requests of a batch."""
     rule = None if row["faults"] is None else _of_line(row, number, answer)
     if rule is None:
-        return _encoded(answer), "error" in answer
-    if rule.do in _WRITTEN:
+        return spellings.written(answer), "error" in answer
+    if rule.do in spellings.WRITTEN:
         is_inline = not row["file"]
-        return _WRITTEN[rule.do](_encoded(answer), is_inline), "error" in answer
+        return spellings.WRITTEN[rule.do](rule.said, answer, is_inline), "error" in answer
     if "response" in answer:
         answer = _CHANGES[rule.do](rule.said, answer)
-    return _encoded(answer), "response" not in answer
+    return spellings.written(answer), "response" not in answer
 
 
 def _of_line(row: sqlite3.Row, number: int, answer: Answer) -> Rule | None:
@@ -101,10 +141,6 @@ def _of_line(row: sqlite3.Row, number: int, answer: Answer) -> Rule | None:
         if is_meant and rule.draws(row["seq"], number):
             return rule
     return None
-
-
-def _encoded(answer: Answer) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
 
 
 def _blocked(said: Mapping[str, Any], answer: Answer) -> Answer:
@@ -142,62 +178,32 @@ def _failed(said: Mapping[str, Any], answer: Answer) -> Answer:
     return {said["under"] if name == "response" else name: value for name, value in failed.items()}
 
 
-def _other_key(_said: Mapping[str, Any], answer: Answer) -> Answer:
-    changed = dict(answer)
-    if "key" in answer:
-        changed["key"] = f"{answer['key']}-of-another"
-    else:
-        metadata = dict(answer["metadata"])
-        changed["metadata"] = {**metadata, "key": f"{metadata.get('key', '')}-of-another"}
-    return changed
+def _both(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    return {**answer, "error": {"code": 13, "message": "Rehearsed: an error beside the answer."}}
 
 
-def _shrunk(_said: Mapping[str, Any], answer: Answer) -> Answer:
-    return _redrawn(answer, _half_as_large)
-
-
-def _corrupted(_said: Mapping[str, Any], answer: Answer) -> Answer:
-    return _redrawn(answer, lambda data: data[: len(data) // 2])
-
-
-def _redrawn(answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
-    """The same answer with other pictures, and signatures that fit them."""
-    response = json.loads(json.dumps(answer["response"]))
-    for candidate in response.get("candidates", ()):
-        for part in candidate["content"].get("parts", ()):
-            if "inlineData" in part:
-                data = change(base64.b64decode(part["inlineData"]["data"]))
-                part["inlineData"]["data"] = base64.b64encode(data).decode()
-                if "thoughtSignature" in part:
-                    part["thoughtSignature"] = base64.b64encode(SIGNATURE + hashlib.sha256(data).digest()).decode()
-    return {**answer, "response": response}
-
-
-def _half_as_large(data: bytes) -> bytes:
-    stream = BytesIO()
-    with Image.open(BytesIO(data)) as image:
-        image.reduce(2).save(stream, image.format)
-    return stream.getvalue()
+def _neither(_said: Mapping[str, Any], answer: Answer) -> Answer:
+    return {name: value for name, value in answer.items() if name != "response"}
 
 
 _CHANGES: dict[str, Callable[[Mapping[str, Any], Answer], Answer]] = {
     "block": _blocked,
     "no_image": _pictureless,
     "error": _failed,
-    "other_key": _other_key,
-    "wrong_size": _shrunk,
-    "corrupt": _corrupted,
+    "wrong_size": damages.shrunk,
+    "corrupt": damages.halved,
+    "damage": damages.damaged,
+    "wrong_mime": damages.called_otherwise,
+    "same_picture": damages.the_same,
+    "both": _both,
+    "neither": _neither,
+    "long": oddities.long,
+    "candidates": oddities.several_candidates,
     "text": oddities.words_alone,
     "signature": oddities.signature_alone,
     "thoughts": oddities.thoughts_first,
     "several": oddities.several_pictures,
     "urlsafe": oddities.other_alphabet,
-}
-_WRITTEN: dict[str, Callable[[bytes, bool], bytes]] = {
-    "missing": lambda _line, _inline: b"",
-    "duplicate": lambda line, _inline: line + line,
-    # An inlined answer is a value in a larger one, and cannot be torn by itself.
-    "malformed": lambda line, is_inline: b"" if is_inline else line[: len(line) // 2] + b"\n",
 }
 
 
@@ -214,6 +220,8 @@ def lay_on_file(db: sqlite3.Connection, file_id: str, rule: Rule | None) -> None
             db.execute("UPDATE file SET withheld = ? WHERE id = ?", (rule.said["gets"], file_id))
         case "gone":
             db.execute("UPDATE file SET expires_at = created_at WHERE id = ?", (file_id,))
+        case "expires":
+            db.execute("UPDATE file SET expires_at = created_at + ? WHERE id = ?", (rule.said["seconds"], file_id))
 
 
 def file_state(row: sqlite3.Row) -> str:
@@ -227,3 +235,8 @@ def file_digest(row: sqlite3.Row) -> str:
     """The digest that is told, in hex."""
     told: str = row["sha256"]
     return hashlib.sha256(binascii.unhexlify(told)).hexdigest() if _of(row, "wrong_hash") else told
+
+
+def file_bytes(row: sqlite3.Row) -> int:
+    """The size that is told."""
+    return int(row["size"]) + (1 if _of(row, "wrong_bytes") else 0)

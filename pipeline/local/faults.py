@@ -17,17 +17,22 @@ CALLS = (
     *("generateContent", "countTokens", "models.get", "models.list"),
 )
 ANY_CALL = "*"
-THINGS = ("batch", "line", "file")
+THINGS = ("batch", "answers", "line", "file")
 STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
     409: "ALREADY_EXISTS",
+    412: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    416: "OUT_OF_RANGE",
     429: "RESOURCE_EXHAUSTED",
     499: "CANCELLED",
     500: "INTERNAL",
     501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -82,6 +87,18 @@ _SECONDS = _number("a number of seconds, an hour at most", _HOUR_S, 1.0)
 _DONE = _flag(default=False)
 _WITH_OUTPUT = _flag(default=False)
 _TIMES = _whole("a whole number, 1 or more", 1, 1)
+_COUNT = _whole("a whole number, 0 or more", 0)
+_NOWHERE = "http://127.0.0.1:9/"
+"""Where nobody listens."""
+
+
+def _signed(expected: str, default: float) -> Value:
+    return Value(expected, lambda value: isinstance(value, int | float) and not isinstance(value, bool), default)
+
+
+def _bytes(default: int) -> Value:
+    return _whole("a number of bytes, a thousand millions at most", 1, default, 1_000_000_000)
+
 
 _ALWAYS: Mapping[str, Value] = {
     "after": _whole("a whole number, 0 or more", 0, 0),
@@ -101,22 +118,50 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
             "code": _one_of(*STATUSES, default=503),
             "status": _text(),
             "message": _text("Rehearsed trouble."),
+            "reason": _text(),
             "retry_after": _number("a number of seconds, a day at most", 24 * _HOUR_S),
+            "retry_in": _one_of("both", "header", "details", "date", default="both"),
             "done": _DONE,
         },
+        "limit": {"running": _TIMES},
         "drop_before": {},
         "drop_after": {},
+        "hang": {"seconds": _number("a number of seconds, an hour at most", _HOUR_S, _HOUR_S), "done": _DONE},
         "delay": {"seconds": _SECONDS},
         "slow": {"rate": _whole("bytes in a second, 1 or more", 1, 1000)},
         "truncate": {
             "bytes": _whole("a whole number, 0 or more", 0),
             "part": _PART,
-            "length": _one_of("full", "short", "none", default="full"),
+            "length": _one_of("full", "short", "none", "chunked", default="full"),
         },
         "empty": {},
+        "flip": {"at": _number("a number from 0 to 1", 1, 0.5)},
+        "gzip": {},
+        "bomb": {"bytes": _bytes(100_000_000), "compressed": _flag(default=True)},
+        "header": {"bytes": _bytes(200_000)},
+        "date": {
+            "ahead": _signed("a number of seconds, less than 0 for the past", 86400.0),
+            "as": _one_of("date", "nothing", "words", default="date"),
+        },
+        "redirect": {
+            "code": _one_of(301, 302, 303, 307, 308, default=307),
+            "to": _text(_NOWHERE),
+            "done": _DONE,
+        },
+        "elsewhere": {"to": _text(_NOWHERE)},
+        "json": {"as": _one_of("object", "list", "nothing", "number", "words", "deep", "nan", default="object")},
+        "mislabel": {
+            "field": _one_of("name", "display_name", default="name"),
+            "as": _one_of("other", "missing", "number", "path", default="other"),
+        },
         "html": {"code": _one_of(200, 500, 502, 503, 504, default=502), "done": _DONE},
         "twice": {},
         "empty_page": {},
+        "repeat_page": {},
+        "stop_early": {"items": _whole("a whole number, 0 or more", 0, 0)},
+        "stranger": {"same_name": _flag(default=False)},
+        "other_answer": {},
+        "partial": {"part": _number("a number from 0 to 1", 1, 0.5)},
     },
     "batch": {
         "pending": {},
@@ -133,14 +178,42 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
             "done": _flag(default=True),
             "output": _flag(default=True),
         },
+        "shape": {
+            "as": _one_of("job_state", "top_level", "snake_case", "response_only", "stateless", default="job_state")
+        },
+        "backward": {"gets": _TIMES},
+        "no_output": {"gets": _whole("a whole number, 1 or more", 1)},
+        "vanish": {"gets": _whole("a whole number, 0 or more", 0, 0)},
+        "counts": {"successful": _COUNT, "failed": _COUNT},
         "late_output": {"downloads": _TIMES},
         "late_listing": {"seconds": _SECONDS},
         "slow_cancel": {"seconds": _SECONDS},
     },
+    "answers": {
+        "in_order": {},
+        "backwards": {},
+        "repeated": {},
+        "extra": {},
+        "unended": {},
+        "crlf": {},
+        "bom": {},
+        "array": {},
+        "none": {},
+    },
     "line": {
         "missing": {},
-        "duplicate": {},
+        "duplicate": {"as": _one_of("same", "picture", "error", "error_first", default="same")},
         "malformed": {},
+        "junk": {
+            "as": _one_of("binary", "word", "number", "nothing", "list", "object", "deep", "digits", default="binary"),
+            "alone": _flag(default=False),
+        },
+        "spelling": {
+            "as": _one_of("escaped", "newlines", "separators", "surrogate", "nan", default="escaped"),
+        },
+        "long": {"bytes": _bytes(1_000_000)},
+        "both": {},
+        "neither": {},
         "block": {
             "reason": _text("IMAGE_SAFETY"),
             "message": _text("Rehearsed: the picture is withheld."),
@@ -156,7 +229,17 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
         },
         "wrong_size": {},
         "corrupt": {},
-        "other_key": {},
+        "damage": {
+            "as": _one_of(
+                *("letters", "nothing", "html", "svg", "zip", "gif", "cut", "checksum", "no_end", "size", "tail"),
+                *("bomb", "no_pixels"),
+                default="letters",
+            )
+        },
+        "wrong_mime": {"mime": _text("image/webp")},
+        "same_picture": {},
+        "candidates": {"number": _whole("a whole number, 2 to 8", 2, 2, 8)},
+        "other_key": {"as": _one_of("text", "nothing", "number", "list", "missing", "path", default="text")},
         "text": {"message": _text("Rehearsed: words, and no picture.")},
         "signature": {},
         "thoughts": {},
@@ -168,13 +251,23 @@ DOES: Mapping[str, Mapping[str, Mapping[str, Value]]] = {
         "failed": {},
         "gone": {},
         "wrong_hash": {},
+        "wrong_bytes": {},
+        "expires": {"seconds": _number("a number of seconds, two days at most", 48 * _HOUR_S, _HOUR_S)},
     },
 }
 """What happens, by what the rule is about, with the words that say more about it."""
 
 ONLY_ON: Mapping[str, tuple[str, ...]] = {
     "twice": ("batches.create",),
-    "empty_page": ("batches.list", "files.list", "models.list"),
+    **dict.fromkeys(("empty_page", "repeat_page", "stop_early"), ("batches.list", "files.list", "models.list")),
+    "limit": ("batches.create",),
+    "elsewhere": ("files.upload",),
+    "stranger": ("batches.list",),
+    "other_answer": ("files.download",),
+    "mislabel": (
+        *("batches.create", "batches.get", "batches.update"),
+        *("files.chunk", "files.get", "models.get"),
+    ),
 }
 """What makes sense for some calls only."""
 

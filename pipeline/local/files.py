@@ -268,7 +268,7 @@ def _shown(row: sqlite3.Row) -> dict[str, Any]:
         "name": f"files/{row['id']}",
         "displayName": row["display_name"],
         "mimeType": row["mime"],
-        "sizeBytes": str(row["size"]),
+        "sizeBytes": str(fates.file_bytes(row)),
         "createTime": instant(row["created_at"]),
         "updateTime": instant(row["created_at"]),
         "expirationTime": instant(row["expires_at"]),

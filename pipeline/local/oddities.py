@@ -61,6 +61,24 @@ def several_pictures(said: Mapping[str, Any], answer: Answer) -> Answer:
     return _with_parts(answer, parts, pictures=number)
 
 
+def several_candidates(said: Mapping[str, Any], answer: Answer) -> Answer:
+    """Candidates without a picture before the one that has it: `number` in all."""
+    empty = {"content": {}, "finishReason": "OTHER", "finishMessage": "Rehearsed: nothing came of it."}
+    told = answer["response"].get("candidates", ())
+    first = [{**empty, "index": index} for index in range(said["number"] - len(told))]
+    moved = [{**one, "index": len(first) + index} for index, one in enumerate(told)]
+    return {**answer, "response": {**answer["response"], "candidates": [*first, *moved]}}
+
+
+def long(said: Mapping[str, Any], answer: Answer) -> Answer:
+    """A thought of so many bytes before the answer."""
+
+    def parts(old: list[Part]) -> list[Part]:
+        return [{"text": "Rehearsed. " * -(-said["bytes"] // 11), "thought": True}, *old]
+
+    return _with_parts(answer, parts)
+
+
 def other_alphabet(_said: Mapping[str, Any], answer: Answer) -> Answer:
     """Pictures and signatures in the alphabet of base64 that is made for URLs, without padding."""
 

@@ -34,8 +34,9 @@ class Rehearsal:
         return next(iter(_struck(db, rules, most=1)), None)
 
     def of_batch(self, db: sqlite3.Connection, name: str) -> list[Rule]:
-        """What befalls this new batch, and the rules its lines are held against."""
-        rules = [rule for rule in self._rules if rule.on == "line" or (rule.on == "batch" and rule.is_about(name))]
+        """What befalls this new batch and its answers, and the rules its lines are held against."""
+        own = ("batch", "answers")
+        rules = [rule for rule in self._rules if rule.on == "line" or (rule.on in own and rule.is_about(name))]
         return _struck(db, rules, most=len(rules))
 
     def shown(self, state: State) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import isfinite
+from select import select
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -228,10 +229,11 @@ class _Handler(BaseHTTPRequestHandler):
             {name.lower(): value for name, value in self.headers.items()},
             self._left,
             self._pieces,
+            self._is_left,
         )
         service = self.server.service
         rule = service.rehearsal.of_call(service.state, _NAMES[route]) if route in _NAMES else None
-        return befallen(rule, call, lambda call: route(service, call, **named))
+        return befallen(rule, service, call, lambda call: route(service, call, **named))
 
     def _route(self, path: str, query: dict[str, str]) -> tuple[re.Match[str] | None, Route]:
         for method, pattern, route in _ROUTES:
@@ -264,6 +266,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._left -= len(piece)
             yield piece
 
+    def _is_left(self) -> bool:
+        """Whether the client has hung up: what is to be read then is nothing."""
+        try:
+            return bool(select([self.connection], [], [], 0)[0]) and not self.connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
     def _drain(self) -> None:
         """Read what is left of the body, or the next request would begin in it."""
         if self._left > _DRAINED:
@@ -278,16 +287,22 @@ class _Handler(BaseHTTPRequestHandler):
         with stream:
             told = reply.manner.length(length)
             self.close_connection |= told != reply.manner.sent(length)  # nothing else tells where it ends
-            self.send_response(reply.code)
+            self.send_response_only(reply.code)
+            self.send_header("Server", self.version_string())
+            if reply.date != "":
+                self.send_header("Date", reply.date or self.date_time_string())
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.send_header("Content-Type", mime)
+            is_chunked = reply.manner.told == "chunked"
+            if is_chunked:
+                self.send_header("Transfer-Encoding", "chunked")
             if told is not None:
                 self.send_header("Content-Length", str(told))
             self.end_headers()
             for piece in reply.manner.pieces(stream, length):
-                self.wfile.write(piece)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
                 if reply.manner.rate is not None:
                     self.wfile.flush()

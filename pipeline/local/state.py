@@ -76,7 +76,8 @@ CREATE TABLE IF NOT EXISTS batch (
     stopped       INTEGER NOT NULL DEFAULT 0,   -- the .out file holds no more than these
     faults        TEXT,                   -- the rules that struck it, and those its lines are held against
     withheld      INTEGER NOT NULL DEFAULT 0,   -- how many downloads are still refused
-    listed_at     REAL                    -- in no list until then
+    listed_at     REAL,                   -- in no list until then
+    looked        INTEGER NOT NULL DEFAULT 0    -- how often it was looked at since it ended
 ) STRICT;
 CREATE TABLE IF NOT EXISTS fault (        -- how far a rehearsal has come
     rule          TEXT PRIMARY KEY,       -- its number in the file, and all it says
@@ -91,6 +92,7 @@ _ADDED = (  # to folders of before
     ("batch", "faults", "TEXT"),
     ("batch", "withheld", "INTEGER NOT NULL DEFAULT 0"),
     ("batch", "listed_at", "REAL"),
+    ("batch", "looked", "INTEGER NOT NULL DEFAULT 0"),
 )
 
 

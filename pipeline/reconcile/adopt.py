@@ -48,12 +48,15 @@ def census(run: Run, work: Work) -> None:
     prefix = f"{PREFIX}/{journal.workspace}/{job}/"
     found = [op for op in run.api.batches() if op.display_name.startswith(prefix)]
     settled, pending = _mentioned(journal, job)
+    doubled: list[Operation] = []
     with journal.transaction():
         for op in reversed(found):
             known = journal.batches.named(op.display_name)
             if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
                 now_live(run, work, known, op.name)  # it was believed lost, and had only been late
                 continue
+            if known and known.remote not in {None, op.name}:
+                doubled.append(op)  # one POST can make two
             if known or journal.batches.remote(op.name):
                 continue
             if op.name not in pending and (op.name in settled or not _is_young(run, op)):
@@ -61,6 +64,7 @@ def census(run: Run, work: Work) -> None:
             _adopt_stranger(run, work, op.display_name, op.name)
         journal.set_census(job, run.clock.time())
     work.is_counted = True
+    _let_go(run, work, doubled)
 
 
 def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
@@ -156,6 +160,22 @@ def _cancel(run: Run, work: Work, op: Operation) -> None:
         run.api.cancel(op.name)
     except ServiceError as trouble:
         run.tell("trouble", job=work.job.name, why=str(trouble))
+
+
+def sought(run: Run, work: Work, batch: Batch) -> Operation | None:
+    """What a whole listing has of a batch that is not found by its name; one under another name is taken for it.
+
+    Raises `UnfinishedError` when the listing cannot be completed: half a listing proves nothing.
+    """
+    listing = list(run.api.batches())
+    for op in listing:
+        if op.name == batch.remote:
+            return op
+    matches = sorted(_matches(work, listing, batch), key=lambda op: (op.created_at, op.name))
+    if not matches:
+        return None
+    _adopt(run, work, batch, matches)
+    return matches[0]
 
 
 def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:

@@ -11,7 +11,7 @@ from pipeline import record, unpack
 from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
-from pipeline.reconcile import stuck
+from pipeline.reconcile import adopt, stuck
 from pipeline.reconcile.run import age_s
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FETCHES = 2
 _MOST_FETCHES = 5
+_KEPT_S = 48 * 3600.0
+"""How long the service keeps an answer at least."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -28,6 +30,10 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
+    if op is None and _has_been_tried(run, batch):
+        op = adopt.sought(run, work, batch)  # before anybody is told that it has vanished
+        if op is not None and op.name != batch.remote:
+            return
     if op is None:
         doubt(run, work, batch, "the service does not know it")
     elif is_odd(op):
@@ -46,7 +52,7 @@ def revive(run: Run, work: Work, batch: Batch) -> None:
 
     What was held because its answer would not come gets one more try in this call, not one more hour.
     """
-    op = run.api.batch(str(batch.remote)) if batch.remote else None
+    op = run.api.batch(str(batch.remote)) if batch.remote and batch.id not in work.revived else None
     if op is None or is_odd(op):
         return
     work.revived.add(batch.id)
@@ -62,7 +68,7 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
     if not (op.ended and batch.id in work.revived):
         changes["trouble_at"] = None
     if op.ended:
-        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": run.clock.time()}
+        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": batch.ended_at or run.clock.time()}
         changes["succeeded"] = op.succeeded
         if op.error_code is not None or op.error:
             changes["note"] = f"code {op.error_code}: {run.api.redacted(op.error)[:500]}"
@@ -148,12 +154,15 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
 
 
 def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
-    """The answer can be a little late; after a while it is gone."""
+    """The answer can be a little late; after a while a person must look, until nobody keeps it: then it is gone."""
     now = run.clock.time()
     if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=min(batch.trouble_at or now, now))
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
+        return
+    if batch.ended_at is not None and now - batch.ended_at < _KEPT_S:
+        hold(run, work, batch, f"its answer is refused: {why}")
         return
     with work.journal.transaction():
         work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")

@@ -62,8 +62,16 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
         damaged += 1
         if damaged == _DAMAGED_MOST:
             break
-    raise ServiceError(
-        f"{wish.shown}: the service does not keep it as it was sent", hint="look at it, then run again; nothing is lost"
+    raise _unkept(wish, is_damaged=bool(damaged))
+
+
+def _unkept(wish: Wish, *, is_damaged: bool) -> ServiceError:
+    if is_damaged:
+        hint = "look at it, then run again; nothing is lost"
+        return ServiceError(f"{wish.shown}: the service does not keep it as it was sent", hint=hint)
+    return ServiceError(
+        f"{wish.shown}: by its own clock, the service does not keep it for {wish.life_s / 3600:g} hours",
+        hint="`pipeline doctor` compares the clocks; nothing was sent for it, and nothing is lost",
     )
 
 
