@@ -226,15 +226,16 @@ def _open(
     from pipeline.plan import firsts
 
     state = Folder(options.state).make()
+    if must_lock:
+        _lock(stack, job, options, state)
     _ignore(state)
-    is_locked = _is_locked(stack, job, state, must_lock=must_lock)
     journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
     _check_owner(job, journal)
     tree = Tree(options.outputs, state.path, job.name, journal)
-    if is_locked and must_lock:
+    if must_lock:
         _sweep(job, state, tree, journal)
-    if is_locked and "held" not in look.reopened:
-        firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
+        if "held" not in look.reopened:
+            firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
     pointers = Pointers()
 
     def expanded() -> Iterator[Request]:
@@ -258,17 +259,16 @@ def _open(
     return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
 
 
-def _is_locked(stack: contextlib.ExitStack, job: Job, state: Folder, *, must_lock: bool) -> bool:
-    """Lock a job, if nobody else has; raises `LockedError` where it must be."""
+def _lock(stack: contextlib.ExitStack, job: Job, options: Options, state: Folder) -> None:
+    """Lock a job for what follows; raises `LockedError`, and `LocalError` where no lock can be believed.
+
+    What only looks takes none: it must not keep a run from starting.
+    """
+    from pipeline.cli.doctor.machine import refuse_network
     from pipeline.durable import locked
 
-    try:
-        stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
-    except LockedError:
-        if must_lock:
-            raise
-        return False
-    return True
+    refuse_network(options)
+    stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

@@ -307,12 +307,28 @@ class Batches:
         return int(row[0] or 0)
 
     def expected_bytes(self, service: str) -> int:
-        """How large the answers will be that the service is still working on."""
+        """How large the answers will be that the service is still working on, or has, and that are not here yet."""
         row = self._db.execute(
-            f"SELECT sum(answer_bytes) FROM batch WHERE service = ? AND lane = 'batch' AND state IN ({_list(LIVE)})",
+            "SELECT sum(answer_bytes) FROM batch WHERE service = ? AND lane = 'batch' AND remote_deleted_at IS NULL"
+            f" AND (state IN ({_list(LIVE)}) OR (state = 'ended' AND result_file IS NOT NULL AND NOT result_bytes)"
+            " OR (state = 'held' AND remote IS NOT NULL AND NOT result_bytes))",
             (service,),
         ).fetchone()
         return int(row[0] or 0)
+
+    # --------------------------------------------------------------------------- what comes onto our disk
+
+    def to_come(self) -> tuple[int, int]:
+        """What is on its way to any job here, from whichever service, in bytes.
+
+        That is how large the answers will be that are still to come, and how large those are whose images are still to
+        be written.
+        """
+        row = self._db.execute(
+            "SELECT sum(iif(state = 'fetched', 0, answer_bytes)), sum(iif(state = 'fetched', result_bytes, 0))"
+            f" FROM batch WHERE state IN ({_list(UNFINISHED)})"
+        ).fetchone()
+        return int(row[0] or 0), int(row[1] or 0)
 
     def to_tidy(self, job: str, service: str, unpacked_before: float) -> list[Batch]:
         """Batches that left something at the service which is ours to delete, oldest first.
