@@ -172,6 +172,16 @@ class Batches:
         self._db.execute("UPDATE asked SET status = 'unsent' WHERE batch = ?", (batch.id,))
         self.change(batch, state=state, note=note)
 
+    def take_back(self, batch: Batch) -> None:
+        """Undo `release` as far as the requests of a batch have not gone another way since: it exists after all."""
+        self._db.execute(
+            "UPDATE record SET batch = ?1, attempts = attempts + 1, waits_for = NULL WHERE job = ?2 AND batch IS NULL"
+            " AND claim IS NULL AND status = 'pending' AND (key, fingerprint) IN"
+            " (SELECT key, fingerprint FROM asked WHERE batch = ?1)",
+            (batch.id, batch.job),
+        )
+        self._db.execute("UPDATE asked SET status = NULL WHERE batch = ? AND status = 'unsent'", (batch.id,))
+
     def release_unsent(self, job: str) -> None:
         """Give up what an earlier run had planned and not sent: this run's plan, and its money, decide anew."""
         rows = self._db.execute("SELECT * FROM batch WHERE job = ? AND state = 'planned'", (job,)).fetchall()

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pipeline.journal.batches import OPEN
-from pipeline.reconcile.run import give_up
+from pipeline.reconcile.run import commit, give_up
 
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
@@ -51,7 +51,7 @@ def census(run: Run, work: Work) -> None:
         for op in reversed(found):
             known = journal.batches.named(op.display_name)
             if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
-                now_live(run, work, known, op.name)  # it was believed lost, and had only been late
+                _take_back(run, work, known, op.name)
                 continue
             if known or journal.batches.remote(op.name):
                 continue
@@ -143,10 +143,22 @@ def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:
     work.journal.records.sent(batch)
 
 
+def _take_back(run: Run, work: Work, batch: Batch, remote: str) -> None:
+    """A batch that was believed lost had only been late: it brings what still waits to be sent again, and is paid."""
+    work.journal.batches.take_back(batch)
+    commit(run, work, batch.cost)
+    work.committed.add(batch.id)
+    now_live(run, work, batch, remote)
+    work.journal.note(work.job.name, "adopted", batch=batch.name, remote=remote)
+    run.tell("adopted", job=work.job.name, remote=remote)
+
+
 def _believe_lost(run: Run, work: Work, batch: Batch) -> None:
     # The fence: without its input file, a create that is still on its way somewhere cannot run.
     if batch.input_file:
         run.api.delete_file(batch.input_file)
+        with work.journal.transaction():
+            batch = work.journal.batches.change(batch, input_deleted_at=run.clock.time())
     matches = _matches(work, list(run.api.batches()), batch)
     if matches:
         _adopt(run, work, batch, matches)
