@@ -41,8 +41,7 @@ def check_disk(run: Run, work: Work, answer_bytes: int) -> None:
         (work.tree.folder.path, _IMAGES, (answers + unpacked) * _IMAGES),
     ):
         place = _existing(folder)
-        disk = place.stat().st_dev
-        known = needs.get(disk, (place, 0.0, 0.0))
+        known = needs.get(disk := _disk(place), (place, 0.0, 0.0))
         needs[disk] = (known[0], known[1] + answer_bytes * share, known[2] + under_way)
     for place, needed, under_way in needs.values():
         free = shutil.disk_usage(place).free
@@ -80,6 +79,10 @@ def _existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
+
+
+def _disk(place: Path) -> int:
+    return place.stat().st_dev
 
 
 def _shown(size: float) -> str:
