@@ -161,6 +161,15 @@ class Batches:
             f"UPDATE asked SET {names} WHERE batch = ? AND wire_key = ?", (*outcome.values(), batch.id, wire_key)
         )
 
+    def settle_extra(self, batch: Batch, wire_key: str, *, status: str, cost: int | None) -> None:
+        """Note what an answer in a batch came to that stands for no ask of the job: such a row has no fingerprint."""
+        self._db.execute(
+            "INSERT INTO asked (batch, wire_key, job, key, fingerprint, attempt, status, reason, cost)"
+            " VALUES (?1, ?2, ?3, ?2, '', 0, ?4, 'nobody asks for it', ?5) ON CONFLICT (batch, wire_key)"
+            " DO UPDATE SET status = excluded.status, reason = excluded.reason, cost = excluded.cost",
+            (batch.id, wire_key, batch.job, status, cost),
+        )
+
     def release(self, batch: Batch, state: str, *, note: str | None = None) -> None:
         """Give a batch up that never existed at the service: its requests can be sent again, nothing was bought."""
         assert state in {"rejected", "lost"}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LocalError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipeline.reconcile.run import Run, Work
 
 _ANSWER = 1.4
@@ -22,6 +23,8 @@ _IMAGES = 1.0
 
 In base64 an image takes a third more than by itself; what it replaces is kept as well.
 """
+
+_GB = 1e9
 
 
 class NoRoomError(LocalError):
@@ -86,4 +89,4 @@ def _disk(place: Path) -> int:
 
 
 def _shown(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB" if size < 1e9 else f"{size / 1e9:,.2f} GB"
+    return f"{size / 1e6:,.1f} MB" if size < _GB else f"{size / _GB:,.2f} GB"

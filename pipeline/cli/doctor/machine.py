@@ -27,7 +27,8 @@ KNOWN = frozenset(
     f"PIPELINE_{word}"
     for word in (
         "SERVICE", "OUTPUTS", "STATE", "MODELS", "LOG_FORMAT", "COLOR", "KEY_FILE", "CONCURRENT", "SETTLE",
-        "KEEP_REMOTE", "PING", "ALLOW_NETWORK_FS", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT", "CRASH_LOG",
+        "KEEP_REMOTE", "PING", "ALLOW_NETWORK_FS", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT",
+        "CRASH_LOG",
     )
 )  # fmt: skip
 """Every variable that is ours."""
