@@ -223,7 +223,6 @@ def _open(
     from pipeline.durable import Folder
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
-    from pipeline.plan import firsts
 
     state = Folder(options.state).make()
     if must_lock:
@@ -234,8 +233,7 @@ def _open(
     tree = Tree(options.outputs, state.path, job.name, journal)
     if must_lock:
         _sweep(job, state, tree, journal)
-        if "held" not in look.reopened:
-            firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
+    _hold_back(job, journal, look, None if must_lock else state)
     pointers = Pointers()
 
     def expanded() -> Iterator[Request]:
@@ -269,6 +267,22 @@ def _lock(stack: contextlib.ExitStack, job: Job, options: Options, state: Folder
 
     refuse_network(options)
     stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+
+
+def _hold_back(job: Job, journal: Journal, look: Look, unlocked: Folder | None) -> None:
+    """Hold what a killed run did not come to hold, behind first images that brought none.
+
+    Where the job is not locked, in the folder `unlocked`, it is for that moment; or somebody works on it who will do.
+    """
+    from pipeline.durable import locked
+    from pipeline.plan import firsts
+
+    if "held" in look.reopened or not firsts.has_to_hold(journal, job, look.service, look.now):
+        return
+    with contextlib.ExitStack() as stack, contextlib.suppress(LockedError):
+        if unlocked is not None:
+            stack.enter_context(locked(unlocked, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+        firsts.hold_back(journal, job, look.service, look.now)
 
 
 def _check_owner(job: Job, journal: Journal) -> None:

@@ -64,6 +64,12 @@ def hold_back(
     return held
 
 
+def has_to_hold(journal: Journal, job: Job, service: str, now: float) -> bool:
+    """Whether `hold_back` would hold anything."""
+    nobody = frozenset[str]().__contains__
+    return any(_why_not(journal, job, service, one, now, nobody) for one in journal.firsts.untried(job.name))
+
+
 def _why_not(
     journal: Journal, job: Job, service: str, model_id: str, now: float, left_alone: Callable[[str], bool]
 ) -> str:
