@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from conftest import ROOT, Ended
 
-_SECONDS = 100.0
+_SECONDS = 300.0
 
 _children = multiprocessing.get_context("forkserver")
 _children.set_forkserver_preload(["tests.warm"])  # seen from the top of the repository

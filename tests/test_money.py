@@ -157,7 +157,7 @@ def test_on_two_disks_each_needs_room_for_its_part(shop, disk, monkeypatch, of_s
     disk.free, disk.of_state = int(of_images * answers), int(of_state * answers)
     ended = shop(*RUN)
     assert ended.code == code, ended.err
-    assert ("sent " in ended.err) is (code == 0)
+    assert ("sent batches/" in ended.err) is (code == 0)
 
 
 def test_a_proof_needs_room_as_well(shop, service, disk):
@@ -364,7 +364,7 @@ def batches(project):
         return [batch for job in opened.jobs() for batch in opened.batches.all_of(job)]
 
 
-@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(n, marks=pytest.mark.torture) for n in range(3, 30))])
+@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(n, marks=pytest.mark.torture) for n in range(3, 15))])
 def test_no_call_commits_more_than_its_budget_whatever_befalls_it(shop, service, bill, monkeypatch, seed):
     chance = random.Random(seed)
     monkeypatch.setattr(send, "_RATE_PAUSE_S", 0.05)
@@ -395,7 +395,7 @@ def test_no_call_commits_more_than_its_budget_whatever_befalls_it(shop, service,
         most = (sum(cost.values()) * Decimal(chance.uniform(1, 2))).quantize(Decimal("0.0001")) + Decimal("0.0001")
         flags = ("--max-cost", str(most)) if chance.random() < 0.7 else ()
         ended = shop("run", *jobs, *flags, "--poll", "0.05s", "--wait", "4s")
-        assert ended.code in {0, 3, 4, 5}, ended.err
+        assert ended.code in {0, 3, 4, 5, 6}, ended.err
         accepted = {entry["displayName"] for entry in service.ledger()}
         new = {number: one for number, one in committed(shop, accepted).items() if number not in seen}
         seen |= new.keys()
@@ -406,5 +406,5 @@ def test_no_call_commits_more_than_its_budget_whatever_befalls_it(shop, service,
     bill.troubles = bill.late = lambda call: None
     for path in jobs:
         shop.write(path, plain[path])
-    assert shop("run", *jobs, "--poll", "0.05s", "--wait", "20s", "--yes").code in {0, 3, 6}
+    assert shop("run", *jobs, "--poll", "0.05s", "--wait", "60s", "--yes").code in {0, 3, 6}
     assert actual(shop) == bill.total
