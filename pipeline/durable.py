@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LOCKS = "this file system has no locks that hold: put the state on a local disk with `--state DIR`"
 PIECE = 1 << 20
 
 
@@ -44,6 +45,8 @@ def _telling(what: str) -> Iterator[None]:
             errno.EROFS: "the file system is read-only",
             errno.ELOOP: "a symbolic link lies where the pipeline keeps its own files: remove it",
             errno.ENOTDIR: "something that is no folder lies where a folder is needed: move it away",
+            errno.ENOLCK: _NO_LOCKS,
+            errno.EOPNOTSUPP: _NO_LOCKS,
         }
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise LocalError(f"{what}: {reason}", hint=hints.get(error.errno or 0, "")) from error
@@ -260,30 +263,32 @@ class Staging:
 
 
 @contextlib.contextmanager
-def locked(folder: Folder, relative: str, *, what: str) -> Iterator[None]:
+def locked(folder: Folder, relative: str, *, what: str, waits: bool = False) -> Iterator[None]:
     """Hold an exclusive lock on a file for the block; raises `LockedError` at once when another process has it.
 
-    The kernel lets go of it when the process dies, however it dies, so there is no stale lock to judge.
+    With `waits` it is waited for instead. The kernel lets go of it when the process dies, however it dies, so there is
+    no stale lock to judge; no child of ours inherits it. Raises `LocalError` where the file system has no locks.
     """
-    with (
-        _telling(f"cannot lock {folder.path / relative}"),
-        folder.parent_of(relative, create=True) as (parent, name),
-        crash.around("lock"),
-    ):
+    name_it = f"cannot lock {folder.path / relative}"
+    with _telling(name_it), folder.parent_of(relative, create=True) as (parent, name), crash.around("lock"):
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            with _telling(name_it):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except LocalError as error:
+            if not isinstance(error.__cause__, BlockingIOError):
+                raise
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").partition("\n")[0].strip()
             raise LockedError(
                 f"another run works on {what}{f' ({holder})' if holder else ''}",
                 hint="wait for it to end, or watch it with `pipeline status`",
             ) from None
-        with crash.around("empty"):
-            os.ftruncate(descriptor, 0)
-        with crash.around("sign"):
-            os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for people: a full disk is no reason not to hold it
+            with crash.around("empty"):
+                os.ftruncate(descriptor, 0)
+            with crash.around("sign"):
+                os.pwrite(descriptor, f"process {os.getpid()}\non {os.uname().nodename}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,24 @@ def _foreign(path):
     db.close()
 
 
+def _a_strangers(path):
+    """SQLite puts no name on a database by itself."""
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE x (y)")
+    db.close()
+
+
+def _nameless(path):
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA application_id = 0")
+    db.close()
+
+
+def _truncated(path):
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
 def _damaged(path):
     for name in ("-wal", "-shm"):
         path.with_name(path.name + name).unlink(missing_ok=True)
@@ -56,8 +76,12 @@ def _damaged(path):
 
 
 @pytest.mark.parametrize(
-    ("harm", "words"), [(_newer, "newer version"), (_foreign, "no journal of ours"), (_damaged, "damaged")]
-)
+    ("harm", "words"),
+    [
+        (_newer, "newer version"), (_foreign, "no journal of ours"), (_a_strangers, "no journal of ours"),
+        (_nameless, "no journal of ours"), (_damaged, "damaged"), (_truncated, "damaged"),
+    ],
+)  # fmt: skip
 def test_a_journal_that_cannot_be_trusted_is_refused(made, tmp_path, harm, words):
     harm(made)
     before = made.read_bytes()
@@ -68,6 +92,107 @@ def test_a_journal_that_cannot_be_trusted_is_refused(made, tmp_path, harm, words
         pass
     assert caught.value.hint
     assert made.read_bytes() == before
+
+
+def _linked(path):
+    path.rename(path.with_name("elsewhere.db"))
+    path.symlink_to(path.with_name("elsewhere.db"))
+
+
+def _a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("harm", [_linked, _a_pipe])
+def test_what_is_no_file_of_its_own_is_no_journal(made, tmp_path, harm):
+    harm(made)
+    with (
+        pytest.raises(LocalError, match="is no file") as caught,
+        journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs"),
+    ):
+        pass
+    assert "--state DIR" in caught.value.hint
+
+
+def test_a_journal_that_cannot_be_written_is_refused_and_says_so(tmp_path_factory):
+    with tempfile.TemporaryDirectory() as name:  # root's own temporary folders are nobody else's to look into
+        top, state = Path(name), Path(name) / ".pipeline"
+        top.chmod(0o755)
+        with journal.opened(state, outputs=top):
+            pass
+        state.joinpath("journal.db").chmod(0o444)
+        state.chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)  # root may write anything
+        try:
+            with pytest.raises(LocalError) as caught, journal.opened(state, outputs=top):
+                pass
+        finally:
+            if is_root:
+                os.seteuid(0)
+            state.chmod(0o755)
+    assert "journal.db cannot be used" in str(caught.value)
+    assert "read-only" in caught.value.hint
+
+
+def _damage_page_of(made, table):
+    """Make nonsense of the first page of a table."""
+    with sqlite3.connect(made) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+        page = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+    db.close()
+    data = bytearray(made.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    made.write_bytes(data)
+
+
+def test_of_a_large_journal_what_decides_about_money_is_looked_at_each_time(made, tmp_path, monkeypatch):
+    state, outputs = tmp_path / "outputs/.pipeline", tmp_path / "outputs"
+    whole = made.read_bytes()
+    _damage_page_of(made, "record")
+    with pytest.raises(LocalError, match="damaged"), journal.opened(state, outputs=outputs):
+        pass
+    monkeypatch.setattr(journal, "_LOOKED_AT_WHOLE", 0)
+    with journal.opened(state, outputs=outputs) as one:
+        assert one.jobs() == ["shop"], "that takes as long as ever"
+    with pytest.raises(LocalError, match="damaged"), journal.opened(state, outputs=outputs) as one:
+        one.damage()  # what `doctor` asks
+    made.write_bytes(whole)
+    _damage_page_of(made, "batch")
+    with pytest.raises(LocalError, match="damaged"), journal.opened(state, outputs=outputs):
+        pass
+
+
+def test_two_outputs_folders_cannot_share_one_state(made, tmp_path):
+    state = made.parent.rename(tmp_path / "state")
+    first, second = tmp_path / "outputs", tmp_path / "second"
+    with journal.opened(state, outputs=first):
+        pass
+    (first / "shop").mkdir()
+    (first / "shop/manifest.jsonl").write_text("")
+    with (
+        pytest.raises(LocalError, match="belongs to another outputs folder") as caught,
+        journal.opened(state, outputs=second),
+    ):
+        pass
+    assert "--state DIR" in caught.value.hint
+    first.rename(second)
+    with journal.opened(state, outputs=second) as moved:
+        assert moved.jobs() == ["shop"]
+
+
+def test_an_error_of_the_disk_in_a_transaction_is_told_as_that(made, tmp_path):
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        one._db.execute("PRAGMA max_page_count = 1")  # SQLite's own way of a full disk
+        with pytest.raises(LocalError, match="cannot be used") as caught, one.transaction():
+            for number in range(2000):
+                one.note("shop", "x", text="x" * 200, number=number)
+        assert "disk full" in caught.value.hint
+        with one.transaction():
+            assert one._db.execute("SELECT count(*) FROM event").fetchone()[0] == 0
 
 
 def test_a_copied_journal_is_refused_where_the_original_lives_on(made, tmp_path):

@@ -94,6 +94,7 @@ class _Commands(click.Group):
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on success.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How progress is written (text).")
+@click.option("--allow-network-fs", is_flag=True, help="Run with the state on NFS or the like, from one machine only.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour (auto).")
 @click.version_option(__version__, prog_name="pipeline")
 @click.pass_context

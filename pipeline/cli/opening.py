@@ -236,15 +236,17 @@ def _open(
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
+    from pipeline.cli.doctor.machine import refuse_network
     from pipeline.durable import Folder, is_held, locked
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
     from pipeline.plan import firsts
 
     if must_lock:
+        refuse_network(options)
         state = Folder(options.state).make()
-        _ignore(state)
         stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
+        _ignore(state)
         journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
         is_ours = True
     else:

@@ -40,6 +40,8 @@ class Options:
     environment: Mapping[str, str]
     is_told: bool = False
     """Where the service is was said already."""
+    allows_network_fs: bool = False
+    """Whether locks and journals on a disk of another machine are believed in."""
 
     @classmethod
     def of(cls, given: Mapping[str, Any], environment: Mapping[str, str]) -> Options:
@@ -65,6 +67,7 @@ class Options:
             color=told("color") or "auto",
             selection=Selection.of(given.get("select") or (), given.get("exclude") or ()),
             environment=environment,
+            allows_network_fs=bool(told("allow_network_fs")),
         )
 
     @property

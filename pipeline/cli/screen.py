@@ -64,6 +64,8 @@ _SENTENCES = {
     "uploaded": "uploaded {images}, {bytes}",
     "full": "the service has room for {left} more of {limit}, and the next batch takes {needed}: it waits for space;"
     " PIPELINE_KEEP_REMOTE=0 gives back at once what is unpacked",
+    "no_room": "{why}; what is on its way is waited for",
+    "uploads": "another run uploads images here: waiting for it, they may be the same",
     "untidy": "what is of no more use at the service could not be deleted ({why}); the next run tries again",
     "ended": "{remote} {state} after {age}",
     "stuck": "{remote} is {state} for {age}: longer than `batch.deadline`; {what}",

@@ -40,6 +40,8 @@ class Answer:
     usage: Usage | None = None
     grounding: dict[str, Any] | None = None
     """What was searched for and found: the shape of `grounding` in the record language."""
+    model: str | None = None
+    """Which model it says it is from."""
 
     @property
     def images(self) -> list[bytes]:
@@ -94,6 +96,7 @@ def answer(line: bytes) -> tuple[str, Answer]:
         finish_reason=word(field(candidate, "finishReason")),
         usage=_usage(field(response, "usageMetadata")),
         grounding=_grounding(as_map(field(candidate, "groundingMetadata"))),
+        model=words(response.get("modelVersion")) or None,
     )
 
 

@@ -15,13 +15,14 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
 import time
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import crash
-from pipeline.durable import Folder, sync
+from pipeline.durable import Folder, locked, sync
 from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import Batch, Batches
 from pipeline.journal.firsts import Firsts
@@ -45,7 +46,14 @@ __all__ = [
 _APPLICATION_ID = 0x70697062  # "pipb"
 _VERSION = 3
 _NAME = "journal.db"
-_MICRO = 1_000_000
+_MAKING = "locks/.journal.lock"
+_PATIENCE_S = 10.0
+"""How long another process's transaction is waited for."""
+_FULL = 2
+_LOOKED_AT_WHOLE = 32 << 20
+_SMALL = ("workspace", "job", "batch", "upload")
+_looked_at: set[tuple[int, ...]] = set()
+"""The journals that were found whole by this process, as they were then: device, inode, bytes, time of change."""
 
 
 class Journal:
@@ -73,9 +81,11 @@ class Journal:
             raise _meaning(error) from error
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled it back by itself
                 self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _meaning(error) from error
             raise
         try:
             with crash.around("commit"):
@@ -145,22 +155,22 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
     """
     folder = Folder(state).make()
     path = folder.path / _NAME
-    fresh = not path.exists()
+    _refuse_what_is_no_file(path)
+    db = None
     try:
-        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
-    except sqlite3.Error as error:
-        raise _meaning(error, path) from error
-    db.row_factory = sqlite3.Row
-    try:
-        _prepare(db, path)
-        if fresh:
-            sync(folder.path)
-        yield Journal(db, _workspace(db, outputs, path))
+        # Switching a file to WAL waits for nobody, so the processes that may have to make one wait for each other.
+        with contextlib.nullcontext() if _is_wal(path) else locked(folder, _MAKING, what="the journal", waits=True):
+            db = sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE_S)
+            db.row_factory = sqlite3.Row
+            workspace = _prepare(db, path, outputs)
+        _look_at(db, path)
+        yield Journal(db, workspace)
     except sqlite3.DatabaseError as error:
         raise _meaning(error, path) from error
     finally:
-        with crash.around("close"):
-            db.close()
+        if db is not None:
+            with crash.around("close"):
+                db.close()
 
 
 @contextlib.contextmanager
@@ -170,13 +180,14 @@ def copied(state: Path, *, outputs: Path) -> Iterator[Journal]:
     Nothing is created or written where there is no journal, or the one there is at rest. Raises as `opened` does.
     """
     path = Path(os.path.realpath(state)) / _NAME
+    _refuse_what_is_no_file(path)
     db = sqlite3.connect("", isolation_level=None)  # in memory as long as it is small
     db.row_factory = sqlite3.Row
     try:
         if path.exists():
             _copy(path, db)
-        _set_up(db, path)
-        yield Journal(db, _workspace(db, outputs, path))
+        version = _version(db, path)
+        yield Journal(db, _set_up(db, path, outputs, version))
     except sqlite3.DatabaseError as error:
         raise _meaning(error, path) from error
     finally:
@@ -208,8 +219,30 @@ def is_there(state: Path) -> bool:
     return (state / _NAME).is_file()
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    _check_origin(db, path)
+def _refuse_what_is_no_file(path: Path) -> None:
+    """A link could lead anywhere, and to what is a pipe a process would wait for ever."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise LocalError(f"{path} is no file", hint="move it away; for a journal elsewhere there is `--state DIR`")
+
+
+def _is_wal(path: Path) -> bool:
+    """Whether a file is an SQLite database that was switched to WAL, by its header."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(20)[18:] == b"\2\2"
+    except FileNotFoundError:
+        return False
+    except OSError:  # SQLite has the words for it
+        return True
+
+
+def _prepare(db: sqlite3.Connection, path: Path, outputs: Path) -> str:
+    """Make sure that this is our journal, that it keeps what it is given, and is of this version; whose it is."""
+    version = _version(db, path)
     # The answer is fetched: an error while switching is reported there and nowhere else.
     with crash.around("wal"):
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -219,30 +252,55 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             hint="put the state on a local disk with `--state DIR`",
         )
     db.execute("PRAGMA synchronous = FULL")  # a batch costs money; a lost row pays for it twice
-    _set_up(db, path)
+    if db.execute("PRAGMA synchronous").fetchone()[0] != _FULL:
+        raise LocalError(f"SQLite does not write {path} through to the disk", hint="use another build of Python")
+    workspace = _set_up(db, path, outputs, version)
+    if version < _VERSION:
+        sync(path.parent)
+    return workspace
 
 
-def _check_origin(db: sqlite3.Connection, path: Path) -> int:
-    """The version of a journal; refuses one of another program, or of a newer version."""
+def _set_up(db: sqlite3.Connection, path: Path, outputs: Path, version: int) -> str:
+    """Settings of a connection, and the tables as this version has them; returns whose journal it is."""
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
+    db.execute(OUTSIDE)
+    if version < _VERSION:
+        _bring_up(db)
+    return _workspace(db, outputs, path)
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """The version of a journal of ours; 0 for one that is yet to be made."""
+    db.execute("BEGIN")  # all of it as it is at one moment: another process may just be making it
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    if application not in {0, _APPLICATION_ID}:
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    db.execute("COMMIT")
+    if (application, version, tables) == (0, 0, 0):
+        return 0
+    if application != _APPLICATION_ID or version < 1:
         raise LocalError(f"{path} is no journal of ours", hint="move that file away, then run again")
     if version > _VERSION:
         raise LocalError(f"{path} was written by a newer version", hint="update the pipeline; nothing was changed")
     return int(version)
 
 
-def _set_up(db: sqlite3.Connection, path: Path) -> None:
-    """Settings of a connection, and the tables as this version has them."""
-    version = _check_origin(db, path)
-    db.execute("PRAGMA foreign_keys = ON")
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
-    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise _damage(f"the journal {path}", None)
-    db.execute(OUTSIDE)
-    if version < _VERSION:
-        _bring_up(db)
+def _look_at(db: sqlite3.Connection, path: Path) -> None:
+    """Raise `LocalError` where a journal is damaged, as far as a moment's look tells; `Journal.damage` takes its time.
+
+    All of a small one is looked at. Of a large one it is what decides about money, which is small in any: the rest is
+    read page by page, and told of when its turn comes.
+    """
+    status = path.stat()
+    seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if seen in _looked_at:  # each job has a connection of its own
+        return
+    whole = status.st_size <= _LOOKED_AT_WHOLE
+    for check in ("quick_check(1)",) if whole else (f"quick_check({table})" for table in _SMALL):
+        if db.execute(f"PRAGMA {check}").fetchone()[0] != "ok":
+            raise _damage(f"the journal {path}", None)
+    _looked_at.add(seen)
 
 
 def _bring_up(db: sqlite3.Connection) -> None:
@@ -275,20 +333,40 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
+    """The identity of the outputs folder that a journal was made for; raises `LocalError` where that is another one."""
     here = os.path.realpath(outputs)
-    row = db.execute("SELECT id, folder FROM workspace").fetchone()
-    if row is None:
+    if (row := db.execute("SELECT id, folder FROM workspace").fetchone()) is None:
         # Made from the place, not by chance: a journal that was lost finds its own batches again.
         identity = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
         with crash.around("workspace"):
-            db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
-        return identity
-    if row["folder"] != here and Path(row["folder"]).joinpath(".pipeline", _NAME).exists():
+            db.execute(
+                "INSERT INTO workspace (id, folder, made_at) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM workspace)",
+                (identity, here, time.time()),
+            )
+        row = db.execute("SELECT id, folder FROM workspace").fetchone()
+    if row["folder"] != here:
+        _refuse_anothers(db, Path(row["folder"]), path)
+    return str(row["id"])
+
+
+def _refuse_anothers(db: sqlite3.Connection, folder: Path, path: Path) -> None:
+    """Raise where the outputs folder that a journal was made for lives on; one that was moved takes it along."""
+    if folder.joinpath(".pipeline", _NAME).exists():
         raise LocalError(
-            f"{path} is a copy: it belongs to {row['folder']}, which still has its own",
+            f"{path} is a copy: it belongs to {folder}, which still has its own",
             hint="delete the copied .pipeline folder here; the output manifests are enough to go on",
         )
-    return str(row["id"])
+    jobs = [row["name"] for row in db.execute("SELECT name FROM job")]
+    if any(folder.joinpath(job, "manifest.jsonl").exists() for job in jobs):
+        raise LocalError(
+            f"{path} belongs to another outputs folder, {folder}, and the images of its jobs are there",
+            hint="give each outputs folder a `--state DIR` of its own",
+        )
+
+
+_OF_THE_DISK = frozenset(
+    {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+)
 
 
 def _meaning(error: sqlite3.Error, path: Path | None = None) -> Exception:
@@ -297,12 +375,12 @@ def _meaning(error: sqlite3.Error, path: Path | None = None) -> Exception:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
         return _damage(where, error)
-    if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+    if code in _OF_THE_DISK:
         return LocalError(
             f"{where} cannot be used: {error}",
             hint="is the disk full, or the folder read-only? it is whole as it was: mend that, then run again",
         )
-    if code == sqlite3.SQLITE_BUSY:
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}:
         return UnfinishedError(f"{where} is busy", hint="another run is writing to it; try again in a moment")
     return error
 

@@ -161,6 +161,15 @@ class Batches:
             f"UPDATE asked SET {names} WHERE batch = ? AND wire_key = ?", (*outcome.values(), batch.id, wire_key)
         )
 
+    def settle_extra(self, batch: Batch, wire_key: str, *, status: str, cost: int | None) -> None:
+        """Note what an answer in a batch came to that stands for no ask of the job: such a row has no fingerprint."""
+        self._db.execute(
+            "INSERT INTO asked (batch, wire_key, job, key, fingerprint, attempt, status, reason, cost)"
+            " VALUES (?1, ?2, ?3, ?2, '', 0, ?4, 'nobody asks for it', ?5) ON CONFLICT (batch, wire_key)"
+            " DO UPDATE SET status = excluded.status, reason = excluded.reason, cost = excluded.cost",
+            (batch.id, wire_key, batch.job, status, cost),
+        )
+
     def release(self, batch: Batch, state: str, *, note: str | None = None) -> None:
         """Give a batch up that never existed at the service: its requests can be sent again, nothing was bought."""
         assert state in {"rejected", "lost"}
@@ -171,6 +180,16 @@ class Batches:
         )
         self._db.execute("UPDATE asked SET status = 'unsent' WHERE batch = ?", (batch.id,))
         self.change(batch, state=state, note=note)
+
+    def take_back(self, batch: Batch) -> None:
+        """Undo `release` as far as the requests of a batch have not gone another way since: it exists after all."""
+        self._db.execute(
+            "UPDATE record SET batch = ?1, attempts = attempts + 1, waits_for = NULL WHERE job = ?2 AND batch IS NULL"
+            " AND claim IS NULL AND status = 'pending' AND (key, fingerprint) IN"
+            " (SELECT key, fingerprint FROM asked WHERE batch = ?1)",
+            (batch.id, batch.job),
+        )
+        self._db.execute("UPDATE asked SET status = NULL WHERE batch = ? AND status = 'unsent'", (batch.id,))
 
     def release_unsent(self, job: str) -> None:
         """Give up what an earlier run had planned and not sent: this run's plan, and its money, decide anew."""
@@ -307,12 +326,28 @@ class Batches:
         return int(row[0] or 0)
 
     def expected_bytes(self, service: str) -> int:
-        """How large the answers will be that the service is still working on."""
+        """How large the answers will be that the service is still working on, or has, and that are not here yet."""
         row = self._db.execute(
-            f"SELECT sum(answer_bytes) FROM batch WHERE service = ? AND lane = 'batch' AND state IN ({_list(LIVE)})",
+            "SELECT sum(answer_bytes) FROM batch WHERE service = ? AND lane = 'batch' AND remote_deleted_at IS NULL"
+            f" AND (state IN ({_list(LIVE)}) OR (state = 'ended' AND result_file IS NOT NULL AND NOT result_bytes)"
+            " OR (state = 'held' AND remote IS NOT NULL AND NOT result_bytes))",
             (service,),
         ).fetchone()
         return int(row[0] or 0)
+
+    # --------------------------------------------------------------------------- what comes onto our disk
+
+    def to_come(self) -> tuple[int, int]:
+        """What is on its way to any job here, from whichever service, in bytes.
+
+        That is how large the answers will be that are still to come, and how large those are whose images are still to
+        be written.
+        """
+        row = self._db.execute(
+            "SELECT sum(iif(state = 'fetched', 0, answer_bytes)), sum(iif(state = 'fetched', result_bytes, 0))"
+            f" FROM batch WHERE state IN ({_list(UNFINISHED)})"
+        ).fetchone()
+        return int(row[0] or 0), int(row[1] or 0)
 
     def to_tidy(self, job: str, service: str, unpacked_before: float) -> list[Batch]:
         """Batches that left something at the service which is ours to delete, oldest first.

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.gemini.api import UnheardError
+from pipeline.journal.batches import UNFINISHED
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, ahead, calls, collect, send, singly, turns
+from pipeline.reconcile import adopt, ahead, calls, collect, room, send, singly, turns
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.run import Progress, Run, Work, progress
 from pipeline.reconcile.tidy import tidy
@@ -68,9 +69,16 @@ def _send(run: Run, work: Work) -> None:
         send.ask_again(work)
         turns.go_on(work)
     ahead.hold_back(run, work)
-    if work.sends:
+    if not work.sends:
+        return
+    told, work.no_room = work.no_room, None
+    try:
         send.send_open(run, work)
         singly.ask_singly(run, work)
+    except room.NoRoomError as error:  # what is on its way has its room, and comes home first
+        work.no_room = error
+        if told is None and work.batches(*UNFINISHED):
+            run.tell("no_room", job=work.job.name, why=str(error))
 
 
 _STEPS = (
@@ -123,7 +131,8 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
 
     The wait is over by the clock, which goes on while the machine sleeps, or by what was slept, should it be set back.
     Trouble with the network costs time only; after five failing passes in a row it is raised. A job that a person
-    must look at is left alone, the others go on, and its error is raised in the end.
+    must look at is left alone, the others go on, and its error is raised in the end. So it is where the disk has no
+    room for more: what is on its way comes home before that.
     """
     end, pause, failing = _End(run, wait_s), poll_s, 0
     before: list[Progress] = []
@@ -142,8 +151,8 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
         before = now
         end.sleep(pause)
     for work in works:
-        if work.stopped is not None:
-            raise work.stopped
+        if error := work.no_room or work.stopped:
+            raise error
 
 
 class _End:
@@ -183,4 +192,4 @@ def _pass(run: Run, works: list[Work]) -> UnfinishedError | None:
 
 def _is_over(work: Work, step: Progress) -> bool:
     """Whether another pass has nothing to wait for; one that sends nothing does not wait for what is unsent."""
-    return step.is_finished if work.sends else not step.live
+    return step.is_finished if work.sends and work.no_room is None else not step.live

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError
 from pipeline.journal.batches import OPEN
-from pipeline.reconcile.run import give_up
+from pipeline.reconcile.run import commit, give_up
 
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
@@ -53,7 +53,7 @@ def census(run: Run, work: Work) -> None:
         for op in reversed(found):
             known = journal.batches.named(op.display_name)
             if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
-                now_live(run, work, known, op.name)  # it was believed lost, and had only been late
+                _take_back(run, work, known, op.name)
                 continue
             if known and known.remote not in {None, op.name}:
                 doubled.append(op)  # one POST can make two
@@ -64,7 +64,7 @@ def census(run: Run, work: Work) -> None:
             _adopt_stranger(run, work, op.display_name, op.name)
         journal.set_census(job, run.clock.time())
     work.is_counted = True
-    _let_go(run, work, doubled)
+    _cancel_doubled(run, work, doubled)
 
 
 def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
@@ -142,10 +142,7 @@ def _matches(work: Work, listing: list[Operation], batch: Batch) -> list[Operati
 
 def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None:
     first, *others = sorted(matches, key=lambda op: (op.created_at, op.name))
-    for other in others:  # one POST can make two; before the journal knows the first, as nobody looks for them after
-        if not other.ended:
-            _cancel(run, work, other)
-        run.tell("doubled", job=work.job.name, remote=other.name)
+    _cancel_doubled(run, work, others)  # before the journal knows the first, as nobody looks for them after
     with work.journal.transaction():
         now_live(run, work, batch, first.name)
         work.journal.note(
@@ -154,12 +151,15 @@ def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None
     run.tell("adopted", job=work.job.name, remote=first.name)
 
 
-def _cancel(run: Run, work: Work, op: Operation) -> None:
-    """Cancel a batch that is one too many, where the service lets us; without an answer, it is tried again."""
-    try:
-        run.api.cancel(op.name)
-    except ServiceError as trouble:
-        run.tell("trouble", job=work.job.name, why=str(trouble))
+def _cancel_doubled(run: Run, work: Work, doubled: list[Operation]) -> None:
+    """Cancel what one POST has made a second time, where the service lets us; without an answer, it is tried again."""
+    for other in doubled:
+        try:
+            if not other.ended:
+                run.api.cancel(other.name)
+        except ServiceError as trouble:
+            run.tell("trouble", job=work.job.name, why=str(trouble))
+        run.tell("doubled", job=work.job.name, remote=other.name)
 
 
 def sought(run: Run, work: Work, batch: Batch) -> Operation | None:
@@ -186,10 +186,22 @@ def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:
     work.journal.records.sent(batch)
 
 
+def _take_back(run: Run, work: Work, batch: Batch, remote: str) -> None:
+    """A batch that was believed lost had only been late: it brings what still waits to be sent again, and is paid."""
+    work.journal.batches.take_back(batch)
+    commit(run, work, batch.cost)
+    work.committed.add(batch.id)
+    now_live(run, work, batch, remote)
+    work.journal.note(work.job.name, "adopted", batch=batch.name, remote=remote)
+    run.tell("adopted", job=work.job.name, remote=remote)
+
+
 def _believe_lost(run: Run, work: Work, batch: Batch) -> None:
     # The fence: without its input file, a create that is still on its way somewhere cannot run.
     if batch.input_file:
         run.api.delete_file(batch.input_file)
+        with work.journal.transaction():
+            batch = work.journal.batches.change(batch, input_deleted_at=run.clock.time())
     matches = _matches(work, list(run.api.batches()), batch)
     if matches:
         _adopt(run, work, batch, matches)

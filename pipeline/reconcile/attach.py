@@ -7,13 +7,15 @@ batch; so a killed run, and the next night, find it there.
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pipeline import plan
-from pipeline.errors import LocalError, PipelineError
+from pipeline.durable import Folder, locked
+from pipeline.errors import LocalError, LockedError, PipelineError
 from pipeline.job import references
 from pipeline.journal import Upload
 from pipeline.reconcile import turns
@@ -31,6 +33,7 @@ LEAST_LIFE_S = 36 * 3600.0
 """A batch may take a day and more; a file of the service lives for two."""
 _LIFE_S = 48 * 3600.0
 _AT_ONCE = 8
+_LOCK = "locks/.uploads.lock"
 _NAMES = 9
 _HEAD = 64
 _NONE = '"inputs":[]'
@@ -133,15 +136,29 @@ def _wish(reference: _Reference) -> Wish:
 
 
 def _uploaded(run: Run, work: Work, missing: Sequence[Wish]) -> Mapping[str, Upload]:
-    """Upload several at a time, and say how far that is."""
+    """Upload several at a time, and say how far that is. What another run has uploaded meanwhile is found there."""
     made: dict[str, Upload] = {}
     told: dict[str, Any] = {"job": work.job.name, "of": len(missing), "bytes": sum(one.bytes for one in missing)}
-    run.tell("uploading", count=0, **told)
-    for upload in _published(run, work, missing):
-        made[upload.sha256] = upload
-        run.tell("uploading", count=len(made), **told)
+    with _by_turns(run, work):
+        run.tell("uploading", count=0, **told)
+        for upload in _published(run, work, missing):
+            made[upload.sha256] = upload
+            run.tell("uploading", count=len(made), **told)
     run.tell("uploaded", count=len(made), **told)
     return made
+
+
+@contextlib.contextmanager
+def _by_turns(run: Run, work: Work) -> Iterator[None]:
+    """Let one run of the outputs folder upload at a time: several may want the same images, and share one line."""
+    state, what = Folder(run.state), "uploads"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(state, _LOCK, what=what))
+        except LockedError:
+            run.tell("uploads", job=work.job.name)
+            stack.enter_context(locked(state, _LOCK, what=what, waits=True))
+        yield
 
 
 def _published(run: Run, work: Work, wishes: Sequence[Wish]) -> Iterator[Upload]:

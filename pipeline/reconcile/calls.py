@@ -20,9 +20,8 @@ from pipeline import batchfile
 from pipeline.durable import Folder
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
-from pipeline.reconcile import adopt, attach, collect, turns
+from pipeline.reconcile import adopt, attach, collect, room, turns
 from pipeline.reconcile.pace import Pace
-from pipeline.reconcile.send import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -107,7 +106,7 @@ def ask(
     its way then is waited for, for a while, and kept.
     """
     waiting = list(records)
-    check_room(run, waiting)
+    room.check_disk(run, work, sum(row.answer_bytes for row in waiting))
     uploads = attach.attached(run, work, waiting, most_inline=_MOST_INLINE)
     _Calls(run, work, uploads, arrived, keeps=keeps, pace=Pace(run.clock, patience_s)).make(waiting)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.journal import Batch, Journal
     from pipeline.outputs import Tree
     from pipeline.pixels import PixelChecks
+    from pipeline.reconcile.room import NoRoomError
 
 
 class Clock(Protocol):
@@ -89,6 +90,8 @@ class Work:
     skipped: int = 0
     stopped: ServiceError | None = None
     """What a person must look at before this job goes on."""
+    no_room: NoRoomError | None = None
+    """Why nothing more of it is sent in this pass: its answers would not fit on the disk."""
     waits_for_space: bool = False
     """The service has no room for its next batch, which was told."""
     came_home: set[str] = field(default_factory=set)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 from typing import TYPE_CHECKING
 
@@ -14,14 +13,13 @@ from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
 from pipeline.journal.batches import OPEN
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.reconcile import adopt, ahead, attach, turns, uploads
+from pipeline.reconcile import adopt, ahead, attach, room, turns, uploads
 from pipeline.reconcile.run import commit, give_up
 
 if TYPE_CHECKING:
     from pipeline.journal import Batch, Record
     from pipeline.reconcile.run import Run, Work
 
-_ROOM = 2.4  # an answer, its images, and some air, in multiples of the expected answer
 _LEAST_INPUT_LIFE_S = 24 * 3600.0
 _OVER_BUDGET = "over the budget of this call: raise `budget` or --max-cost, then run again"
 _BEHIND = "the first images for its model come before it, and are over the budget: raise that, then run again"
@@ -76,25 +74,6 @@ def send_open(run: Run, work: Work) -> None:
         _send(run, work, made)
 
 
-def _space(run: Run, work: Work) -> int:
-    """How many bytes more the service keeps for us, beside what is there and the answers that are on their way."""
-    journal, service = work.journal, run.service
-    taken = journal.batches.held_bytes(service, run.clock.time()) + journal.batches.expected_bytes(service)
-    taken += sum(one.bytes for one in journal.uploads.alive(service, run.api.now()))
-    return run.models.storage_bytes - taken
-
-
-def _is_full(run: Run, work: Work, space: int, needed: int) -> bool:
-    """Whether that is too little; then nothing is created until something was deleted there or has expired."""
-    waited, work.waits_for_space = work.waits_for_space, needed > space
-    if needed <= space:
-        return False
-    run.creates_stopped, run.is_full = "the storage at the service is full", True
-    if not waited:
-        run.tell("full", job=work.job.name, left=max(0, space), needed=needed, limit=run.models.storage_bytes)
-    return True
-
-
 def _may_send(run: Run) -> bool:
     if run.clock.time() < run.not_before <= run.clock.time() + _LONGEST_RATE_PAUSE_S:  # further off, the clock was set
         run.creates_stopped = "the service asked for fewer batches"
@@ -147,7 +126,7 @@ def _skip_behind(run: Run, work: Work, model_id: str) -> None:
 def _storable(run: Run, work: Work, records: list[Record]) -> list[Record]:
     """As many of these as the service has room for: their reference images, their lines and their answers."""
     fits: list[Record] = []
-    space, answers, needed = _space(run, work), 0, 0
+    space, answers, needed = room.space_left(run, work), 0, 0
     images: dict[str, int] = {}
     for row in records:
         answers += row.answer_bytes
@@ -157,7 +136,7 @@ def _storable(run: Run, work: Work, records: list[Record]) -> list[Record]:
             break
         fits.append(row)
     if not fits:
-        _is_full(run, work, space, needed)
+        room.is_full(run, work, needed, space)
     return fits
 
 
@@ -169,23 +148,28 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
         folder, draft, job, records, models=run.models, uploads=attach.attached(run, work, records),
         earlier=lambda row: turns.earlier(work, row),
     )  # fmt: skip
-    check_room(run, taken)
     attempt = journal.batches.attempts(job.name, made.chunk) + 1
     name = f"requests/{job.name}/{made.chunk}-{attempt}.jsonl"
     folder.move(draft, folder, name)
-    cost = sum(row.cost or 0 for row in taken)
-    with journal.transaction():
-        if not _has_slot(run, work) or ahead.must_wait(run, work, model_id):  # another job was faster
-            return None
-        batch = journal.batches.add(
-            job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
-            name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
-            chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
-            input_bytes=made.bytes,
-            answer_bytes=sum(row.answer_bytes for row in taken),
-        )  # fmt: skip
-        journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
-        journal.records.send(batch, taken)
+    cost, answers = sum(row.cost or 0 for row in taken), sum(row.answer_bytes for row in taken)
+    try:
+        with journal.transaction():
+            if not _has_slot(run, work) or ahead.must_wait(run, work, model_id):  # another job was faster
+                return None
+            if room.is_full(run, work, answers + made.bytes, room.space_left(run, work)):
+                return None
+            room.check_disk(run, work, answers)
+            batch = journal.batches.add(
+                job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
+                name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
+                chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
+                input_bytes=made.bytes, answer_bytes=answers,
+            )  # fmt: skip
+            journal.batches.ask(batch, ((r.wire_key, r.key, r.fingerprint, r.attempts + 1) for r in taken))
+            journal.records.send(batch, taken)
+    except LocalError:
+        folder.remove(name)  # it takes of what there is too little of
+        raise
     commit(run, work, cost)
     work.committed.add(batch.id)
     return batch
@@ -218,22 +202,11 @@ def skip(work: Work, records: list[Record], reason: str) -> None:
     work.skipped += len(records)
 
 
-def check_room(run: Run, taken: list[Record]) -> None:
-    """Raise `LocalError` when the disk has no room for the answers of these requests."""
-    needed = int(sum(row.answer_bytes for row in taken) * _ROOM)
-    free = shutil.disk_usage(run.state).free
-    if free < needed:
-        raise LocalError(
-            f"the disk has {free >> 20} MiB free, and the next answers need about {needed >> 20} MiB",
-            hint="make room, then run again; nothing was sent for it",
-        )
-
-
 def _send(run: Run, work: Work, batch: Batch) -> None:
     """Upload a planned batch's file and create the batch: intent first, one POST, then the verdict."""
     journal = work.journal
-    if _is_full(run, work, _space(run, work), batch.input_bytes):  # its answer is expected already
-        return
+    if room.is_full(run, work, 0 if batch.input_file else batch.input_bytes, room.space_left(run, work)):
+        return  # its answer is expected already
     # One name for one batch: no other job or machine can have a batch with this input file. A run that was killed
     # before it created one may have uploaded these very bytes.
     first = journal.batches.first_unsent(batch)

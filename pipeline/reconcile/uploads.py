@@ -50,8 +50,9 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
         if there is None:
             try:
                 there = api.upload(wish.path, name, wish.mime)
-            except TakenError:  # somebody else's, who does not show it to us
-                continue
+            except TakenError:
+                if (there := api.file(f"files/{name}")) is None:  # somebody else's, who does not show it to us
+                    continue
         there = _processed(api, there, clock)
         if there is None or _lives(api, there) < wish.life_s:
             continue

@@ -54,7 +54,7 @@ class Unpacking:
         self._journal, self._tree, self._batch = journal, tree, batch
         self._models, self._checks, self._today = models, checks, today
         self._now, self._redacted = now, redacted
-        self._asked = journal.batches.asked(batch)
+        self._asked = {key: row for key, row in journal.batches.asked(batch).items() if row[1]}
         self._has_timed_out = journal.batches.timed_out(batch)
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self._places: dict[str, tuple[int, int]] = {}
@@ -140,7 +140,7 @@ class Unpacking:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)
         if asked is None:
             self._strangers += 1
-            self._extra(came)
+            self._extra(wire_key, came)
             return
         settled = self._settled.get(wire_key)
         if settled is not None and settled not in HAS_IMAGE:
@@ -154,7 +154,7 @@ class Unpacking:
         if settled is not None and (settled in HAS_IMAGE or shortfall):
             self._again(wire_key, came, known, shortfall, (offset, len(text)))
         elif known is None or known.service != self._batch.service:  # another service has taken this request over
-            self._extra(came)
+            self._extra(wire_key, came)
         elif known.status in HAS_IMAGE and known.batch != self._batch.id:
             self._late(wire_key, known, came, shortfall)
         else:
@@ -194,7 +194,7 @@ class Unpacking:
         """Note what a proof came to that a killed process had asked for, and that the job no longer asks for."""
         batch, model = self._batch, self._models.find(self._batch.model_id)
         status = came.refusal.status if came.refusal else "proof"
-        cost: Decimal | None = Decimal(batch.cost) / MICRO
+        cost: Decimal | None = None if came.refusal else Decimal(batch.cost) / MICRO
         if came.usage is not None and model is not None:
             cost = prices.actual(model, self._today, came.usage, batch.lane)
         with self._journal.transaction():
@@ -220,10 +220,24 @@ class Unpacking:
         self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
         return self._asked[wire_key]
 
-    def _extra(self, came: Answer) -> None:
-        """An answer nobody asked for here: its images are kept, its key is never part of a path."""
+    def _extra(self, wire_key: str, came: Answer) -> None:
+        """An answer nobody asked for here: its images are kept, its key is never part of a path.
+
+        In a batch whose requests are not known here it was paid for all the same; so was what another service has
+        taken over since.
+        """
         self.tally.extra += 1
         self._keep_aside(came.images)
+        is_paid = self._batch.requests_path is None or wire_key in self._asked
+        if not is_paid or not (came.usage or came.images):
+            return
+        model = self._models.find(came.model or self._batch.model_id)
+        cost = prices.actual(model, self._today, came.usage, self._batch.lane) if model and came.usage else None
+        with self._journal.transaction():
+            self._journal.batches.settle_extra(
+                self._batch, wire_key, status="done" if came.images else "missing",
+                cost=None if cost is None else int(cost * MICRO),
+            )  # fmt: skip
 
     def _again(
         self, wire_key: str, came: Answer, known: Record | None, shortfall: Refusal | None, line: tuple[int, int]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pipeline import __version__
 from pipeline.cli.doctor.check import Check, of_error, ok, problem, warning
-from pipeline.errors import UsageError
+from pipeline.errors import LocalError, UsageError
 from pipeline.job.problems import meant
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ KNOWN = frozenset(
     f"PIPELINE_{word}"
     for word in (
         "SERVICE", "OUTPUTS", "STATE", "MODELS", "LOG_FORMAT", "COLOR", "KEY_FILE", "CONCURRENT", "SETTLE",
-        "KEEP_REMOTE", "PING", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT", "CRASH_LOG",
+        "KEEP_REMOTE", "PING", "ALLOW_NETWORK_FS", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT",
+        "CRASH_LOG",
     )
 )  # fmt: skip
 """Every variable that is ours."""
@@ -35,6 +36,7 @@ _IGNORED = ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_ENTERPRISE", "GOOGLE_
 _LOW_BYTES, _NO_BYTES = 2_000_000_000, 100_000_000
 _ANSWER_ROOM = 2.4  # an answer, its images, and some air, as a run reckons
 _SHARED = re.compile(r"nfs|cifs|smb|fuse|9p|afs|ceph|glusterfs|lustre|vboxsf|drvfs")
+_REMOTE = re.compile(r"(nfs|cifs|smb|afs|ncp).*")
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
@@ -135,6 +137,19 @@ def disk(options: Options, *, awaited_bytes: int) -> Check:
         hint = "put the journal on a local disk: --state DIR or PIPELINE_STATE"
         return warning("disk", f"{said}; the journal lies on {kind}, which may lose what was written", hint)
     return ok("disk", f"{said}{f', on {kind}' if kind else ''}")
+
+
+def refuse_network(options: Options) -> None:
+    """Raise `LocalError` where the state lies on a file system of another machine, unless somebody takes the blame.
+
+    There a lock may be held by two, and what was written may not be there after a crash: both would pay twice.
+    """
+    kind = "" if options.allows_network_fs else _kind(_existing(options.state))
+    if _REMOTE.fullmatch(kind):
+        raise LocalError(
+            f"the state {options.state} lies on {kind}, where neither locks nor what was written can be relied on",
+            hint="put it on a local disk with `--state DIR`; or say --allow-network-fs, and run on one machine only",
+        )
 
 
 def _existing(path: Path) -> Path:
