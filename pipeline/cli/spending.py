@@ -14,7 +14,7 @@ import click
 from pipeline.cli import flags, making, opening
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
-from pipeline.cli.screen import MICRO, Screen, plural, usd
+from pipeline.cli.screen import MICRO, Screen, age, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount
 from pipeline.errors import PipelineError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.job.change import Change
+    from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
 
@@ -79,10 +80,20 @@ def submit_command(
 @click.command("collect")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
 @flags.pending
+@click.option(
+    "--recover",
+    "recovers",
+    is_flag=True,
+    help="Look for all that was bought before this journal began: at the service, from other folders too, and here.",
+)
 @click.pass_obj
-def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:
-    """One pass that sends nothing new."""
-    call = Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
+def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool, recovers: bool) -> int:
+    """One pass that sends nothing new.
+
+    With --recover it makes up for a journal that was lost, put back from a backup, or left on another machine. It buys
+    nothing, and may be repeated.
+    """
+    call = Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False, recovers=recovers)
     return _work(options, jobs or [opening.DEFAULT_JOBS], call)
 
 
@@ -237,7 +248,8 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
         budget, each = (None if usd_ is None else int(usd_ * MICRO) for usd_ in (job.job.budget, job.job.per_image))
     work = Work(
         job.job, job.journal, job.tree, options.state.resolve(), service, budget,
-        each=each, sends=call.sends, insists="held" in call.reopened,
+        each=each, sends=call.sends, insists="held" in call.reopened, recovers=call.recovers,
+        shown=shlex.quote(shown_path(job.job.path)),
     )  # fmt: skip
     if call.sends:
         with work.journal.transaction():
@@ -354,7 +366,17 @@ def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
     for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
         with folder.replacing(name) as stream:
             stream.write(text)
+    for batch in reconcile.vanishing(work, now):
+        screen.complain(_vanishing(work, batch, now))
     _tell_end(work, step, screen, spent, ended)
+
+
+def _vanishing(work: Work, batch: Batch, now: float) -> str:
+    """What is paid for and about to be lost, and what to type."""
+    left_s = (batch.vanishes_at or now) - now
+    when = f"may be gone at the service in {age(left_s)}" if left_s > 0 else "may be gone at the service by now"
+    typed = f"`pipeline collect {shlex.quote(shown_path(work.job.path))}`"
+    return f"warning: the answer of {batch.remote} is not here, and {when}: {typed} fetches it"
 
 
 def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _Ended) -> None:

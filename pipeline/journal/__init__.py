@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from pipeline import crash
 from pipeline.durable import Folder, sync
 from pipeline.errors import LocalError, UnfinishedError
-from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
 from pipeline.journal.leftovers import Leftovers
@@ -85,6 +85,10 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise _meaning(error) from error
         crash.point("commit:after")
+
+    def is_from_here(self, batch: Batch) -> bool:
+        """Whether a batch was sent from this outputs folder; another's is read, and neither cancelled nor deleted."""
+        return batch.lane == "interactive" or batch.name.startswith(f"{PREFIX}/{self.workspace}/")
 
     def note(self, job: str, kind: str, **detail: object) -> None:
         """Append to the history; inside a transaction."""

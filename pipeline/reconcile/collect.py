@@ -12,13 +12,16 @@ from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
 from pipeline.reconcile import stuck
-from pipeline.reconcile.run import age_s
+from pipeline.reconcile.run import age_s, moment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.gemini.wire import Operation
-    from pipeline.journal import Batch, Journal
+    from pipeline.journal import Batch, Journal, Record
     from pipeline.reconcile.run import Run, Work
 
+_ABSENCES = 3
 _FETCHES = 2
 _MOST_FETCHES = 5
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
@@ -29,11 +32,24 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote)
     if op is None:
-        doubt(run, work, batch, "the service does not know it")
+        _absent(run, work, batch)
     elif is_odd(op):
         doubt(run, work, batch, f"it ended as {op.state} without an answer")
     else:
         _note(run, work, batch, op)
+
+
+def _absent(run: Run, work: Work, batch: Batch) -> None:
+    """The service does not know a batch: believed when it says so three times in an hour, and lists it nowhere."""
+    now = run.clock.time()
+    since = now if batch.trouble_at is None else batch.trouble_at
+    with work.journal.transaction():
+        work.journal.note(batch.job, "absent", batch=batch.name, at=now)
+        batch = work.journal.batches.change(batch, trouble_at=since)
+    if now - since < run.patience_s or work.journal.batches.absences(batch, since) < _ABSENCES:
+        return
+    if all(op.name != batch.remote for op in run.api.batches()):
+        hold(run, work, batch, "the service does not know it any more")
 
 
 def is_odd(op: Operation) -> bool:
@@ -46,8 +62,16 @@ def revive(run: Run, work: Work, batch: Batch) -> None:
     op = run.api.batch(str(batch.remote)) if batch.remote else None
     if op is None or is_odd(op):
         return
+    changes: dict[str, Any] = {"state": "live", "note": None}
+    if batch.result_file is not None and op.result_file is not None:  # it has ended, and its answer was not there
+        try:
+            changes = {"state": "fetched", "note": None, "fetches": 1, **bring(run, batch, op.result_file)}
+        except GoneError as error:
+            if run.clock.time() < (batch.vanishes_at or 0.0):
+                return
+            changes = {"state": "fetched", "note": f"answer gone: {error}"}
     with work.journal.transaction():
-        work.journal.batches.change(batch, state="live", trouble_at=None, note=None)
+        work.journal.batches.change(batch, trouble_at=None, **changes)
         for known in work.journal.records.held_in(batch):
             told = {**json.loads(known.line), "status": "pending", "reason": None}
             work.journal.records.change(known, status="pending", line=record.dumps(told))
@@ -56,7 +80,7 @@ def revive(run: Run, work: Work, batch: Batch) -> None:
 def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
     changes: dict[str, Any] = {"remote_state": op.state, "trouble_at": None}
     if op.ended:
-        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": run.clock.time()}
+        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": moment(run, op.ended_at)}
         changes["succeeded"] = op.succeeded
         if op.error_code is not None or op.error:
             changes["note"] = f"code {op.error_code}: {run.api.redacted(op.error)[:500]}"
@@ -78,15 +102,28 @@ def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=now)
     elif now - batch.trouble_at >= run.patience_s:
-        with work.journal.transaction():
-            work.journal.batches.change(batch, state="held", note=why)
-            work.came_home.add(batch.model_id)
-            _hold(work, batch, why)
-        run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+        hold(run, work, batch, why)
 
 
-def _hold(work: Work, batch: Batch, why: str) -> None:
-    reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
+def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
+    """Leave a batch to a person; one that nothing is waited for of is over."""
+    inside = list(_waiting(work, batch))
+    with work.journal.transaction():
+        if not inside and batch.requests_path is not None:  # an output manifest has told what became of all of it
+            work.journal.batches.change(batch, state="unpacked", note=why)
+            return
+        work.journal.batches.change(batch, state="held", note=why)
+        work.came_home.add(batch.model_id)
+        again = f"`pipeline retry {work.shown or work.job.name} --only held` buys it again"
+        for known in inside:
+            reason = f"{batch.remote}: {why}; look at it in AI Studio, then {again}"
+            told = {**json.loads(known.line), "status": "held", "reason": reason}
+            work.journal.records.change(known, status="held", line=record.dumps(told))
+    run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+
+
+def _waiting(work: Work, batch: Batch) -> Iterator[Record]:
+    """The requests that wait for the answer of a batch."""
     records = work.journal.records
     inside = [
         records.get(batch.job, key, fingerprint)
@@ -95,8 +132,7 @@ def _hold(work: Work, batch: Batch, why: str) -> None:
     ]
     for known in [*inside, *records.claimed(batch.job, str(batch.remote))]:
         if known is not None and known.status == "pending":
-            told = {**json.loads(known.line), "status": "held", "reason": reason}
-            records.change(known, status="held", line=record.dumps(told))
+            yield known
 
 
 def fetch(run: Run, work: Work, batch: Batch) -> None:
@@ -105,41 +141,59 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
         with work.journal.transaction():
             work.journal.batches.change(batch, state="fetched", answers_path=None)
         return
-    folder = Folder(run.state)
-    name = f"answers/{work.job.name}/{batch.chunk}-{batch.attempt}.jsonl"
+    try:
+        brought = bring(run, batch, batch.result_file)
+    except GoneError as error:
+        _late_answer(run, work, batch, str(error))
+        return
+    with work.journal.transaction():
+        work.journal.batches.change(batch, state="fetched", fetches=batch.fetches + 1, **brought)
+    run.tell("fetched", job=work.job.name, remote=batch.remote)
+
+
+def bring(run: Run, batch: Batch, result_file: str) -> dict[str, Any]:
+    """Download an answer file, whole; returns what its batch knows of it then.
+
+    Raises `GoneError` when it is not there, `UnfinishedError` when it was cut.
+    """
     digest = hashlib.sha256()
 
     def write(piece: bytes) -> None:
         stream.write(piece)
         digest.update(piece)
 
-    try:
-        with folder.replacing(name) as stream:
-            announced = run.api.download(batch.result_file, write)
-            if announced is not None and stream.tell() != announced:
-                raise UnfinishedError(
-                    f"the answer of {batch.remote} was cut: {stream.tell()} of {announced} bytes",
-                    hint="run again: it is fetched once more; nothing is lost",
-                )
-            size = stream.tell()
-    except GoneError as error:
-        _late_answer(run, work, batch, str(error))
-        return
-    with work.journal.transaction():
-        work.journal.batches.change(
-            batch, state="fetched", answers_path=name, answers_sha256=digest.hexdigest(), fetches=batch.fetches + 1,
-            confirmed=int(batch.answers_sha256 == digest.hexdigest()), result_bytes=size,
-        )  # fmt: skip
-    run.tell("fetched", job=work.job.name, remote=batch.remote)
+    with Folder(run.state).replacing(batch.answers_name) as stream:
+        announced = run.api.download(result_file, write)
+        size = stream.tell()
+        if announced is not None and size != announced:
+            raise UnfinishedError(
+                f"the answer of {batch.remote} was cut: {size} of {announced} bytes",
+                hint="run again: it is fetched once more; nothing is lost",
+            )
+    return {
+        "answers_path": batch.answers_name,
+        "answers_sha256": digest.hexdigest(),
+        "confirmed": int(batch.answers_sha256 == digest.hexdigest()),
+        "result_bytes": size,
+    }
 
 
 def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
-    """The answer can be a little late; after a while it is gone."""
+    """The answer can be a little late. After an hour a person must look, or, when its time is up, it is gone."""
     now = run.clock.time()
     if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=batch.trouble_at or now)
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
+        return
+    if now < (batch.vanishes_at or 0.0):
+        until = record.timestamp(batch.vanishes_at or now)
+        hold(
+            run,
+            work,
+            batch,
+            f"it has an answer, which the service does not give out ({why}); it is asked until {until}",
+        )
         return
     with work.journal.transaction():
         work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")
