@@ -134,6 +134,11 @@ class Journal:
         """The names of all jobs that were ever run here."""
         return [row["name"] for row in self._db.execute("SELECT name FROM job ORDER BY name")]
 
+    def published(self, name: str) -> str | None:
+        """The sha256 of the output manifest of a job that was written or read last; `None` for none."""
+        row = self._db.execute("SELECT published FROM job WHERE name = ?", (name,)).fetchone()
+        return row["published"] if row else None
+
     def set_published(self, name: str, sha256: str | None) -> None:
         self._db.execute("UPDATE job SET published = ? WHERE name = ?", (sha256, name))
 
