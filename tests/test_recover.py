@@ -32,13 +32,15 @@ def state(shop):
 DAY_S = 86_400.0
 
 
-def nights(shop, service):
+def nights(shop, service, clock=None):
     """Run it night after night until it has come to rest; the last exit code."""
     for _night in range(4):
         code = shop(*RUN, "--wait", "0").code
         if code != 4:
             break
         service.advance(21 * 3600)
+        if clock is not None:
+            clock.ahead_s += 21 * 3600
     return code
 
 
@@ -263,3 +265,123 @@ def test_verify_goes_on_beside_a_damaged_journal(copied):
     ended = copied("verify")
     assert ended.code == 0
     assert "damaged" in ended.err
+
+
+# ------------------------------------------------------------------ other folders, machines, and people
+
+
+def settle(shop):
+    return {record["status"] for record in shop.records().values()}
+
+
+def test_what_was_sent_from_another_folder_is_taken_in_when_a_person_says_so_and_left_there(slow_shop, slow_service):
+    shop, service = slow_shop, slow_service
+    assert shop("--outputs", "before", "submit", "jobs/shop.yaml").code == 0
+    shutil.rmtree(shop.folder / "before")
+    service.advance(21 * 3600)
+    ended = shop(*RECOVER)
+    assert ended.code == 0, ended.err
+    assert settle(shop) == {"done"}
+    assert shop("clean", "--yes").code == 0
+    assert nights(shop, service) == 0
+    assert bought(service) == 6
+    assert service.ledger("batches.delete") == [], "whoever sent it may not have it yet"
+
+
+def test_a_run_that_begins_beside_batches_of_another_folder_says_what_to_type(slow_shop, slow_service):
+    assert slow_shop("--outputs", "before", "submit", "jobs/shop.yaml").code == 0
+    ended = slow_shop("submit", "jobs/shop.yaml")
+    assert "`pipeline collect --recover jobs/shop.yaml`" in ended.err
+    assert ended.code == 0
+    assert slow_shop("submit", "jobs/shop.yaml").err.count("--recover") == 0, "once, when the journal is new"
+
+
+def test_somebody_elses_batch_of_the_same_name_is_counted_and_left_alone(slow_shop, slow_service):
+    shop, service = slow_shop, slow_service
+    shop.write("jobs/shop.yaml", "prompt: Something else of a [product]\nitems: products.csv\n")
+    assert shop("--outputs", "theirs", "submit", "jobs/shop.yaml").code == 0
+    shop.write("jobs/shop.yaml", SHOP)
+    service.advance(21 * 3600)
+    ended = shop(*RECOVER)
+    assert ended.code == 0, ended.err
+    assert "3 foreign" in ended.err
+    assert not [*(shop.outputs / ".pipeline").glob("conflicts/shop/*")], "their images are none of ours"
+    assert nights(shop, service) == 0
+    assert bought(service) == 3 + 6
+    assert {*map(str, [entry["op"] for entry in service._call("/_local/ledger")])}.isdisjoint(
+        {"batches.delete", "batches.cancel"}
+    )
+    assert shop("--outputs", "theirs", "--state", "theirs/.pipeline", "collect", "jobs/shop.yaml").code == 0
+
+
+def test_recover_asked_twice_does_nothing_the_second_time(slow_shop, slow_service):
+    shop, service = slow_shop, slow_service
+    ended_ = ended
+    ended_(shop, service)
+    lose_journal(shop)
+    assert shop(*RECOVER).code == 0
+    before, ledger = shop.tree(), service._call("/_local/ledger")
+    again = shop(*RECOVER)
+    assert again.code == 0
+    assert (shop.tree(), service._call("/_local/ledger")) == (before, ledger)
+    assert "found" not in again.err
+
+
+def test_a_batch_that_is_older_than_an_answer_may_be_answers_nothing(slow_shop, slow_service):
+    """A job that wants news each night takes no old ones in."""
+    shop, service = slow_shop, slow_service
+    shop.write("jobs/shop.yaml", "prompt: The weather\nmax_age: 20h\nchecks: {decode: false}\n")
+    aged(shop, service)
+    lose_journal(shop)
+    lose_manifest(shop)
+    assert nights(shop, service) == 0
+    assert bought(service) == 2
+
+
+# --------------------------------------------------------------------- a journal that was put back
+
+
+def put_back(shop, kept):
+    lose_journal(shop)
+    shutil.copy(kept, state(shop) / "journal.db")
+
+
+def kept_journal(shop, folder):
+    with sqlite3.connect(state(shop) / "journal.db") as db:
+        db.execute("VACUUM INTO ?", (str(folder / "kept.db"),))
+    return folder / "kept.db"
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("lost", [(), ("images",), ("answers",), ("images", "answers"), ("manifest",)], ids="+".join)
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["there", "deleted"])
+@pytest.mark.parametrize("when", ["before", "sent", "ended"])
+def test_a_journal_put_back_from_a_backup_pays_for_nothing_again(
+    slow_shop, slow_service, clock, tmp_path_factory, when, is_deleted, lost
+):
+    shop, service, folder = slow_shop, slow_service, tmp_path_factory.mktemp("backup")
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
+    assert shop("plan").code == 0
+    kept = kept_journal(shop, folder) if when == "before" else None
+    pending(shop, service)
+    kept = kept_journal(shop, folder) if when == "sent" else kept
+    service.advance(21 * 3600)
+    if when == "ended":
+        with sqlite3.connect(state(shop) / "journal.db") as db:
+            db.execute("UPDATE batch SET state = 'intent', remote = NULL")
+        kept = kept_journal(shop, folder)
+    assert nights(shop, service) == 0
+    assert bought(service) == 6
+    if is_deleted:
+        service.delete(service.ledger()[0]["name"])
+    put_back(shop, kept)
+    for name in lost:
+        LOSSES[name](shop)
+    code = nights(shop, service, clock)
+    everything_lost = is_deleted and {"images", "answers"} <= {*lost}
+    nobody_knows = is_deleted and "manifest" in lost and when != "before"
+    if not (everything_lost or nobody_knows):
+        assert code == 0
+        assert settle(shop) == {"done"}
+    assert bought(service) == 12 if everything_lost and code == 0 else 6
+    assert not [*(state(shop) / "conflicts").rglob("*.bin")]

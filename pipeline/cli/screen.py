@@ -98,6 +98,7 @@ def _outcome(tally: Tally) -> str:
     aside = {
         "no longer wanted (kept in retired/)": tally.superseded,
         "nobody asked for (kept in conflicts/)": tally.extra,
+        "foreign (asked for by somebody else; left alone)": tally.foreign,
         "second answers (kept in conflicts/)": tally.conflicts,
         "unreadable lines (kept in quarantine/)": tally.unreadable,
     }

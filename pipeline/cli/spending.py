@@ -147,7 +147,7 @@ def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     call = Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
 
     def cancel(run: Run, works: list[Work]) -> None:
-        live = [(w, batch) for w in works for batch in w.batches("live")]
+        live = [(w, batch) for w in works for batch in w.batches("live") if w.journal.is_from_here(batch)]
         if not live:
             return
         confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
@@ -197,6 +197,8 @@ def _work(
                     before(run, works)
                 steps = _passes(run, works, call, screen)
                 _tidy(run, works)
+                for job in opened.jobs if call.recovers else ():
+                    _tell_recovered(job, screen)
                 codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
                 ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
                 ended.code = first_code([*codes, *(error.exit_code for error in opened.locked)])
@@ -212,6 +214,27 @@ def _work(
         if not ended.code and all(step.is_finished for step in steps):
             marks.succeed(options, opened)
     return ended.code
+
+
+def _tell_recovered(opened: OpenJob, screen: Screen) -> None:
+    """What nothing was found for, and what to type about it."""
+    plan, name = opened.compared(), opened.job.name
+    path = shlex.quote(shown_path(opened.job.path))
+    for key, state, why, *_rest in opened.journal.wanted.not_done():
+        if state == "edited":
+            screen.say(f"{name}: {key}: {why}")
+    if plan.counts["pending"]:
+        pending = plural(plan.counts["pending"], "image")
+        screen.say(f"{name}: {pending} on the way: `pipeline collect {path}` fetches what is ready")
+    free = plan.counts["moved"]
+    if free:
+        screen.say(f"{name}: {plural(free, 'image')} can be written from what is here: `pipeline run {path}` does it")
+    if plan.requests:
+        price = f"at least {usd(plan.cost)}" if plan.unpriced else f"about {usd(plan.cost)}"
+        lost = plural(plan.requests, "image")
+        screen.say(f"{name}: {lost} found nowhere: `pipeline run {path}` buys what is missing for {price}")
+    elif not plan.counts["pending"]:
+        screen.say(f"{name}: nothing is left to be bought")
 
 
 def _pass_the_gate(options: Options, opened: opening.Opened, call: Call, service: str, models: Models) -> None:

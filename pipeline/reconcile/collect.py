@@ -40,16 +40,21 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
 
 
 def _absent(run: Run, work: Work, batch: Batch) -> None:
-    """The service does not know a batch: believed when it says so three times in an hour, and lists it nowhere."""
+    """The service does not know a batch: believed when it says so three times in an hour."""
     now = run.clock.time()
     since = now if batch.trouble_at is None else batch.trouble_at
+    if _is_settled(work, batch):
+        hold(run, work, batch, "the service does not know it")
+        return
     with work.journal.transaction():
         work.journal.note(batch.job, "absent", batch=batch.name, at=now)
         batch = work.journal.batches.change(batch, trouble_at=since)
     if now - since < run.patience_s or work.journal.batches.absences(batch, since) < _ABSENCES:
         return
-    if all(op.name != batch.remote for op in run.api.batches()):
-        hold(run, work, batch, "the service does not know it any more")
+    is_listed = any(op.name == batch.remote for op in run.api.batches())
+    hold(
+        run, work, batch, "the service lists it, and does not know it" if is_listed else "the service does not know it"
+    )
 
 
 def is_odd(op: Operation) -> bool:
@@ -109,7 +114,7 @@ def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
     """Leave a batch to a person; one that nothing is waited for of is over."""
     inside = list(_waiting(work, batch))
     with work.journal.transaction():
-        if not inside and batch.requests_path is not None:  # an output manifest has told what became of all of it
+        if _is_settled(work, batch):
             work.journal.batches.change(batch, state="unpacked", note=why)
             return
         work.journal.batches.change(batch, state="held", note=why)
@@ -120,6 +125,11 @@ def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
             told = {**json.loads(known.line), "status": "held", "reason": reason}
             work.journal.records.change(known, status="held", line=record.dumps(told))
     run.tell("held", job=work.job.name, remote=batch.remote, why=why)
+
+
+def _is_settled(work: Work, batch: Batch) -> bool:
+    """Whether all that a batch holds has its outcome: an output manifest that is newer than this journal had it."""
+    return batch.requests_path is not None and not any(_waiting(work, batch))
 
 
 def _waiting(work: Work, batch: Batch) -> Iterator[Record]:

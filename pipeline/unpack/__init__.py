@@ -103,7 +103,7 @@ class Unpacking:
 
     def _is_whole(self) -> bool:
         """Whether nothing of this answer is left to be wished for, so that the service need not keep it."""
-        odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts
+        odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts or self.tally.foreign
         is_ours = self._journal.is_from_here(self._batch)
         return (
             is_ours
@@ -249,7 +249,13 @@ class Unpacking:
         return known.status
 
     def _extra(self, came: Answer) -> None:
-        """An answer nobody asked for here: its images are kept, its key is never part of a path."""
+        """An answer nobody asked for here: its images are kept, its key is never part of a path.
+
+        Where a batch was not sent from here, it is somebody else's, and stays where it is.
+        """
+        if not self._journal.is_from_here(self._batch):
+            self.tally.foreign += 1
+            return
         self.tally.extra += 1
         self._keep_aside(came.images)
 
