@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import itertools
 import os
@@ -135,6 +136,20 @@ def check(shop, service, stage, lost, *, recovers):
     assert shop(*RUN, "--wait", "0").code == code
     assert (bought(service), shop.tree()) == (spent, before), "it has come to rest"
     assert not [*(state(shop) / "conflicts").rglob("*.bin")], "nothing came that was not asked for"
+
+
+TELLING = [
+    ("journal", "images", "collected"),
+    ("journal", "manifest", "aged"),
+    ("images", "answers", "collected"),
+    ("journal", "manifest", "images", "deleted"),
+]
+
+
+@pytest.mark.parametrize("case", TELLING, ids="+".join)
+def test_what_is_lost_of_our_own_memory_is_not_paid_for_again(slow_shop, slow_service, case):
+    *lost, stage = case
+    check(slow_shop, slow_service, stage, lost, recovers=False)
 
 
 @pytest.mark.torture
@@ -357,9 +372,9 @@ def kept_journal(shop, folder):
 @pytest.mark.parametrize("is_deleted", [False, True], ids=["there", "deleted"])
 @pytest.mark.parametrize("when", ["before", "sent", "ended"])
 def test_a_journal_put_back_from_a_backup_pays_for_nothing_again(
-    slow_shop, slow_service, clock, tmp_path_factory, when, is_deleted, lost
+    slow_shop, slow_service, clock, when, is_deleted, lost
 ):
-    shop, service, folder = slow_shop, slow_service, tmp_path_factory.mktemp("backup")
+    shop, service, folder = slow_shop, slow_service, slow_shop.folder
     shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
     assert shop("plan").code == 0
     kept = kept_journal(shop, folder) if when == "before" else None
@@ -385,3 +400,93 @@ def test_a_journal_put_back_from_a_backup_pays_for_nothing_again(
         assert settle(shop) == {"done"}
     assert bought(service) == 12 if everything_lost and code == 0 else 6
     assert not [*(state(shop) / "conflicts").rglob("*.bin")]
+
+
+# ---------------------------------------------------------------------- a result that is about to vanish
+
+HOUR = 3600.0
+DENIED = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no such file, or not yours"}}
+
+
+@pytest.fixture
+def withheld(shop, proxy, clock, monkeypatch):
+    """A shop whose batch has ended, and whose answer the service does not give out."""
+    monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setattr("pipeline.cli.recorded.time", clock)
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\nretry: 0\n")
+    shop.delivers()
+    proxy.after = lambda call: call.say(DENIED, 403) if call.is_download() else None
+    assert shop("submit", "jobs/shop.yaml").code == 0
+    assert shop("collect", "jobs/shop.yaml").code == 0
+    return shop
+
+
+def status(shop):
+    return shop("status", "--json").json["jobs"][0]["batches"][0]
+
+
+def test_status_says_from_the_first_hour_until_when_an_answer_can_be_fetched(withheld, service):
+    ended = service._call("/v1beta/batches")["operations"][0]["metadata"]["endTime"]
+    by = dt.datetime.fromisoformat(ended[:19] + "+00:00") + dt.timedelta(hours=48)
+    assert abs(dt.datetime.fromisoformat(status(withheld)["fetch_by"]) - by) <= dt.timedelta(seconds=2)
+    assert status(withheld)["fetch_by"] in withheld("status").out
+    assert "may be gone" not in withheld("collect", "jobs/shop.yaml").err, "there is time"
+
+
+def test_an_answer_that_has_less_than_a_day_left_is_told_of_loudly_and_changes_no_exit_code(withheld, clock):
+    clock.ahead_s += 0.4 * HOUR
+    codes = withheld("collect", "jobs/shop.yaml").code, withheld("collect", "-q", "jobs/shop.yaml").code
+    clock.ahead_s += 24 * HOUR
+    ended = withheld("collect", "-q", "jobs/shop.yaml")
+    assert "may be gone at the service in 23h" in ended.err
+    assert "`pipeline collect jobs/shop.yaml` fetches it" in ended.err
+    assert codes == (0, 0)
+    assert ended.code == 6, "by now it is a person's"
+
+
+def test_an_answer_that_is_not_given_out_is_held_while_it_should_be_there_and_comes_when_it_is(
+    withheld, service, proxy, clock
+):
+    clock.ahead_s += 2 * HOUR
+    ended = withheld("collect", "jobs/shop.yaml")
+    assert ended.code == 6
+    assert settle(withheld) == {"held"}
+    reasons = {record["reason"] for record in withheld.records().values()}
+    assert all("`pipeline retry jobs/shop.yaml --only held`" in reason for reason in reasons)
+    assert withheld(*RUN).code == 6, "and stays so"
+    proxy.after = lambda call: None
+    assert withheld("collect", "jobs/shop.yaml").code == 0
+    assert settle(withheld) == {"done"}
+    assert bought(service) == 7
+
+
+def test_an_answer_that_is_not_there_when_its_time_is_up_is_missing(withheld, clock):
+    clock.ahead_s += 2 * HOUR
+    assert withheld("collect", "jobs/shop.yaml").code == 6
+    clock.ahead_s += 47 * HOUR
+    assert withheld("collect", "jobs/shop.yaml").code == 3
+    assert settle(withheld) == {"missing"}
+
+
+def test_a_batch_is_believed_gone_after_three_answers_over_an_hour_and_no_sooner(
+    slow_shop, slow_service, clock, monkeypatch
+):
+    slow_shop.delivers()
+    pending(slow_shop, slow_service)
+    slow_service.delete(slow_service.ledger()[0]["name"])
+    for hours, code in ((0, 0), (0, 0), (0, 0), (0.5, 0), (0.6, 6), (0, 6)):
+        clock.ahead_s += hours * HOUR
+        assert slow_shop("collect", "jobs/shop.yaml").code == code, hours
+    reason = {record["reason"] for record in slow_shop.records().values()}.pop()
+    assert "`pipeline retry jobs/shop.yaml --only held`" in reason
+    assert bought(slow_service) == 7
+
+
+def test_two_answers_an_hour_apart_are_not_three(slow_shop, slow_service, clock):
+    slow_shop.delivers()
+    pending(slow_shop, slow_service)
+    slow_service.delete(slow_service.ledger()[0]["name"])
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    clock.ahead_s += 2 * HOUR
+    assert slow_shop("collect", "jobs/shop.yaml").code == 0
+    assert slow_shop("collect", "jobs/shop.yaml").code == 6
