@@ -38,7 +38,7 @@ def test_each_verb_explains_itself(project, verb):
     ("words", "said"),
     [
         pytest.param(("gallery", "x"), "not there yet", id="verb to come"),
-        pytest.param(("collect", "jobs", "--recover"), "--recover is not there yet", id="flag to come"),
+        pytest.param(("run", "jobs", "--recover"), "`pipeline collect --recover` does it", id="flag of another verb"),
         pytest.param(("rnu", "jobs"), "did you mean 'run'", id="typo"),
         pytest.param(("run",), "Missing argument", id="a verb that spends needs a job"),
         pytest.param(("plan", "nowhere/*.yaml"), "nowhere", id="glob without a match"),

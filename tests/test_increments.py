@@ -133,8 +133,20 @@ def test_a_missing_file_is_written_again_from_the_kept_answer(done, service):
     assert bought(service) == [6]
 
 
-def test_a_missing_file_without_a_kept_answer_is_new(done, service):
+def test_a_missing_file_without_a_kept_answer_comes_from_the_service_for_nothing(done, service):
+    before = done.tree()
     (done.outputs / "shop/mug-1x1.jpg").unlink()
+    shutil.rmtree(done.outputs / ".pipeline/answers")
+    ended = done(*RUN)
+    assert ended.code == 0
+    assert "fetched once more, for 1 whose files are missing here" in ended.err
+    assert done.tree()["mug-1x1.jpg"][0] == before["mug-1x1.jpg"][0]
+    assert bought(service) == [6]
+
+
+def test_a_missing_file_that_nobody_has_any_more_is_new(done, service):
+    (done.outputs / "shop/mug-1x1.jpg").unlink()
+    service.delete(service.ledger()[0]["name"])
     shutil.rmtree(done.outputs / ".pipeline")
     assert states(done)[0] == {"mug/1:1": ("new", "its file is missing")}
     assert done(*RUN).code == 0

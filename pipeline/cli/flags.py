@@ -80,14 +80,19 @@ def _only_retry(ctx: click.Context, _param: click.Parameter, value: object) -> N
         )
 
 
-def _not_yet(_ctx: click.Context, param: click.Parameter, value: object) -> None:
+def _only_collect(ctx: click.Context, _param: click.Parameter, value: object) -> None:
     if value:
-        raise UsageError(f"{param.opts[0]} is not there yet in this version")
+        raise UsageError(
+            f"`pipeline {ctx.info_name}` takes no --recover",
+            hint="`pipeline collect --recover` does it, and buys nothing",
+        )
 
 
 def later(command: click.Command) -> click.Command:
-    """Flags that are promised and not there yet, or are another verb's: an error says so, and `--help` shows none."""
+    """Flags that are another verb's: an error says so, and `--help` shows none."""
     if command.name != "retry":
         command.params.append(click.Option(["--set"], callback=_only_retry, expose_value=False, hidden=True))
-    command.params.append(click.Option(["--recover"], is_flag=True, callback=_not_yet, expose_value=False, hidden=True))
+    if command.name != "collect":
+        option = click.Option(["--recover"], is_flag=True, callback=_only_collect, expose_value=False, hidden=True)
+        command.params.append(option)
     return command

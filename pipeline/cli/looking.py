@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.cli import opening
 from pipeline.cli.pointers import Pointers
 from pipeline.cli.screen import MICRO, plural
 from pipeline.cli.tables import amount, longest_s, plan_table, print_json
-from pipeline.errors import JobError, Problem, UsageError
+from pipeline.errors import JobError, PipelineError, Problem, UsageError
 from pipeline.selection import Facts
 
 if TYPE_CHECKING:
@@ -316,21 +317,56 @@ def _selected(options: Options, job: Job, requests: Iterable[WantedRequest]) -> 
 @click.pass_obj
 def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
     """Hash and decode every file against its record; name what is missing, edited or stray."""
-    from pipeline.verify import verify
+    from pipeline.verify import WORDS, verify
 
     documents = []
-    for name in opening.names(jobs, _recorded_jobs(options)):
-        found = verify(options.outputs, name)
-        documents.append(found)
-        if not as_json:
-            for word in ("missing", "edited", "broken", "stray"):
-                for path in found[word]:
-                    click.echo(f"{word}\t{options.outputs / name / path}")
-            if not options.quiet:
-                click.echo(f"{name}: {plural(found['ok'], 'file')} as recorded", err=True)
+    with _journal_if_whole(options) as journal:
+        known = sorted({*_recorded_jobs(options), *(journal.jobs() if journal else ())})
+        for name in opening.names(jobs, known):
+            found = verify(options.outputs, name, state=options.state, journal=journal)
+            documents.append(found)
+            if not as_json:
+                _tell_found(options, found)
     if as_json:
         print_json({"jobs": documents})
-    return 3 if any(one[word] for one in documents for word in ("missing", "edited", "broken", "stray")) else 0
+    return 3 if any(one[word] for one in documents for word in WORDS) else 0
+
+
+@contextlib.contextmanager
+def _journal_if_whole(options: Options) -> Iterator[Journal | None]:
+    """The journal, where there is one; a damaged one is told of, and what lies in the tree is verified all the same."""
+    from pipeline import journal as journals
+
+    with contextlib.ExitStack() as stack:
+        journal = None
+        try:
+            if journals.is_there(options.state):
+                journal = stack.enter_context(journals.opened(options.state, outputs=options.outputs))
+        except PipelineError as error:
+            click.echo(f"warning: {error}; {error.hint}", err=True)
+        yield journal
+
+
+_NEXT = {
+    "missing": "`pipeline run JOB` writes what is missing from its kept answer; what has none is bought again",
+    "edited": "an edited file is never overwritten; `pipeline run JOB --force --select state:edited` buys it anew",
+    "broken": "what is broken cannot be shown: delete the file, then `pipeline run JOB` brings it back",
+    "stray": "no record knows what is stray: move it out of the job's folder",
+    "stale": "the journal is ahead of the output manifest: `pipeline collect JOB` writes it again",
+}
+
+
+def _tell_found(options: Options, found: dict[str, Any]) -> None:
+    from pipeline.job.problems import escaped
+
+    for word in _NEXT:
+        for path in found[word]:
+            click.echo(f"{word}\t{escaped(str(options.outputs / found['job'] / path))}")
+    if not options.quiet:
+        click.echo(f"{found['job']}: {plural(found['ok'], 'file')} as recorded", err=True)
+        for word, what in _NEXT.items():
+            if found[word]:
+                click.echo(f"hint: {what}", err=True)
 
 
 def _recorded_jobs(options: Options) -> list[str]:

@@ -37,6 +37,7 @@ class Call:
     reopened: frozenset[str] = frozenset()
     waits: bool = True
     force: bool = False
+    recovers: bool = False
     lane: Lane = "batch"
     change: Change | None = None
     """The settings with which it asks for what it opens again."""

@@ -14,6 +14,7 @@ from pipeline.cli.screen import age, plural
 from pipeline.cli.tables import STAY, amount, columns, print_json
 from pipeline.errors import JobError, UsageError
 from pipeline.job.problems import escaped
+from pipeline.record import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,6 +109,7 @@ def _status(journal: Journal, name: str, options: Options) -> dict[str, Any]:
                     "stuck": age_s > deadline_s or batch.stuck_at is not None,
                     "cancelled": journal.batches.was_let_go(batch),
                     "enqueued_tokens": _enqueued_tokens(journal, batch, options),
+                    "fetch_by": None if batch.vanishes_at is None else timestamp(batch.vanishes_at),
                 }
             )
         elif (batch.ended_at or now) > now - _LINGERS_S and journal.batches.was_let_go(batch):
@@ -168,6 +170,12 @@ def _status_text(documents: Sequence[dict[str, Any]], remote: int, options: Opti
         ]
         if rows:
             lines.append(columns(rows, right=(3, 4)))
+        lines += [
+            f"  {batch['name']} has ended, and its answer is not here: `pipeline collect` fetches it; count on it until"
+            f" {batch['fetch_by']}"
+            for batch in one["batches"]
+            if batch["fetch_by"]
+        ]
         lines += _stuck_text(one)
         lines += [f"  {why['requests']:,} {why['status']}: {escaped(why['reason'])}" for why in one["reasons"]]
         if one["reasons"]:

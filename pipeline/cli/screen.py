@@ -56,6 +56,11 @@ def plural(number: int, word: str) -> str:
 
 _SENTENCES = {
     "adopted": "found {remote} at the service, which this journal did not know as created",
+    "elsewhere": "{count} of this job's name at the service ({remote}, …) came from another folder or machine: if they"
+    " are yours, `pipeline collect --recover {path}` takes in what they hold before it is bought again",
+    "kept": "{name}: a kept answer that this journal did not know; it is taken in",
+    "again": "{remote}: fetched once more, for {count} whose files are missing here",
+    "unclear": "{name}: a kept answer of which nothing tells which service it came from; it is left alone",
     "uncertain": "a create has an unknown fate: it is not at the service yet, and believed lost after {wait_s:.0f} s",
     "lost": "a create never reached the service; its images are sent again",
     "doubled": "one create made a second batch, {remote}: it was asked to cancel it",
@@ -96,6 +101,7 @@ def _outcome(tally: Tally) -> str:
     aside = {
         "no longer wanted (kept in retired/)": tally.superseded,
         "nobody asked for (kept in conflicts/)": tally.extra,
+        "foreign (asked for by somebody else; left alone)": tally.foreign,
         "second answers (kept in conflicts/)": tally.conflicts,
         "unreadable lines (kept in quarantine/)": tally.unreadable,
     }

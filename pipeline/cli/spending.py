@@ -14,7 +14,7 @@ import click
 from pipeline.cli import flags, making, opening
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
-from pipeline.cli.screen import MICRO, Screen, plural, usd
+from pipeline.cli.screen import MICRO, Screen, age, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount
 from pipeline.errors import PipelineError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.job.change import Change
+    from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
 
@@ -81,10 +82,20 @@ def submit_command(
 @click.command("collect")
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
 @flags.pending
+@click.option(
+    "--recover",
+    "recovers",
+    is_flag=True,
+    help="Look for all that was bought before this journal began: at the service, from other folders too, and here.",
+)
 @click.pass_obj
-def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool) -> int:
-    """One pass that sends nothing new."""
-    call = Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False)
+def collect_command(options: Options, jobs: Sequence[str], fail_if_pending: bool, recovers: bool) -> int:
+    """One pass that sends nothing new.
+
+    With --recover it makes up for a journal that was lost, put back from a backup, or left on another machine. It buys
+    nothing, and may be repeated.
+    """
+    call = Call(sends=False, wait_s=0, poll_s=None, fail_if_pending=fail_if_pending, waits=False, recovers=recovers)
     return _work(options, jobs or [opening.DEFAULT_JOBS], call)
 
 
@@ -138,7 +149,7 @@ def cancel_command(options: Options, jobs: Sequence[str], yes: bool) -> int:
     call = Call(sends=False, wait_s=_CANCEL_WAIT_S, poll_s=1.0, yes=yes)
 
     def cancel(run: Run, works: list[Work]) -> None:
-        live = [(w, batch) for w in works for batch in w.batches("live")]
+        live = [(w, batch) for w in works for batch in w.batches("live") if w.journal.is_from_here(batch)]
         if not live:
             return
         confirm(f"Cancel {plural(len(live), 'batch')}? What they have rendered is billed and collected.", yes=yes)
@@ -188,6 +199,8 @@ def _work(
                     before(run, works)
                 steps = _passes(run, works, call, screen)
                 _tidy(run, works)
+                for job in opened.jobs if call.recovers else ():
+                    _tell_recovered(job, screen)
                 codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
                 ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
                 ended.code = first_code([*codes, *(error.exit_code for error in opened.locked)])
@@ -203,6 +216,27 @@ def _work(
         if not ended.code and all(step.is_finished for step in steps):
             marks.succeed(options, opened)
     return ended.code
+
+
+def _tell_recovered(opened: OpenJob, screen: Screen) -> None:
+    """What nothing was found for, and what to type about it."""
+    plan, name = opened.compared(), opened.job.name
+    path = shlex.quote(shown_path(opened.job.path))
+    for key, state, why, *_rest in opened.journal.wanted.not_done():
+        if state == "edited":
+            screen.say(f"{name}: {key}: {why}")
+    if plan.counts["pending"]:
+        pending = plural(plan.counts["pending"], "image")
+        screen.say(f"{name}: {pending} on the way: `pipeline collect {path}` fetches what is ready")
+    free = plan.counts["moved"]
+    if free:
+        screen.say(f"{name}: {plural(free, 'image')} can be written from what is here: `pipeline run {path}` does it")
+    if plan.requests:
+        price = f"at least {usd(plan.cost)}" if plan.unpriced else f"about {usd(plan.cost)}"
+        lost = plural(plan.requests, "image")
+        screen.say(f"{name}: {lost} found nowhere: `pipeline run {path}` buys what is missing for {price}")
+    elif not plan.counts["pending"]:
+        screen.say(f"{name}: nothing is left to be bought")
 
 
 def _pass_the_gate(options: Options, opened: opening.Opened, call: Call, service: str, models: Models) -> None:
@@ -239,7 +273,8 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
         budget, each = (None if usd_ is None else int(usd_ * MICRO) for usd_ in (job.job.budget, job.job.per_image))
     work = Work(
         job.job, job.journal, job.tree, options.state.resolve(), service, budget,
-        each=each, sends=call.sends, insists="held" in call.reopened,
+        each=each, sends=call.sends, insists="held" in call.reopened, recovers=call.recovers,
+        shown=shlex.quote(shown_path(job.job.path)),
     )  # fmt: skip
     if call.sends:
         with work.journal.transaction():
@@ -356,7 +391,17 @@ def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
     for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
         with folder.replacing(name) as stream:
             stream.write(text)
+    for batch in reconcile.vanishing(work, now):
+        screen.complain(_vanishing(work, batch, now))
     _tell_end(work, step, screen, spent, ended)
+
+
+def _vanishing(work: Work, batch: Batch, now: float) -> str:
+    """What is paid for and about to be lost, and what to type."""
+    left_s = (batch.vanishes_at or now) - now
+    when = f"may be gone at the service in {age(left_s)}" if left_s > 0 else "may be gone at the service by now"
+    typed = f"`pipeline collect {shlex.quote(shown_path(work.job.path))}`"
+    return f"warning: the answer of {batch.remote} is not here, and {when}: {typed} fetches it"
 
 
 def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _Ended) -> None:

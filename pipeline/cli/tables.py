@@ -141,4 +141,10 @@ def amount(micro: int | None) -> str | None:
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps({"schema_version": 1, **document}, ensure_ascii=False, indent=1))
+    document = {"schema_version": 1, **document}
+    text = json.dumps(document, ensure_ascii=False, indent=1)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file need not be text
+        text = json.dumps(document, indent=1)
+    click.echo(text)

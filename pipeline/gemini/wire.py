@@ -174,6 +174,7 @@ class Operation:
     error_code: int | None
     error: str
     created_at: str
+    ended_at: str
 
 
 def operation(reply: Any) -> Operation | None:
@@ -202,6 +203,7 @@ def operation(reply: Any) -> Operation | None:
         error_code=code if isinstance(code, int) else None,
         error=words(error.get("message"), 5000),
         created_at=words(field(told, "createTime")),
+        ended_at=words(field(told, "endTime")),
     )
 
 

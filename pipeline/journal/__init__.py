@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pipeline import crash
 from pipeline.durable import Folder, locked, sync
 from pipeline.errors import LocalError, UnfinishedError
-from pipeline.journal.batches import Batch, Batches
+from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
 from pipeline.journal.leftovers import Leftovers
@@ -95,6 +95,10 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise _meaning(error) from error
 
+    def is_from_here(self, batch: Batch) -> bool:
+        """Whether a batch was sent from this outputs folder; another's is read, and neither cancelled nor deleted."""
+        return batch.lane == "interactive" or batch.name.startswith(f"{PREFIX}/{self.workspace}/")
+
     def note(self, job: str, kind: str, **detail: object) -> None:
         """Append to the history; inside a transaction."""
         self._db.execute(
@@ -138,6 +142,11 @@ class Journal:
     def jobs(self) -> list[str]:
         """The names of all jobs that were ever run here."""
         return [row["name"] for row in self._db.execute("SELECT name FROM job ORDER BY name")]
+
+    def published(self, name: str) -> str | None:
+        """The sha256 of the output manifest of a job that was written or read last; `None` for none."""
+        row = self._db.execute("SELECT published FROM job WHERE name = ?", (name,)).fetchone()
+        return row["published"] if row else None
 
     def set_published(self, name: str, sha256: str | None) -> None:
         self._db.execute("UPDATE job SET published = ? WHERE name = ?", (sha256, name))

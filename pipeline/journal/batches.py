@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
+PREFIX = "pipeline"
+"""How every display name at the service begins: PREFIX/workspace/job/chunk-attempt-chance."""
 # The service still works on these, or may do so: they take a slot, and their requests are bought.
 LIVE = ("planned", "intent", "live")
 # These will still bring something.
 UNFINISHED = (*LIVE, "ended", "fetched")
 # These still want something of us.
 OPEN = (*UNFINISHED, "held")
+ANSWER_KEPT_S = 48 * 3600.0
+"""How long after its end the answer of a batch can be counted on: newer pages say six weeks, users saw two days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,19 @@ class Batch:
     input_deleted_at: float | None
     remote_deleted_at: float | None
     stuck_at: float | None
+
+    @property
+    def vanishes_at(self) -> float | None:
+        """When its answer, which is not here, may be gone at the service; `None` where there is nothing to fetch."""
+        is_there = self.state in {"ended", "held"} and self.result_file is not None and self.ended_at is not None
+        return float(self.ended_at or 0.0) + ANSWER_KEPT_S if is_there else None
+
+    @property
+    def answers_name(self) -> str:
+        """Where its answer is kept, below the state folder: a name that still says whose it is without a journal."""
+        lane = "" if self.lane == "batch" else f"-{self.lane}"
+        chunk = self.chunk.rpartition("/")[2][:24]  # where only an output manifest knows of it, its name at the service
+        return f"answers/{self.job}/{chunk}-{self.attempt}-{self.service}{lane}.jsonl"
 
 
 _COLUMNS = tuple(field.name for field in fields(Batch))
@@ -115,6 +132,18 @@ class Batches:
         row = self._db.execute("SELECT * FROM batch WHERE remote = ?", (remote,)).fetchone()
         return Batch(**row) if row else None
 
+    def tried(self, job: str, chunk: str, attempt: int) -> Batch | None:
+        """The n-th try with a request file."""
+        row = self._db.execute(
+            "SELECT * FROM batch WHERE job = ? AND chunk = ? AND attempt = ?", (job, chunk, attempt)
+        ).fetchone()
+        return Batch(**row) if row else None
+
+    def knows_answers(self, job: str, name: str) -> bool:
+        """Whether a file below the state folder is the kept answer of a batch."""
+        row = self._db.execute("SELECT 1 FROM batch WHERE job = ? AND answers_path = ?", (job, name)).fetchone()
+        return row is not None
+
     def by_id(self, number: int) -> Batch:
         return Batch(**self._db.execute("SELECT * FROM batch WHERE id = ?", (number,)).fetchone())
 
@@ -153,6 +182,16 @@ class Batches:
             (batch.id,),
         )
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+
+    def ask_again(self, batch: Batch, wire_key: str, key: str, fingerprint: str, attempt: int) -> None:
+        """Expect an answer in a batch once more, where one was before, or an output manifest says so."""
+        row = self._db.execute(
+            "UPDATE asked SET key = ?, status = NULL, answer_at = NULL, answer_bytes = NULL"
+            " WHERE batch = ? AND fingerprint = ? RETURNING 1",
+            (key, batch.id, fingerprint),
+        ).fetchone()
+        if row is None:
+            self.ask(batch, [(wire_key, key, fingerprint, attempt)])
 
     def settle(self, batch: Batch, wire_key: str, **outcome: Any) -> None:
         """Set status, reason, cost, answer_at or answer_bytes of a request in a batch."""
@@ -274,6 +313,15 @@ class Batches:
             "SELECT 1 FROM event WHERE job = ? AND kind = ? AND detail ->> '$.batch' = ?", (batch.job, kind, batch.name)
         ).fetchone()
         return row is not None
+
+    def absences(self, batch: Batch, since: float) -> int:
+        """How often the service has said since then that it does not know a batch."""
+        row = self._db.execute(
+            "SELECT count(*) FROM event WHERE job = ? AND kind = 'absent' AND detail ->> '$.batch' = ?"
+            " AND detail ->> '$.at' >= ?",
+            (batch.job, batch.name, since),
+        ).fetchone()
+        return int(row[0])
 
     def timed_out(self, batch: Batch) -> bool:
         """Whether a batch took too long and was cancelled for that, and not by a person as well."""

@@ -63,7 +63,7 @@ class Leftovers:
         """Whether a file of answers, by its name, is one that its batch has let go of."""
         row = self._db.execute(
             "SELECT 1 FROM batch WHERE job = ? AND state = 'unpacked' AND answers_path IS NULL AND answers_sha256"
-            " IS NOT NULL AND chunk || '-' || attempt || '.jsonl' = ?",
+            " IS NOT NULL AND ? LIKE chunk || '-' || attempt || '-%.jsonl'",
             (job, answers),
         ).fetchone()
         return row is not None

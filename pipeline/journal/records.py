@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.journal.batches import Batch
 
 _PAGE = 2000
+FILE_MISSING = "its file is missing"
+"""Why an image is bought again that was delivered; the service may still have it."""
 
 _INSERT = (
     "INSERT INTO record (job, service, key, fingerprint, wire_key, model_id, path, place, wanted, n, attempts, cost,"
@@ -31,7 +33,10 @@ _OPEN_AGAIN = (
     " model_id = excluded.model_id,"
     " cost = excluded.cost, answer_bytes = excluded.answer_bytes, waits_for = excluded.waits_for,"
     # What lies there from before stays named until something takes its place.
-    " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]'))),"
+    " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]')),"
+    # And so does the batch that delivered what is only missing here: it is asked before anything is bought.
+    f" '$.batch', iif((SELECT why FROM wanted WHERE wanted.key = excluded.key) IS '{FILE_MISSING}',"
+    " record.line ->> '$.batch', NULL)),"
     # What was delivered, or decided, starts counting anew; what failed goes on where it was, unless it is asked anew.
     f" reopened = iif({_IS_ANEW}, record.attempts, record.reopened), expiries = iif({_IS_ANEW}, 0, record.expiries)"
 )

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.journal.records import Record
+from pipeline.journal.records import FILE_MISSING, Record
 from pipeline.journal.temporary import filling
 
 if TYPE_CHECKING:
@@ -491,6 +491,39 @@ class Wanted:
             (key, key),
         ).fetchone()
         return row is not None
+
+    def of_wire_key(self, job: str, service: str, wire_key: str) -> Record | None:
+        """The record of the wanted request with a wire key, as `draft` has it."""
+        row = self._db.execute("SELECT key, fingerprint FROM wanted WHERE wire_key = ?", (wire_key,)).fetchone()
+        return self.draft(job, service, row["key"], row["fingerprint"]) if row else None
+
+    def leading(self, job: str, service: str) -> list[Record]:
+        """The turns that others go on from, and of which nothing is recorded, as `draft` has them."""
+        rows = self._db.execute(
+            "SELECT key, fingerprint FROM wanted w WHERE open AND key IN (SELECT follows FROM wanted)"
+            " AND NOT EXISTS (SELECT 1 FROM record r WHERE r.job = ? AND r.fingerprint = w.fingerprint"
+            " AND (r.status <> 'pending' OR r.batch IS NOT NULL OR r.claim IS NOT NULL OR r.attempts > 0)) ORDER BY n",
+            (job,),
+        ).fetchall()
+        found = (self.draft(job, service, row["key"], row["fingerprint"]) for row in rows)
+        return [one for one in found if one is not None]
+
+    def max_age_s(self, key: str, fingerprint: str) -> float | None:
+        """How old an answer may be to count for a request, in seconds; `None` for any age."""
+        row = self._db.execute(
+            "SELECT max_age_s FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
+        ).fetchone()
+        return row["max_age_s"] if row else None
+
+    def missing(self, job: str, service: str) -> list[Record]:
+        """What a batch delivered, and would be bought once more because its file is not here."""
+        rows = self._db.execute(
+            "SELECT r.* FROM wanted w JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
+            " WHERE w.open AND w.why = ? AND r.service = ? AND r.line ->> '$.batch' IS NOT NULL AND r.claim IS NULL"
+            " AND (r.status IN ('done', 'check') OR (r.status = 'pending' AND r.batch IS NULL)) ORDER BY w.n",
+            (job, FILE_MISSING, service),
+        )
+        return [Record(**row) for row in rows]
 
     def path_of(self, key: str, fingerprint: str) -> str | None:
         row = self._db.execute(

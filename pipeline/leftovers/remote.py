@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.durable import PIECE, Folder
-from pipeline.journal.batches import OPEN
+from pipeline.journal.batches import OPEN, PREFIX
 from pipeline.leftovers.leftover import Leftover
 from pipeline.reconcile import Run, Work, tidy
-from pipeline.reconcile.adopt import PREFIX
 from pipeline.reconcile.attach import LEAST_LIFE_S
 
 if TYPE_CHECKING:

@@ -206,7 +206,7 @@ def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
     is_pending = told["status"] == "pending"
     if is_pending and not told.get("batch"):
         return
-    if known is not None and not _is_better(tree, told, known):
+    if known is not None and not _is_better(journal, tree, told, known):
         return
     transient = re.match(r"code (4|8|10|13|14|408|429|5\d\d)\b", told.get("reason") or "")
     journal.records.put(
@@ -233,7 +233,15 @@ def _take(journal: Journal, tree: Tree, told: dict[str, Any]) -> None:
         tree.condition(told["files"])  # what lies there for an earlier ask is known, too
 
 
-def _is_better(tree: Tree, told: dict[str, Any], known: Record) -> bool:
+def _is_settled(journal: Journal, told: dict[str, Any], known: Record) -> bool:
+    """Whether a journal that still waits for an outcome is older than the manifest that has it: it was put back."""
+    if known.batch is None:
+        return True
+    batch = journal.batches.by_id(known.batch)
+    return batch.state in {"planned", "intent"} if batch.remote is None else batch.remote == told["batch"]
+
+
+def _is_better(journal: Journal, tree: Tree, told: dict[str, Any], known: Record) -> bool:
     """Whether the manifest's record of an ask describes the files better than the journal's does."""
     is_unsent = known.status == "pending" and known.batch is None and known.claim is None
     if told["status"] == "pending":
@@ -241,7 +249,7 @@ def _is_better(tree: Tree, told: dict[str, Any], known: Record) -> bool:
     if told["status"] not in HAS_IMAGE:
         return False
     if known.status not in HAS_IMAGE:
-        return known.batch is None and tree.condition(told["files"]) == "ok"
+        return _is_settled(journal, told, known) and tree.condition(told["files"]) == "ok"
     ours = json.loads(known.line)["files"]
     same = [(f["path"], f["sha256"]) for f in ours] == [(f["path"], f["sha256"]) for f in told["files"]]
     return not same and tree.condition(ours) != "ok" and tree.condition(told["files"]) == "ok"

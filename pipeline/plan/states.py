@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import outputs, record
 from pipeline.journal import Classified
+from pipeline.journal.records import FILE_MISSING
 from pipeline.record import HAS_IMAGE
 from pipeline.selection import EVERYTHING, Selection
 
@@ -123,7 +124,7 @@ class Comparing:
         if self._turns.has(row.key, row.fingerprint):
             why = f"its file is {'missing' if found.told['files'] else 'kept now'}: written from the kept answer"
             return Classified(row.n, "moved", why, moved_from=row.key)
-        return Classified(row.n, "new", "its file is missing", open=True, anew=True)
+        return Classified(row.n, "new", FILE_MISSING, open=True, anew=True)
 
     def _why_again(self, row: Comparison, found: _Found) -> str:
         """Why a result, or a failure, does not settle it; empty when it does."""

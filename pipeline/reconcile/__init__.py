@@ -16,9 +16,9 @@ from pipeline.errors import ServiceError, UnfinishedError
 from pipeline.gemini.api import UnheardError
 from pipeline.journal.batches import UNFINISHED
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, ahead, calls, collect, room, send, singly, turns
+from pipeline.reconcile import adopt, ahead, calls, collect, recover, room, send, singly, turns
 from pipeline.reconcile.move import apply
-from pipeline.reconcile.run import Progress, Run, Work, progress
+from pipeline.reconcile.run import Progress, Run, Work, progress, vanishing
 from pipeline.reconcile.tidy import tidy
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pipeline.journal import Batch
 
-__all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile", "tidy"]
+__all__ = ["Progress", "Run", "Work", "apply", "finish", "passes", "progress", "reconcile", "tidy", "vanishing"]
 
 _FAILING_PASSES = 5
 
@@ -44,11 +44,14 @@ def reconcile(run: Run, work: Work) -> Progress:
     if adopt.is_census_due(work):
         adopt.census(run, work)
     adopt.settle_uncertain(run, work)
+    recover.search(run, work)
     went_well, troubles = 0, []
     for state, step in _STEPS:
         well, wrong = _each(run, work, state, step)
         went_well += well
         troubles += wrong
+    if recover.look_again(run, work):
+        troubles += _each(run, work, "fetched", collect.unpack_answer)[1]
     stops = troubles[0] if troubles and not went_well else None
     if isinstance(stops, UnfinishedError):
         raise stops

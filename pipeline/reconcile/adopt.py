@@ -2,100 +2,127 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+import re
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ServiceError
-from pipeline.journal.batches import OPEN
-from pipeline.reconcile.run import commit, give_up
+from pipeline.journal.batches import OPEN, PREFIX
+from pipeline.reconcile.run import commit, give_up, moment
 
 if TYPE_CHECKING:
     from pipeline.gemini.wire import Operation
     from pipeline.journal import Batch, Journal
     from pipeline.reconcile.run import Run, Work
 
-PREFIX = "pipeline"
-_YOUNG_S = 72 * 3600.0
+_NAME = re.compile(rf"{PREFIX}/([0-9a-f]{{8}})/([^/]+)/([0-9a-f]{{24}})-([0-9]{{1,6}})-[0-9a-f]{{8}}")
+_OUR_INPUT = "files/pl-"
 
 
 def claim(run: Run, work: Work) -> None:
     """Take over the batches that an output manifest names and this journal does not know: they hold our requests."""
     for remote in work.journal.records.claims(work.job.name):
         known = work.journal.batches.remote(remote)
+        op = run.api.batch(remote) if known is None else None
         with work.journal.transaction():
             if known is None:
-                _adopt_stranger(run, work, f"named by the output manifest: {remote}", remote)
+                name = op.display_name if op else ""
+                _adopt_stranger(run, work, name or f"named by the output manifest: {remote}", remote, op)
             elif known.state not in OPEN:
                 work.journal.records.unclaim(work.job.name, remote)
 
 
 def is_census_due(work: Work) -> bool:
-    """Once for a new journal; and once in a run that has something to send."""
+    """Once for a new journal; and once in a run that has something to send, or that is to find what was lost."""
     if work.is_counted:
         return False
     with work.journal.transaction():
         _published, census_at = work.journal.job(work.job.name, str(work.job.path))
-    return census_at is None or (work.sends and work.journal.records.waiting(work.job.name) > 0)
+    return census_at is None or work.recovers or (work.sends and work.journal.records.waiting(work.job.name) > 0)
 
 
 def census(run: Run, work: Work) -> None:
-    """Take over the batches of this job at the service that the journal does not know.
+    """Take over the batches of this job at the service that the journal does not know, however old they are.
 
     Before anything is sent: so a deleted journal, or one that was restored from a backup, pays for nothing again.
+    Batches of a job of this name that were sent from another folder or machine are taken in only when a person says so:
+    they may be somebody else's.
     """
     journal, job = work.journal, work.job.name
-    prefix = f"{PREFIX}/{journal.workspace}/{job}/"
-    found = [op for op in run.api.batches() if op.display_name.startswith(prefix)]
-    settled, pending = _mentioned(journal, job)
-    doubled: list[Operation] = []
+    listing = list(run.api.batches())
+    settled = _settled(journal, job)
     with journal.transaction():
-        for op in reversed(found):
-            known = journal.batches.named(op.display_name)
-            if known is not None and known.state in {"lost", "rejected"} and known.remote is None:
-                _take_back(run, work, known, op.name)
-                continue
-            if known and known.remote not in {None, op.name}:
-                doubled.append(op)  # one POST can make two
-            if known or journal.batches.remote(op.name):
-                continue
-            if op.name not in pending and (op.name in settled or not _is_young(run, op)):
-                continue
-            _adopt_stranger(run, work, op.display_name, op.name)
+        is_first = journal.job(job, str(work.job.path))[1] is None
+        strangers = [op for op in reversed(listing) if op.name not in settled and not _is_known(run, work, op)]
+        doubled = [op for op in listing if _is_doubled(work, op)]
+        here = [op for op in strangers if op.display_name.startswith(f"{PREFIX}/{journal.workspace}/{job}/")]
+        elsewhere = [op for op in strangers if op not in here and _may_be_ours(op, job)]
+        for op in here + (elsewhere if work.recovers else []):
+            _adopt_stranger(run, work, op.display_name or op.name.replace("batches/", "nameless/"), op.name, op)
         journal.set_census(job, run.clock.time())
+    if elsewhere and is_first and not work.recovers:
+        run.tell("elsewhere", job=job, count=len(elsewhere), remote=elsewhere[0].name, path=work.shown)
     work.is_counted = True
     _cancel_doubled(run, work, doubled)
 
 
-def _mentioned(journal: Journal, job: str) -> tuple[set[str], set[str]]:
-    """Names of batches in records: those that only settled ones mention, and those that pending ones do."""
+def _is_known(run: Run, work: Work, op: Operation) -> bool:
+    """Whether the journal knows a batch; one that it believed lost, and that had only been late, lives again."""
+    known = work.journal.batches.named(op.display_name)
+    if (
+        known is not None
+        and known.state in {"lost", "rejected"}
+        and known.remote is None
+        and known.job == work.job.name
+    ):
+        _take_back(run, work, known, op.name)
+    return known is not None or work.journal.batches.remote(op.name) is not None
+
+
+def _is_doubled(work: Work, op: Operation) -> bool:
+    """Whether a batch of the journal has another one beside it at the service: one POST can make two."""
+    known = work.journal.batches.named(op.display_name)
+    return (
+        known is not None
+        and known.job == work.job.name
+        and known.remote not in {None, op.name}
+        and work.journal.batches.remote(op.name) is None
+    )
+
+
+def _may_be_ours(op: Operation, job: str) -> bool:
+    """Whether a batch that is not of this folder may hold what a job asks for: it has its name, or nobody's."""
+    named = _NAME.fullmatch(op.display_name)
+    return named[2] == job if named else op.input_file is not None and op.input_file.startswith(_OUR_INPUT)
+
+
+def _settled(journal: Journal, job: str) -> set[str]:
+    """Names of batches that records mention, and no pending one does: what they had to say is known."""
     settled: set[str] = set()
     pending: set[str] = set()
     for page in journal.records.pages(job):
         for row in page:
             if name := json.loads(row.line).get("batch"):
                 (pending if row.status == "pending" else settled).add(name)
-    return settled - pending, pending
+    return settled - pending
 
 
-def _is_young(run: Run, op: Operation) -> bool:
-    try:
-        made = dt.datetime.fromisoformat(op.created_at[:19] + "+00:00").timestamp()
-    except ValueError:
-        return True
-    return run.clock.time() - made < _YOUNG_S
-
-
-def _adopt_stranger(run: Run, work: Work, name: str, remote: str) -> None:
-    now = run.clock.time()
-    chunk = remote.rpartition("/")[2][:24]
-    work.journal.batches.add(
-        job=work.job.name, service=run.service, model_id="", name=name, chunk=chunk,
-        attempt=work.journal.batches.attempts(work.job.name, chunk) + 1, requests=0, answer_bytes=0, cost=0,
-        state="live", remote=remote, planned_at=now, created_at=now,
+def _adopt_stranger(run: Run, work: Work, name: str, remote: str, op: Operation | None) -> None:
+    """Expect the answer of a batch of which nothing is known but its name; the caller knows nobody has it."""
+    batches, job = work.journal.batches, work.job.name
+    named = _NAME.fullmatch(name)
+    chunk, attempt = (named[3], int(named[4])) if named else (remote.rpartition("/")[2][:24], 1)
+    if batches.tried(job, chunk, attempt) is not None:
+        attempt = batches.attempts(job, chunk) + 1
+    if batches.named(name) is not None:  # one create made two, or somebody else gives names like ours
+        name = f"{name} ({remote})"
+    made_at = moment(run, op.created_at if op else "")
+    batches.add(
+        job=job, service=run.service, model_id="", name=name, chunk=chunk, attempt=attempt, requests=0, answer_bytes=0,
+        cost=0, state="live", remote=remote, planned_at=run.clock.time(), created_at=made_at,
     )  # fmt: skip
-    work.journal.note(work.job.name, "adopted", batch=name, remote=remote)
-    run.tell("adopted", job=work.job.name, remote=remote)
+    work.journal.note(job, "adopted", batch=name, remote=remote)
+    run.tell("adopted", job=job, remote=remote)
 
 
 def settle_uncertain(run: Run, work: Work) -> None:

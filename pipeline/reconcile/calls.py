@@ -20,7 +20,8 @@ from pipeline import batchfile
 from pipeline.durable import Folder
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
-from pipeline.reconcile import adopt, attach, collect, room, turns
+from pipeline.journal.batches import PREFIX
+from pipeline.reconcile import attach, collect, room, turns
 from pipeline.reconcile.pace import Pace
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def settle(run: Run, work: Work) -> int:
     """
     left = work.journal.batches.of(work.job.name, work.service, "intent", "fetched", lane="interactive")
     for batch in left:
-        is_here = batch.state == "fetched" or Folder(run.state).status(_answer_of(batch)) is not None
+        is_here = batch.state == "fetched" or Folder(run.state).status(batch.answers_name) is not None
         _taken(run, work, _fetched(run, work, batch) if batch.state == "intent" and is_here else batch, _CUT)
     return len(left)
 
@@ -194,7 +195,7 @@ class _Calls:
         with work.journal.transaction():
             batch = work.journal.batches.add(
                 job=job.name, service=run.service, model_id=record.model_id, requests=1, requests_path=name,
-                name=f"{adopt.PREFIX}/{work.journal.workspace}/{job.name}/{chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
+                name=f"{PREFIX}/{work.journal.workspace}/{job.name}/{chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
                 chunk=chunk, attempt=attempt, answer_bytes=record.answer_bytes, cost=record.cost or 0, state="intent",
                 lane="interactive", planned_at=now, intent_at=now, created_at=now, input_bytes=len(call.line),
             )  # fmt: skip
@@ -232,7 +233,7 @@ class _Calls:
 
     def _came(self, call: _Call, batch: Batch, line: bytes) -> None:
         self._pace.go_on()
-        with Folder(self._run.state).replacing(_answer_of(batch)) as stream:
+        with Folder(self._run.state).replacing(batch.answers_name) as stream:
             stream.write(line)
         self._took(call, _fetched(self._run, self._work, batch), _CUT)
 
@@ -259,13 +260,9 @@ class _Calls:
             self._work.journal.batches.release(batch, "rejected", note=reason)
 
 
-def _answer_of(batch: Batch) -> str:
-    return f"answers/{batch.job}/{batch.chunk}-{batch.attempt}.jsonl"
-
-
 def _fetched(run: Run, work: Work, batch: Batch) -> Batch:
     """Note that the answer of a call is on our disk."""
-    name = _answer_of(batch)
+    name = batch.answers_name
     status = Folder(run.state).status(name)
     size = status.st_size if status else 0
     with work.journal.transaction():

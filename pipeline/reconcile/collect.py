@@ -12,34 +12,52 @@ from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
 from pipeline.reconcile import adopt, stuck
-from pipeline.reconcile.run import age_s
+from pipeline.reconcile.run import age_s, moment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.gemini.wire import Operation
-    from pipeline.journal import Batch, Journal
+    from pipeline.journal import Batch, Journal, Record
     from pipeline.reconcile.run import Run, Work
 
+_ABSENCES = 3
 _FETCHES = 2
 _MOST_FETCHES = 5
-_KEPT_S = 48 * 3600.0
-"""How long the service keeps an answer at least."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
 def poll(run: Run, work: Work, batch: Batch) -> None:
     """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
-    op = run.api.batch(batch.remote)
-    if op is None and _has_been_tried(run, batch):
-        op = adopt.sought(run, work, batch)  # before anybody is told that it has vanished
-        if op is not None and op.name != batch.remote:
-            return
+    op = run.api.batch(batch.remote) or _absent(run, work, batch)
     if op is None:
-        doubt(run, work, batch, "the service does not know it")
-    elif is_odd(op):
+        return
+    if is_odd(op):
         doubt(run, work, batch, f"it ended as {op.state} without an answer")
     else:
         _note(run, work, batch, op)
+
+
+def _absent(run: Run, work: Work, batch: Batch) -> Operation | None:
+    """The service does not know a batch: believed when it says so three times in an hour, and lists none like it.
+
+    Returns what the list knows of it, where that is all there is.
+    """
+    now, why = run.clock.time(), "the service does not know it"
+    since = now if batch.trouble_at is None else min(now, batch.trouble_at)
+    if _is_settled(work, batch):
+        hold(run, work, batch, why)
+        return None
+    with work.journal.transaction():
+        work.journal.note(batch.job, "absent", batch=batch.name, at=now)
+        batch = work.journal.batches.change(batch, trouble_at=since)
+    if now - since < run.patience_s or work.journal.batches.absences(batch, since) < _ABSENCES:
+        return None
+    op = adopt.sought(run, work, batch)
+    if op is None:
+        hold(run, work, batch, why)
+    return op if op is not None and op.name == batch.remote else None
 
 
 def is_odd(op: Operation) -> bool:
@@ -68,7 +86,9 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
     if not (op.ended and batch.id in work.revived):
         changes["trouble_at"] = None
     if op.ended:
-        changes |= {"state": "ended", "result_file": op.result_file, "ended_at": batch.ended_at or run.clock.time()}
+        changes |= {
+            "state": "ended", "result_file": op.result_file, "ended_at": batch.ended_at or moment(run, op.ended_at),
+        }  # fmt: skip
         changes["succeeded"] = op.succeeded
         if op.error_code is not None or op.error:
             changes["note"] = f"code {op.error_code}: {run.api.redacted(op.error)[:500]}"
@@ -96,17 +116,31 @@ def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
 def hold(run: Run, work: Work, batch: Batch, why: str) -> None:
     """Leave a batch to a person: what it has not brought is not bought again by itself.
 
-    Every later call asks the service for it once more, see `revive`: what is paid and still there comes home.
+    Every later call asks the service for it once more, see `revive`: what is paid and still there comes home. One that
+    nothing is waited for of is over.
     """
+    inside = list(_waiting(work, batch))
     with work.journal.transaction():
+        if _is_settled(work, batch):
+            work.journal.batches.change(batch, state="unpacked", note=why)
+            return
         work.journal.batches.change(batch, state="held", note=why)
         work.came_home.add(batch.model_id)
-        _hold_requests(work, batch, why)
+        again = f"`pipeline retry {work.shown or work.job.name} --only held` buys it again"
+        for known in inside:
+            reason = f"{batch.remote}: {why}; look at it in AI Studio, then {again}"
+            told = {**json.loads(known.line), "status": "held", "reason": reason}
+            work.journal.records.change(known, status="held", line=record.dumps(told))
     run.tell("held", job=work.job.name, remote=batch.remote, why=why)
 
 
-def _hold_requests(work: Work, batch: Batch, why: str) -> None:
-    reason = f"{batch.remote}: {why}; look at it in AI Studio, then `pipeline retry --only held` buys it again"
+def _is_settled(work: Work, batch: Batch) -> bool:
+    """Whether all that a batch holds has its outcome: an output manifest that is newer than this journal had it."""
+    return batch.requests_path is not None and not any(_waiting(work, batch))
+
+
+def _waiting(work: Work, batch: Batch) -> Iterator[Record]:
+    """The requests that wait for the answer of a batch."""
     records = work.journal.records
     inside = [
         records.get(batch.job, key, fingerprint)
@@ -115,8 +149,7 @@ def _hold_requests(work: Work, batch: Batch, why: str) -> None:
     ]
     for known in [*inside, *records.claimed(batch.job, str(batch.remote))]:
         if known is not None and known.status == "pending":
-            told = {**json.loads(known.line), "status": "held", "reason": reason}
-            records.change(known, status="held", line=record.dumps(told))
+            yield known
 
 
 def fetch(run: Run, work: Work, batch: Batch) -> None:
@@ -125,44 +158,59 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
         with work.journal.transaction():
             work.journal.batches.change(batch, state="fetched", answers_path=None)
         return
-    folder = Folder(run.state)
-    name = f"answers/{work.job.name}/{batch.chunk}-{batch.attempt}.jsonl"
+    try:
+        brought = bring(run, batch, batch.result_file)
+    except GoneError as error:
+        _late_answer(run, work, batch, str(error))
+        return
+    with work.journal.transaction():
+        work.journal.batches.change(batch, state="fetched", fetches=batch.fetches + 1, **brought)
+    run.tell("fetched", job=work.job.name, remote=batch.remote)
+
+
+def bring(run: Run, batch: Batch, result_file: str) -> dict[str, Any]:
+    """Download an answer file, whole; returns what its batch knows of it then.
+
+    Raises `GoneError` when it is not there, `UnfinishedError` when it was cut.
+    """
     digest = hashlib.sha256()
 
     def write(piece: bytes) -> None:
         stream.write(piece)
         digest.update(piece)
 
-    try:
-        with folder.replacing(name) as stream:
-            announced = run.api.download(batch.result_file, write)
-            if announced is not None and stream.tell() != announced:
-                raise UnfinishedError(
-                    f"the answer of {batch.remote} was cut: {stream.tell()} of {announced} bytes",
-                    hint="run again: it is fetched once more; nothing is lost",
-                )
-            size = stream.tell()
-    except GoneError as error:
-        _late_answer(run, work, batch, str(error))
-        return
-    with work.journal.transaction():
-        work.journal.batches.change(
-            batch, state="fetched", answers_path=name, answers_sha256=digest.hexdigest(), fetches=batch.fetches + 1,
-            confirmed=int(batch.answers_sha256 == digest.hexdigest()), result_bytes=size,
-        )  # fmt: skip
-    run.tell("fetched", job=work.job.name, remote=batch.remote)
+    with Folder(run.state).replacing(batch.answers_name) as stream:
+        announced = run.api.download(result_file, write)
+        size = stream.tell()
+        if announced is not None and size != announced:
+            raise UnfinishedError(
+                f"the answer of {batch.remote} was cut: {size} of {announced} bytes",
+                hint="run again: it is fetched once more; nothing is lost",
+            )
+    return {
+        "answers_path": batch.answers_name,
+        "answers_sha256": digest.hexdigest(),
+        "confirmed": int(batch.answers_sha256 == digest.hexdigest()),
+        "result_bytes": size,
+    }
 
 
 def _late_answer(run: Run, work: Work, batch: Batch, why: str) -> None:
-    """The answer can be a little late; after a while a person must look, until nobody keeps it: then it is gone."""
+    """The answer can be a little late. After an hour a person must look, or, when its time is up, it is gone."""
     now = run.clock.time()
     if batch.trouble_at is None or now - batch.trouble_at < run.patience_s:
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=min(batch.trouble_at or now, now))
         run.tell("late", job=work.job.name, remote=batch.remote, why=why)
         return
-    if batch.ended_at is not None and now - batch.ended_at < _KEPT_S:
-        hold(run, work, batch, f"its answer is refused: {why}")
+    if now < (batch.vanishes_at or 0.0):
+        until = record.timestamp(batch.vanishes_at or now)
+        hold(
+            run,
+            work,
+            batch,
+            f"it has an answer, which the service does not give out ({why}); it is asked until {until}",
+        )
         return
     with work.journal.transaction():
         work.journal.batches.change(batch, state="fetched", note=f"answer gone: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +11,6 @@ from pipeline.journal.batches import UNFINISHED
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from datetime import date
     from pathlib import Path
 
     from pipeline.errors import ServiceError
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.outputs import Tree
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile.room import NoRoomError
+
+_SOON_S = 24 * 3600.0
 
 
 class Clock(Protocol):
@@ -39,7 +41,7 @@ class Run:
     service: str
     state: Path
     clock: Clock
-    today: date
+    today: dt.date
     concurrent: int
     settle_s: float
     tell: Callable[..., None]
@@ -106,6 +108,14 @@ class Work:
     """Batches that were held, and that the service was asked for once more in this call."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
+    is_searched: bool = False
+    """Kept answers that the journal does not know were looked for."""
+    has_looked_again: bool = False
+    """The service was asked for the answers of images that are missing here."""
+    recovers: bool = False
+    """A person wants everything looked for that a lost journal knew."""
+    shown: str = ""
+    """The job as a person types it, for words that say what to type next."""
 
     def batches(self, *states: str) -> list[Batch]:
         """The job's batches at this run's service in one of these states, oldest first."""
@@ -157,3 +167,19 @@ def give_up(run: Run, work: Work, batch: Batch, state: str, note: str) -> None:
 def age_s(run: Run, batch: Batch) -> float:
     """How long the service has had a batch, in seconds."""
     return max(0.0, run.clock.time() - (batch.created_at or batch.planned_at))
+
+
+def moment(run: Run, text: str) -> float:
+    """A time of the service as our clock has it, never later than now; now for what is none."""
+    now = run.clock.time()
+    try:
+        at = dt.datetime.fromisoformat(text[:19] + "+00:00").timestamp()
+    except (ValueError, OverflowError):
+        return now
+    return min(now, at - (run.api.ahead_s or 0.0))
+
+
+def vanishing(work: Work, now: float) -> list[Batch]:
+    """The batches whose answers are not here, and may be gone at the service within a day."""
+    found = work.batches("ended", "held")
+    return [one for one in found if one.vanishes_at is not None and one.vanishes_at - now < _SOON_S]

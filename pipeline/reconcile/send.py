@@ -11,7 +11,7 @@ from pipeline import batchfile, plan, record
 from pipeline.durable import Folder
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
 from pipeline.gemini import verdicts, wire
-from pipeline.journal.batches import OPEN
+from pipeline.journal.batches import OPEN, PREFIX
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.reconcile import adopt, ahead, attach, room, turns, uploads
 from pipeline.reconcile.run import commit, give_up
@@ -161,7 +161,7 @@ def _planned(run: Run, work: Work, model_id: str, records: list[Record]) -> Batc
             room.check_disk(run, work, answers)
             batch = journal.batches.add(
                 job=job.name, service=run.service, model_id=model_id, requests=made.requests, requests_path=name,
-                name=f"{adopt.PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
+                name=f"{PREFIX}/{journal.workspace}/{job.name}/{made.chunk}-{attempt}-{uuid.uuid4().hex[:8]}",
                 chunk=made.chunk, attempt=attempt, cost=cost, state="planned", planned_at=run.clock.time(),
                 input_bytes=made.bytes, answer_bytes=answers,
             )  # fmt: skip

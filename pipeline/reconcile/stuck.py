@@ -24,7 +24,7 @@ _LINGERS = "it was cancelled, and the service still works on it"
 
 def see_to(run: Run, work: Work, batch: Batch, state: str) -> None:
     """Do with a batch of more than `batch.deadline` what the job says; `state` is the service's word for it."""
-    may_cancel = work.job.batch.on_stuck != "wait" and work.sends
+    may_cancel = work.job.batch.on_stuck != "wait" and work.sends and work.journal.is_from_here(batch)
     is_cancelled = work.journal.batches.is_noted(batch, CANCELLED)
     is_ours = may_cancel and not is_cancelled and not work.journal.batches.is_noted(batch, "cancel")
     if is_ours and work.journal.batches.is_inside(batch) and _cancel(run, work, batch):

@@ -111,8 +111,14 @@ class Unpacking:
 
     def _is_whole(self) -> bool:
         """Whether nothing of this answer is left to be wished for, so that the service need not keep it."""
-        odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts
-        return not odd and self._asked.keys() <= self._settled.keys() and "invalid" not in self._settled.values()
+        odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts or self.tally.foreign
+        is_ours = self._journal.is_from_here(self._batch)
+        return (
+            is_ours
+            and not odd
+            and self._asked.keys() <= self._settled.keys()
+            and "invalid" not in self._settled.values()
+        )
 
     def _without_answer(self, known: Record, status: str, reason: str, *, transient: bool) -> None:
         self.tally.count(status)
@@ -142,10 +148,11 @@ class Unpacking:
             self._strangers += 1
             self._extra(wire_key, came)
             return
-        settled = self._settled.get(wire_key)
+        known = self._journal.records.get(self._batch.job, asked[0], asked[1])
+        settled = self._told_before(wire_key, known)
         if settled is not None and settled not in HAS_IMAGE:
             self._group.commit()  # an image may come after an error: that is written down before its place is taken
-        known = self._journal.records.get(self._batch.job, asked[0], asked[1])
+            known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         before = json.loads(known.line) if known else {}
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
             self._prove(wire_key, came, (offset, len(text)))
@@ -205,27 +212,60 @@ class Unpacking:
         self._settled[wire_key] = status
 
     def _adopted(self, wire_key: str) -> tuple[str, str, int, str | None] | None:
-        """A request of a batch that was found at the service without knowing what is in it."""
-        if self._batch.requests_path is not None:
-            return None
-        job, records = self._batch.job, self._journal.records
+        """A request of a batch that was found at the service, or here, without knowing what is in it."""
+        batch, job, records = self._batch, self._batch.job, self._journal.records
+        if batch.requests_path is not None or batch.name == batch.remote:
+            return None  # what is in it is known, or what it had to say was taken in before this journal began
         with self._journal.transaction():
-            records.want_one(job, self._batch.service, wire_key)
+            records.want_one(job, batch.service, wire_key)
             known = records.of_wire_key(job, wire_key)
-            if known is None or known.status not in {"pending", "held"} or known.batch is not None:
+            if known is None or known.batch is not None or known.service != batch.service:
                 return None
-            records.change(known, status="pending", claim=None)
-            self._journal.batches.ask(self._batch, [(wire_key, known.key, known.fingerprint, known.attempts + 1)])
-            records.send(self._batch, [known])
-        self._asked[wire_key] = (known.key, known.fingerprint, known.attempts + 1, None)
+            is_open = known.status in {"pending", "held"}
+            if is_open and self._is_too_old(known):
+                return None
+            attempt = known.attempts + 1 if is_open else max(1, known.attempts)
+            self._journal.batches.ask(batch, [(wire_key, known.key, known.fingerprint, attempt)])
+            if is_open:
+                records.change(known, status="pending", claim=None)
+                records.send(batch, [known])
+            else:
+                self._recognise(wire_key, known)
+        self._asked[wire_key] = (known.key, known.fingerprint, attempt, None if is_open else known.status)
         return self._asked[wire_key]
+
+    def _is_too_old(self, known: Record) -> bool:
+        """Whether a batch that was only found now is older than an answer to a request may be."""
+        most = self._journal.wanted.max_age_s(known.key, known.fingerprint)
+        return most is not None and self._now() - (self._batch.created_at or self._batch.planned_at) > most
+
+    def _told_before(self, wire_key: str, known: Record | None) -> str | None:
+        """The outcome of a request, as far as it is known; a manifest that is newer than this journal may have it."""
+        settled = self._settled.get(wire_key)
+        if settled is not None or known is None or known.status not in HAS_IMAGE or known.batch is not None:
+            return settled
+        if self._batch.remote is None or json.loads(known.line).get("batch") != self._batch.remote:
+            return None
+        with self._journal.transaction():
+            return self._recognise(wire_key, known)
+
+    def _recognise(self, wire_key: str, known: Record) -> str:
+        """Note the outcome that an output manifest tells of, and return it; inside a transaction."""
+        told = json.loads(known.line)
+        cost = _micro((told.get("cost") or {}).get("amount"))
+        self._journal.batches.settle(self._batch, wire_key, status=known.status, reason=told["reason"], cost=cost)
+        self._settled[wire_key] = known.status
+        return known.status
 
     def _extra(self, wire_key: str, came: Answer) -> None:
         """An answer nobody asked for here: its images are kept, its key is never part of a path.
 
         In a batch whose requests are not known here it was paid for all the same; so was what another service has
-        taken over since.
+        taken over since. Where a batch was not sent from here, it is somebody else's, and stays where it is.
         """
+        if not self._journal.is_from_here(self._batch):
+            self.tally.foreign += 1
+            return
         self.tally.extra += 1
         self._keep_aside(came.images)
         is_paid = self._batch.requests_path is None or wire_key in self._asked
@@ -375,6 +415,14 @@ class Unpacking:
         model = self._models.find(known.model_id)
         price = model.price(self._today) if model else None
         return price.since.isoformat() if price else None
+
+
+def _micro(amount: object) -> int | None:
+    """What a record says that it came to, in millionths of a USD; `None` for what is no amount."""
+    try:
+        return int(Decimal(str(amount)) * MICRO)
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def _searched(model: Model, came: Answer) -> Decimal:

@@ -30,6 +30,8 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     superseded: int = 0
     extra: int = 0
+    foreign: int = 0
+    """Answers to requests of somebody else, in a batch that was sent from elsewhere."""
     unreadable: int = 0
     conflicts: int = 0
     without_answer: int = 0

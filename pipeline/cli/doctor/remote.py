@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -106,7 +105,7 @@ def _of_holdings(api: Api, asking: Asking) -> Iterator[Check]:
     yield billing(asking, held.batches)
     yield storage(asking, held)
     yield _strangers(held)
-    yield from _vanishing(asking, held.batches)
+    yield from _vanishing(api, asking, held.batches)
 
 
 def billing(asking: Asking, batches: Sequence[Operation]) -> Check:
@@ -153,20 +152,25 @@ def _strangers(held: Holdings) -> Check:
     if here:
         names = ", ".join(f"{one.name} ({one.display_name})" for one in here[:3])
         message = f"{plural(len(here), 'batch')} made for this folder, which the journal does not know: {names}"
-        return warning("strangers", message, "`pipeline collect JOB` takes over those of the last three days")
+        return warning("strangers", message, "`pipeline collect --recover` takes them in")
     return ok("strangers", beside or "no batch of ours that the journal does not know")
 
 
-def _vanishing(asking: Asking, batches: Sequence[Operation]) -> Iterator[Check]:
+def _vanishing(api: Api, asking: Asking, batches: Sequence[Operation]) -> Iterator[Check]:
     """Batches of ours that ended at the service a while ago, by its own word, and were not fetched."""
     if asking.journal is None:
         return
-    known = {one.remote: one for one in asking.journal.leftovers.unsettled(asking.service) if one.state == "live"}
-    late = [
-        one.name
-        for one in batches
-        if one.ended and (ours := known.get(one.name)) and time.time() - (ours.created_at or ours.planned_at) > _LATE_S
-    ]
+    known = {one.remote for one in asking.journal.leftovers.unsettled(asking.service) if one.state in {"live", "ended"}}
+    late = [one.name for one in batches if one.ended and one.name in known and _ended_s(api, one) > _LATE_S]
     if late:
-        message = f"{', '.join(late)} ended, made more than a day ago, and the answer is not here"
+        message = f"{', '.join(late)} ended more than a day ago, and the answer is not here"
         yield warning("answers", message, "`pipeline collect` now: the service may delete it two days after its end")
+
+
+def _ended_s(api: Api, one: Operation) -> float:
+    """How long ago a batch ended, in seconds, by the service's clock; since it was made where the end is not told."""
+    try:
+        at = dt.datetime.fromisoformat((one.ended_at or one.created_at)[:19] + "+00:00").timestamp()
+    except ValueError:
+        return 0.0
+    return api.now() - at
