@@ -144,12 +144,25 @@ def test_a_call_elsewhere_never_leaves(api, elsewhere):
     assert elsewhere.asked == []
 
 
-def test_a_server_that_speaks_no_tls_is_told_nothing(server, monkeypatch):
+def test_a_server_that_speaks_no_tls_is_told_nothing(api, server):
     one = Api(Secret(KEY), server.url.replace("http:", "https:"))
     context = one._line.http._transport._pool._ssl_context
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    began = time.monotonic()
     assert isinstance(one.create(MODEL, "files/a", "a batch"), verdicts.NotSent)
+    assert time.monotonic() - began < 20
     assert server.asked == []
+    one.close()
+
+
+def test_a_server_that_takes_nobody_in_is_given_up_before_the_time_for_an_answer_is_over(api, server, monkeypatch):
+    """The SDK has one time for connecting and for an answer."""
+    monkeypatch.setattr(connection, "_TIMEOUT_S", 100.0)
+    one = Api(Secret(KEY), server.url.replace("http:", "https:"))
+    server.hears = False
+    began = time.monotonic()
+    assert isinstance(one.create(MODEL, "files/a", "a batch"), verdicts.NotSent)
+    assert time.monotonic() - began < 20
     one.close()
 
 
