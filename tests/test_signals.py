@@ -322,7 +322,7 @@ PRINTING = {
     "schema": ("schema record", 0),
     "status": ("status", 0),
     "init": ("init there", 0),
-    "show": ("show mug/1:1", 2),
+    "show": ("show mug/1:1", 0),
     "cost": ("cost jobs", 0),
     "verify": ("verify", 0),
     "doctor": ("--service local doctor", 0),
