@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from canary import leaks
 from local_wire import Wire, sdk
 from proxy import proxying
 
@@ -122,6 +123,7 @@ class Project:
         self._capsys.readouterr()
         code = cli.run(list(args))
         said = self._capsys.readouterr()
+        assert KEY not in said.out + said.err, "the key was shown"
         return Ended(code, said.out, said.err)
 
     def process(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -167,7 +169,9 @@ PRODUCTS = "id,product\nmug,blue mug\nbowl,sand bowl\nvase,glass vase\n"
 def project(tmp_path, capsys, monkeypatch):
     """An empty project."""
     monkeypatch.setattr(pixels, "_Worker", Decoder.one)
-    return Project(tmp_path, capsys, monkeypatch)
+    project = Project(tmp_path, capsys, monkeypatch)
+    yield project
+    assert leaks(project.outputs, KEY) == [], "the key was written down"
 
 
 def _opened(project, service, monkeypatch):
@@ -188,8 +192,10 @@ def shop(project, service, monkeypatch):
 @pytest.fixture
 def service(tmp_path_factory):
     """The local service, at once with its answers, and with plain pictures."""
-    with local.serving(tmp_path_factory.mktemp("service"), latency_s=0.0, pictures="plain") as url:
+    folder = tmp_path_factory.mktemp("service")
+    with local.serving(folder, latency_s=0.0, pictures="plain") as url:
         yield Service(url)
+    assert leaks(folder, KEY) == [], "the service wrote a key down"
 
 
 class Clock:

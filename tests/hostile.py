@@ -28,6 +28,8 @@ class Hostile:
         self.over = threading.Event()
         """Set when the test is over: a server that keeps somebody waiting waits for it."""
         self.sent = 0
+        self.hears = True
+        """Whether it reads what comes in, or only takes the connection."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.url = "http://127.0.0.1:{1}".format(*self._listener.getsockname())
 
@@ -45,7 +47,10 @@ class Hostile:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
-            asked = self._read(connection.makefile("rb"))
+            if not self.hears:
+                self.over.wait()
+            with connection.makefile("rb") as stream:
+                asked = self._read(stream)
             if asked is None:
                 return
             self.asked.append(asked)

@@ -143,10 +143,10 @@ def _names(call):
     ("after", "code"),
     [
         pytest.param(_error, 6, id="an error"),
-        pytest.param(_page, 4, id="a page of a gateway"),
+        pytest.param(_page, 4, id="a page of a gateway", marks=pytest.mark.torture),
         pytest.param(_lines, 3, id="lines of an answer"),
-        pytest.param(_batches, 3, id="a batch that failed"),
-        pytest.param(_names, 4, id="names"),
+        pytest.param(_batches, 3, id="a batch that failed", marks=pytest.mark.torture),
+        pytest.param(_names, 4, id="names", marks=pytest.mark.torture),
     ],
 )
 def test_a_key_that_comes_back_reaches_no_file_and_nobody(shop, proxy, monkeypatch, after, code):
@@ -169,6 +169,7 @@ def test_a_key_that_comes_back_reaches_no_file_and_nobody(shop, proxy, monkeypat
     assert shown(shop.folder, *said) == []
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("verb", ["collect", "doctor", "clean", "cancel", "proof"])
 def test_every_verb_that_asks_the_service_keeps_the_key_to_itself(shop, proxy, monkeypatch, verb):
     monkeypatch.setattr("pipeline.gemini.connection._wait", lambda _state: 0)
@@ -313,7 +314,7 @@ BAD_KEYS = [
 ]
 
 
-@pytest.mark.parametrize("verb", ["submit", "doctor"])
+@pytest.mark.parametrize("verb", ["submit", pytest.param("doctor", marks=pytest.mark.torture)])
 @pytest.mark.parametrize(("key", "why"), BAD_KEYS)
 def test_what_is_no_key_is_refused_before_a_client_is_built(shop, service, monkeypatch, key, why, verb):
     monkeypatch.setenv("GEMINI_API_KEY", key)
@@ -460,15 +461,18 @@ def test_without_tls_it_is_said_that_the_key_can_be_read(shop, monkeypatch):
     "variables",
     [
         {"GOOGLE_GENAI_USE_VERTEXAI": "true", "GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_CLOUD_LOCATION": "l"},
-        {"GOOGLE_GENAI_USE_ENTERPRISE": "true"},
+        pytest.param({"GOOGLE_GENAI_USE_ENTERPRISE": "true"}, marks=pytest.mark.torture),
         {"GOOGLE_GENAI_HTTP_CLIENT": "httpx"},
-        {"GOOGLE_GENAI_HTTP_CLIENT": "none"},
-        {"GOOGLE_GENAI_API_VERSION": "v0"},
-        {"GOOGLE_GENAI_CLIENT_MODE": "replay", "GOOGLE_GENAI_REPLAYS_DIRECTORY": "/nowhere"},
-        {"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"},
+        pytest.param({"GOOGLE_GENAI_HTTP_CLIENT": "none"}, marks=pytest.mark.torture),
+        pytest.param({"GOOGLE_GENAI_API_VERSION": "v0"}, marks=pytest.mark.torture),
+        pytest.param(
+            {"GOOGLE_GENAI_CLIENT_MODE": "replay", "GOOGLE_GENAI_REPLAYS_DIRECTORY": "/nowhere"},
+            marks=pytest.mark.torture,
+        ),
+        pytest.param({"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"}, marks=pytest.mark.torture),
         {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"},
-        {"NETRC": "/dev/zero"},
-        {"SSL_CERT_FILE": "/nowhere.pem", "SSL_CERT_DIR": "/nowhere"},
+        pytest.param({"NETRC": "/dev/zero"}, marks=pytest.mark.torture),
+        pytest.param({"SSL_CERT_FILE": "/nowhere.pem", "SSL_CERT_DIR": "/nowhere"}, marks=pytest.mark.torture),
     ],
     ids=",".join,
 )

@@ -6,6 +6,7 @@ Commands are imported when they are called, so that `--help` and the offline ver
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -125,10 +126,10 @@ def run(args: Sequence[str] | None = None) -> int:
             return _until_told(words, environment)
     except BrokenPipeError:
         # The reader has left: what was decided stands, nobody is there to be told.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - keeps the interpreter quiet at its exit
+        sys.stdout = io.StringIO()  # keeps the interpreter quiet at its exit
         return 0
     except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as above
+        sys.stdout = io.StringIO()  # as above
         why = f"cannot go on: {error.strerror or error}"
         _complain(why, "is the disk full, or a folder not readable?", quiet=_is_quiet(words))
         return 7

@@ -80,7 +80,8 @@ def leaving() -> None:
 def _again(unraisable: sys.UnraisableHookArgs) -> None:
     """A signal that was heard where nothing can be raised, while an object was cleared away, is given once more."""
     if isinstance(unraisable.exc_value, Interrupted):
-        timer = threading.Timer(_SOON_S, signal.raise_signal, [unraisable.exc_value.number])
+        main = threading.main_thread().ident
+        timer = threading.Timer(_SOON_S, signal.pthread_kill, [main, unraisable.exc_value.number])
         timer.daemon = True
         timer.start()
     else:

@@ -18,7 +18,7 @@ def steady() -> None:
     """
     _reserve()
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - for as long as we are here
+        sys.stdin = io.StringIO()
     sys.stdout = _steadied(sys.stdout, 1, BrokenPipeError)
     sys.stderr = _steadied(sys.stderr, 2, OSError)
 
@@ -37,14 +37,17 @@ class _Raw(io.FileIO):
 
     def __init__(self, number: int, passed_over: type[OSError]) -> None:
         super().__init__(number, "wb", closefd=False)
-        self._passed_over = passed_over
+        self._passed_over, self._is_told = passed_over, False
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         try:
             return super().write(data)
         except BlockingIOError:
             raise
-        except self._passed_over:
+        except OSError as error:
+            if not self._is_told and not isinstance(error, self._passed_over):
+                self._is_told = True  # once: what waits in a buffer is tried again when the process ends
+                raise
             return len(data)
 
 

@@ -59,7 +59,9 @@ class Client(httpx2.Client):
                 f"the service names another server, {request.url.host}, to send to, which is not followed",
                 hint="check GOOGLE_GEMINI_BASE_URL and the proxy between; nothing is lost",
             )
-        limits = request.extensions.get("timeout") or self.timeout.as_dict()
+        limits = dict(request.extensions.get("timeout") or self.timeout.as_dict())
+        limits["connect"] = min(limits["connect"] or _CONNECT_S, _CONNECT_S)  # the SDK has one time for everything
+        request.extensions = {**request.extensions, "timeout": limits}
         length = int(request.headers.get("content-length") or 0)
         _clock.end = time.monotonic() + _CONNECT_S + (limits["read"] or 0.0) + _SOME_AIR_S + length / _SLOWEST_UPLOAD
         try:
