@@ -26,7 +26,7 @@ def verify(outputs: Path, job: str) -> dict[str, Any]:
     A sidecar that is not the record it stands for is edited; one that is missing is only not there yet. An output
     manifest with lines that are no records is broken.
     """
-    folder = Folder(outputs / job)
+    folder = Folder(outputs).below(job)
     found: dict[str, Any] = {"job": job, "ok": 0, "missing": [], "edited": [], "broken": [], "stray": []}
     known = set(_OURS)
     with PixelChecks() as checks:

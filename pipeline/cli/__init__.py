@@ -190,12 +190,11 @@ def _options(param: click.Parameter) -> list[str]:
 def _show_usage(error: click.ClickException, *, quiet: bool) -> None:
     from pipeline.job.problems import shortened
 
-    error.message = shortened(error.message)
+    ctx, message = getattr(error, "ctx", None), error.format_message()
     if not quiet:
-        error.show()
+        click.UsageError("\n".join(map(shortened, message.splitlines())), ctx).show()
         return
-    ctx = getattr(error, "ctx", None)
-    message = " ".join(error.format_message().split())
+    message = " ".join(message.split())
     _complain(message, f"see `{ctx.command_path if ctx else 'pipeline'} --help`", quiet=True)
 
 

@@ -271,7 +271,8 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     jobs = opening.load([job], options)
     opening.check_rows(jobs, options, models, warn)
     for one in jobs:
-        target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
+        target = Folder(Path(folder)) if folder else Folder(options.state).below(f"compiled/{one.name}")
+        target.make()
         pointers = Pointers()
         wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
         selected = pointers.refused(_selected(options, one, wanted))

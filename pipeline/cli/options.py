@@ -122,7 +122,8 @@ class Options:
             is_one = False
         if not is_one or "@" in parts.netloc or parts.query or parts.fragment or _BLANK.search(url):
             raise UsageError(
-                "GOOGLE_GEMINI_BASE_URL is no address of a service", hint="such as https://host or http://127.0.0.1:8765"
+                "GOOGLE_GEMINI_BASE_URL is no address of a service",
+                hint="such as https://host or http://127.0.0.1:8765",
             )
         return url
 

@@ -54,4 +54,8 @@ class Pointers:
         for path in dict.fromkeys(paths):
             message = f"{quoted(path)} is a Git LFS pointer, not the image, and {quoted(key)} is to be sent with it"
             hint = "run git lfs pull, then the same command again"
-            yield Problem(file, int(line), 0, message, hint) if line.isascii() and line.isdigit() else Problem(where, 0, 0, message, hint)
+            yield (
+                Problem(file, int(line), 0, message, hint)
+                if line.isascii() and line.isdigit()
+                else Problem(where, 0, 0, message, hint)
+            )

@@ -80,7 +80,9 @@ def of_type(name: str, value: Any, kinds: Sequence[str], at: Place | None) -> tu
     """A value that is none of these types: message and hint."""
     found = "empty" if value is None else next(words for kind, words in KINDS.items() if is_kind(value, kind))
     said = f": {quoted(value)}" if isinstance(value, str) and value else ""
-    return f"{name} is {listed(KINDS[kind] for kind in kinds)}, not {found}{said}", _short(_other_form(value, kinds, at))
+    return f"{name} is {listed(KINDS[kind] for kind in kinds)}, not {found}{said}", _short(
+        _other_form(value, kinds, at)
+    )
 
 
 def _other_form(value: Any, kinds: Sequence[str], at: Place | None) -> str:

@@ -146,6 +146,8 @@ def opened(state: Path, *, outputs: Path) -> Iterator[Journal]:
     """
     folder = Folder(state).make()
     path = folder.path / _NAME
+    if path.is_symlink():
+        raise LocalError(f"{path} is a symbolic link: it is not followed", hint="remove it, then run again")
     fresh = not path.exists()
     try:
         db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
