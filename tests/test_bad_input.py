@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import json
 import os
 import shutil
@@ -14,8 +16,10 @@ import zlib
 from pathlib import Path
 
 import pytest
-from bad_inputs import CASES, LINES, png
+from bad_inputs import CASES, LINES, LITERAL, png
 from conftest import KEY, PRODUCTS, ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jobs import PNG
 
 from pipeline.durable import Folder
@@ -347,3 +351,211 @@ def _sweep(top):
     for folder in (top, top.below("x")):
         folder.sweep()
         folder.prune()
+
+
+def _journal_of(shop):
+    assert shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s").code == 0
+    return shop.outputs / ".pipeline/journal.db"
+
+
+@pytest.mark.parametrize("way", [("run", "--yes", "--wait", "0"), ("plan",)], ids=lambda way: way[0])
+def test_a_journal_that_is_none_of_ours_is_refused_and_stays_as_it_is(shop, way):
+    journal = _journal_of(shop)
+    whole = journal.read_bytes()
+    newer = whole[:60] + (99).to_bytes(4, "big") + whole[64:]
+    foreign = whole[:68] + b"\1\2\3\4" + whole[72:]
+    for name, data in {
+        "no database": b"not a database at all, but a text" * 100,
+        "zeros": b"\0" * 8192,
+        "cut": whole[: len(whole) // 2],
+        "newer": newer,
+        "foreign": foreign,
+        "damaged": whole[:4096] + b"\xff" * 4096 + whole[8192:],
+    }.items():
+        journal.write_bytes(data)
+        ended = shop(way[0], "jobs/shop.yaml", *way[1:])
+        assert ended.code == 7, (name, ended)
+        assert "hint:" in ended.err, name
+        assert journal.read_bytes() == data, name
+
+
+@pytest.mark.parametrize("place", ["outputs", "outputs/.pipeline", "outputs/shop", "outputs/.pipeline/locks"])
+def test_a_file_where_a_folder_is_needed_is_trouble_on_this_machine(shop, place):
+    shop.write(place, "mine")
+    ended = shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s")
+    assert ended.code == 7, ended
+    assert (shop.folder / place).read_text() == "mine"
+
+
+ENVIRONMENTS = {
+    "no locale": {"LC_ALL": "C", "LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "ASCII": {"PYTHONIOENCODING": "ascii"},
+    "no HOME": {"HOME": "", "TERM": "", "TMPDIR": "/gone"},
+    "optimised": {"PYTHONOPTIMIZE": "2"},
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.torture) for name in ENVIRONMENTS])
+def test_it_works_in_a_strange_environment(project, name):
+    project.write("jobs/shop.yaml", "prompt: ein Fuchs – un été\nitems: c.csv\n")
+    project.write("jobs/c.csv", "id\nmüh\n狐\n")
+    environment = {**ENVIRONMENTS[name], "PIPELINE_LOCAL_LATENCY": "0s", "PIPELINE_LOCAL_PICTURES": "plain"}
+    done = project.process("--service", "local", "run", "jobs/shop.yaml", **environment)
+    assert done.returncode == 0, done.stderr
+    project.write("jobs/shop.yaml", "prompt: ein Fuchs – un été\nsize: größe\n")
+    done = project.process("validate", "jobs/shop.yaml", **environment)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+LIMITED = """
+import os, resource, signal, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+os.umask(int(sys.argv[2], 8))
+if sys.argv[3] == "gone":
+    os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+from pipeline.cli import run
+sys.exit(run(sys.argv[4:]))
+"""
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(("size", "umask", "where", "code"), [
+    (1, "022", "here", 7), (5_000, "022", "here", 7), (120_000, "022", "here", 7), (1 << 30, "000", "here", 0),
+    (1 << 30, "077", "here", 0), (1 << 30, "022", "gone", 7),
+])  # fmt: skip
+def test_limits_of_a_shell_are_trouble_on_this_machine(project, size, umask, where, code):
+    project.write("jobs/shop.yaml", "prompt: a fox\n")
+    words = [str(size), umask, where, "--service", "local", "run", "jobs/shop.yaml", "--yes"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PIPELINE_LOCAL_LATENCY": "0s",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words],
+        cwd=project.folder, env=environment, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------------ data is no code
+
+
+def test_data_is_no_code_wherever_it_goes(shop):
+    """Each text stands in the request as it was written, and in the table as a text no spreadsheet computes."""
+    shop.write("jobs/shop.yaml", "prompt: 'x [text] y'\nitems: c.jsonl\noutput: {sidecar: true}\n")
+    rows = [{"id": f"row-{n}", "text": text} for n, text in enumerate(LITERAL.values())]
+    shop.write("jobs/c.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s").code == 0
+    prompts = {record["id"]: record["prompt"] for record in shop.records().values()}
+    assert prompts == {row["id"]: f"x {row['text']} y" for row in rows}
+    table = shop.outputs.joinpath("shop/manifest.csv").read_text(encoding="utf-8-sig")
+    cells = [cell for row in csv.reader(table.splitlines()) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20") and cell]
+    for row in rows:
+        said = shop("show", row["id"])
+        assert said.code == 0
+        assert _is_calm(said.out + said.err)
+
+
+def test_names_of_strangers_do_nothing_to_the_terminal(shop):
+    assert shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s").code == 0
+    for name in ("a\x1b[2Jb.jpg", "a\u202eb.jpg", "a\nb.jpg"):
+        shop.write(f"outputs/shop/{name}", "x")
+    (shop.outputs / "shop" / os.fsdecode(b"\xff.jpg")).write_text("x")
+    for words in (("verify",), ("plan", "jobs", "--show", "a\x1b[2J"), ("clean", "jobs"), ("status",), ("ls",)):
+        ended = shop(*words)
+        assert ended.code in {0, 3}, ended
+        assert _is_calm(ended.out + ended.err), ended
+
+
+# ----------------------------------------------------------------------------------------- no trace
+
+
+@pytest.mark.torture
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("words", [("validate",), ("plan", "--detailed-exitcode")], ids=lambda words: words[0])
+@pytest.mark.parametrize("there", [False, True], ids=["new", "run before"])
+def test_what_only_looks_makes_no_connection_and_writes_nothing(shop, words, there):
+    """As the kernel saw it: no connection, no file opened to be written, none made, none taken away."""
+    if there:
+        assert shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s").code == 0
+        shop.write("jobs/products.csv", PRODUCTS + "cup,a cup\n")
+    traced = "connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,ftruncate,link,symlink,symlinkat,chmod,utimensat"
+    trace = shop.folder / "trace.txt"
+    command = ["strace", "-f", "-y", "-e", f"trace={traced}", "-o", str(trace), sys.executable, "-m", "pipeline"]
+    done = subprocess.run(
+        [*command, words[0], "jobs/shop.yaml", *words[1:]],
+        cwd=shop.folder, env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == (0 if words == ("validate",) else 10), done.stderr
+    calls = trace.read_text().splitlines()
+    assert any("products.csv" in call for call in calls), "the trace saw it read"
+    harmless = ("O_RDONLY", '"/dev/null"', "= -1 ", "--- SIG", "+++ exited")
+    opened = [call for call in calls if "open" in call.split("(")[0] and not any(word in call for word in harmless)]
+    others = [call for call in calls if "open" not in call.split("(")[0] and "+++" not in call and "---" not in call]
+    assert opened == []
+    assert others == []
+
+
+# --------------------------------------------------------------------------------------------- fuzz
+
+GOOD = """\
+prompt: Studio photo of a [product], [note|plain]
+aspect: 4:5
+matrix: {light: [dawn, dusk]}
+items: c.csv
+overrides: [{when: {product: mug}, set: {size: 2K, samples: 2}}]
+budget: 25
+"""
+_STRANGE = st.text(
+    st.characters() | st.sampled_from("\x00\x1b\u202e\ud800\u2028\x85[]{}&*!|>'\"%@`,:#-\t\n"), max_size=12
+)
+_BITES = st.tuples(st.integers(0, 400), st.integers(0, 12), _STRANGE)
+
+
+def _bitten(text, bites):
+    for at, length, new in bites:
+        text = text[: at % (len(text) + 1)] + new + text[at % (len(text) + 1) + length :]
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _fuzz(examples):
+    return settings(
+        max_examples=examples, deadline=None, database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )  # fmt: skip
+
+
+def _looks_at(project, job, catalog):
+    project.write("job.yaml", job)
+    project.write("c.csv", catalog)
+    before = sorted(project.folder.rglob("*"))
+    ended = project("plan", "job.yaml")
+    assert ended.code in {0, 2}, ended
+    assert sorted(project.folder.rglob("*")) == before
+    assert not [char for char in ended.err if not char.isprintable() and char not in "\n\xa0"], ended.err
+    assert ended.code == 0 or ended.err
+
+
+@given(bites=st.lists(_BITES, min_size=1, max_size=4))
+@_fuzz(40)
+def test_no_manifest_is_more_than_an_error(offline, bites):
+    _looks_at(offline, _bitten(GOOD, bites), PRODUCTS.encode())
+
+
+@given(bites=st.lists(_BITES, min_size=1, max_size=4))
+@_fuzz(40)
+def test_no_catalog_is_more_than_an_error(offline, bites):
+    _looks_at(offline, GOOD.encode(), _bitten(PRODUCTS, bites))
+
+
+@pytest.mark.torture
+@given(job=st.lists(_BITES, max_size=4), catalog=st.lists(_BITES, max_size=4), raw=st.binary(max_size=20))
+@_fuzz(600)
+def test_no_input_is_more_than_an_error(offline, job, catalog, raw):
+    _looks_at(offline, _bitten(GOOD, job), _bitten(PRODUCTS, catalog) + raw)

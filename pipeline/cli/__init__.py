@@ -6,6 +6,7 @@ Commands are imported when they are called, so that `--help` and the offline ver
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,9 @@ def group(ctx: click.Context, /, **given: Any) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A bug keeps its traceback, nothing else shows one."""
     words = _hoisted(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the locale cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         with listening():
             return _run(words)

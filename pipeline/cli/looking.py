@@ -81,7 +81,7 @@ def _manifests(words: Sequence[str]) -> tuple[list[Path], list[Problem]]:
 
 
 def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], form: str) -> None:
-    from pipeline.job.problems import excerpt
+    from pipeline.job.problems import escaped, excerpt
 
     if form == "json":
         print_json(
@@ -91,7 +91,7 @@ def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], for
     for kind, problems in (("error", errors), ("warning", warnings)):
         for problem in problems:
             if form == "github":
-                click.echo(_github(problem, kind))
+                click.echo(escaped(_github(problem, kind)))
             else:
                 click.echo(excerpt(problem, kind=kind), err=True)
 
@@ -157,9 +157,11 @@ _MANY = 20
 
 def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
     """Why things change, for as many as one can read; a first run needs no reasons."""
+    from pipeline.job.problems import quoted
+
     shown = hidden = 0
     if key is not None and not journal.wanted.is_wanted(key):
-        click.echo(f"  the job asks for nothing with the key '{key}'; `pipeline plan --json` has them all")
+        click.echo(f"  the job asks for nothing with the key {quoted(key)}; `pipeline plan --json` has them all")
     gone = _gone(plan, journal) if tells_gone else ()
     rows = journal.wanted.not_done(everything=key is not None)
     for name, state, why, path, _model, _cost in itertools.chain(rows, gone):
@@ -316,6 +318,7 @@ def _selected(options: Options, job: Job, requests: Iterable[WantedRequest]) -> 
 @click.pass_obj
 def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
     """Hash and decode every file against its record; name what is missing, edited or stray."""
+    from pipeline.job.problems import escaped
     from pipeline.verify import verify
 
     documents = []
@@ -325,7 +328,7 @@ def verify_command(options: Options, jobs: Sequence[str], as_json: bool) -> int:
         if not as_json:
             for word in ("missing", "edited", "broken", "stray"):
                 for path in found[word]:
-                    click.echo(f"{word}\t{options.outputs / name / path}")
+                    click.echo(f"{word}\t{escaped(str(options.outputs / name / path))}")
             if not options.quiet:
                 click.echo(f"{name}: {plural(found['ok'], 'file')} as recorded", err=True)
     if as_json:
