@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -49,8 +50,14 @@ def _filled(project, files):
 
 def _is_calm(text):
     """Whether a text does nothing to a terminal but being shown, in lines somebody may read."""
-    strange = [char for char in text if not char.isprintable() and char not in "\n\t\xa0"]
+    strange = [char for char in text if _acts(char)]
     return not strange and max(map(len, text.split("\n"))) < 1200
+
+
+def _acts(char):
+    """Whether a character moves a cursor, ends a line or turns the writing direction, or is half a character."""
+    bidi = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    return (unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} and char not in "\n\t") or char in bidi
 
 
 WAYS = {
@@ -397,12 +404,12 @@ ENVIRONMENTS = {
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.torture) for name in ENVIRONMENTS])
 def test_it_works_in_a_strange_environment(project, name):
-    project.write("jobs/shop.yaml", "prompt: ein Fuchs – un été\nitems: c.csv\n")
+    project.write("jobs/shop.yaml", "prompt: ein Fuchs und un été\nitems: c.csv\n")
     project.write("jobs/c.csv", "id\nmüh\n狐\n")
     environment = {**ENVIRONMENTS[name], "PIPELINE_LOCAL_LATENCY": "0s", "PIPELINE_LOCAL_PICTURES": "plain"}
     done = project.process("--service", "local", "run", "jobs/shop.yaml", **environment)
     assert done.returncode == 0, done.stderr
-    project.write("jobs/shop.yaml", "prompt: ein Fuchs – un été\nsize: größe\n")
+    project.write("jobs/shop.yaml", "prompt: ein Fuchs und un été\nsize: größe\n")
     done = project.process("validate", "jobs/shop.yaml", **environment)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -484,7 +491,10 @@ def test_what_only_looks_makes_no_connection_and_writes_nothing(shop, words, the
     if there:
         assert shop("run", "jobs/shop.yaml", "--yes", "--poll", "0.1s").code == 0
         shop.write("jobs/products.csv", PRODUCTS + "cup,a cup\n")
-    traced = "connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,ftruncate,link,symlink,symlinkat,chmod,utimensat"
+    traced = (
+        "connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,rmdir,"
+        "ftruncate,link,symlink,symlinkat,chmod,utimensat"
+    )
     trace = shop.folder / "trace.txt"
     command = ["strace", "-f", "-y", "-e", f"trace={traced}", "-o", str(trace), sys.executable, "-m", "pipeline"]
     done = subprocess.run(
@@ -538,18 +548,18 @@ def _looks_at(project, job, catalog):
     ended = project("plan", "job.yaml")
     assert ended.code in {0, 2}, ended
     assert sorted(project.folder.rglob("*")) == before
-    assert not [char for char in ended.err if not char.isprintable() and char not in "\n\xa0"], ended.err
+    assert not [char for char in ended.err if _acts(char)], ended.err
     assert ended.code == 0 or ended.err
 
 
 @given(bites=st.lists(_BITES, min_size=1, max_size=4))
-@_fuzz(40)
+@_fuzz(15)
 def test_no_manifest_is_more_than_an_error(offline, bites):
     _looks_at(offline, _bitten(GOOD, bites), PRODUCTS.encode())
 
 
 @given(bites=st.lists(_BITES, min_size=1, max_size=4))
-@_fuzz(40)
+@_fuzz(15)
 def test_no_catalog_is_more_than_an_error(offline, bites):
     _looks_at(offline, GOOD.encode(), _bitten(PRODUCTS, bites))
 
