@@ -169,7 +169,7 @@ class Wanted:
     def replace(self, requests: Iterable[WantedRequest]) -> None:
         """Forget what was wanted before and take these, in their order."""
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
-        self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text())
+        self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text(encoding="utf-8"))
         self._db.execute("BEGIN")
         try:
             self._db.executemany(
