@@ -21,7 +21,7 @@ from pipeline import crash
 from pipeline.errors import LocalError, LockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from io import BufferedReader
     from types import TracebackType
 
@@ -63,37 +63,60 @@ class Folder:
     """A folder that is ours, and all that may happen below it. Paths are relative, with `/`."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.realpath(path))
+        self._top = Path(os.path.realpath(path))
+        self._way: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for people and for reading."""
+        return self._top.joinpath(*self._way)
+
+    def below(self, relative: str) -> Folder:
+        """A folder of ours below this one: no link leads there, whenever it is looked for."""
+        folder = Folder(self._top)
+        folder._way = (*self._way, *_parts(relative))
+        return folder
 
     def make(self) -> Self:
         """Create the folder, durably, where it is not there yet."""
         with _telling(f"cannot create {self.path}"):
-            missing = []
-            here = self.path
-            while not here.is_dir():
-                missing.append(here)
-                here = here.parent
-            if missing:
-                _settle(here.parent)
-            for folder in reversed(missing):
-                with crash.around("mkdir"):
-                    folder.mkdir(exist_ok=True)
-                sync(folder.parent)
+            self._make_top()
+            os.close(self._open(self._way, create=True))
         return self
+
+    def _make_top(self) -> None:
+        missing = []
+        here = self._top
+        while not here.is_dir():
+            missing.append(here)
+            here = here.parent
+        _settle(here.parent)
+        for folder in reversed(missing):
+            with crash.around("mkdir"):
+                folder.mkdir(exist_ok=True)
+            sync(folder.parent)
+
+    def _open(self, way: Sequence[str], *, create: bool = False) -> int:
+        """The descriptor of a folder below the top, step by step, through no link."""
+        here = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for folder in way:
+                below = _step(folder, here, create=create)
+                os.close(here)
+                here = below
+        except BaseException:
+            os.close(here)
+            raise
+        return here
 
     @contextlib.contextmanager
     def parent_of(self, relative: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """Yield the descriptor of the folder that holds `relative`, and its last name; for this module."""
         *folders, name = _parts(relative)
         if create:
-            self.make()
-            _settle(self.path.parent)
-        here = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._make_top()
+        here = self._open([*self._way, *folders], create=create)
         try:
-            for folder in folders:
-                below = _below(here, folder, create=create)
-                os.close(here)
-                here = below
             yield here, name
         finally:
             os.close(here)
@@ -184,17 +207,17 @@ class Folder:
 
     def prune(self) -> None:
         """Remove the folders below that are empty: call it only under the lock that guards this folder."""
-        for folder, _folders, _files in os.walk(self.path, topdown=False):
-            if Path(folder) != self.path:
-                with contextlib.suppress(OSError), crash.around("rmdir"):  # it is not empty
-                    Path(folder).rmdir()
+        for _folder, folders, _files, here in self._walk():
+            for name in folders:
+                with contextlib.suppress(OSError), crash.around("rmdir"):  # it is not empty, or is a link
+                    os.rmdir(name, dir_fd=here)
 
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
-        for folder, _folders, files in os.walk(self.path):
+        for _folder, _folders, files, here in self._walk():
             for name in filter(_PART.fullmatch, files):
                 with contextlib.suppress(OSError), crash.around("sweep"):
-                    (Path(folder) / name).unlink()
+                    os.unlink(name, dir_fd=here)
 
     def sweep_beside(self, relative: str) -> None:
         """Remove what killed writers left beside a file, where no lock guards it: who is alive keeps what is his."""
@@ -202,6 +225,20 @@ class Folder:
             for name in filter(_PART.fullmatch, os.listdir(parent)):  # noqa: PTH208 - as above
                 with contextlib.suppress(OSError):
                     _remove_dead(name, parent)
+
+    def _walk(self) -> Iterator[tuple[str, list[str], list[str], int]]:
+        """Every folder below with its descriptor, the deepest first; through no link, and nothing where there is none.
+
+        What goes away meanwhile is left out.
+        """
+        try:
+            here = self._open(self._way)
+        except OSError:
+            return
+        try:
+            yield from os.fwalk(".", topdown=False, dir_fd=here, follow_symlinks=False)
+        finally:
+            os.close(here)
 
     def staging(self) -> Staging:
         """Collect files that become visible together."""
@@ -336,8 +373,8 @@ def _settle(folder: int | Path) -> None:
     _settled.add((status.st_dev, status.st_ino))
 
 
-def _below(here: int, folder: str, *, create: bool) -> int:
-    """Open a folder in the folder `here`, no link followed; with `create`, durably there if it was not."""
+def _step(folder: str, here: int, *, create: bool) -> int:
+    """The descriptor of a folder in the one that is open `here`, no link followed; with `create`, durably there."""
     try:
         below = os.open(folder, _DIRECTORY, dir_fd=here)
     except FileNotFoundError:

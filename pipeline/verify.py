@@ -42,7 +42,7 @@ def verify(outputs: Path, job: str, *, state: Path | None = None, journal: Journ
     A sidecar that is not the record it stands for is edited; one that is missing is only not there yet. An output
     manifest with lines that are no records is broken, and one that is not what the journal says by now is stale.
     """
-    folder = Folder(outputs / job)
+    folder = Folder(outputs).below(job)
     found: dict[str, Any] = {"job": job, "ok": 0, **{word: [] for word in WORDS}}
     known = set(_OURS)
     at_work = state is not None and journal is not None and _is_at_work(Folder(state), job)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping  # noqa: TC003 - for the fields of a tuple
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jobs import JPEG, PNG
@@ -406,13 +408,13 @@ CASES = [*MANIFESTS, *CATALOGS, *IMAGES]
 
 # Data that looks like code, and stays the text it is: each is rendered, nothing of it takes effect.
 LITERAL = {
-    "formula": "=HYPERLINK(\"http://evil.example\",\"x\")",
+    "formula": '=HYPERLINK("http://evil.example","x")',
     "formula of plus": "+1+cmd|' /C calc'!A0",
     "formula of minus": "-2+3",
     "formula of at": "@SUM(1+9)",
     "formula in full width": "\uff1d1+1",
     "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>",
-    "markup that closes": "\"><svg/onload=alert(1)>",
+    "markup that closes": '"><svg/onload=alert(1)>',
     "brackets": "[id] and [[x]] and [nope|y]",
     "percent": "100%s %d %(x)s %n",
     "braces": "{0} {x.__class__} {{}} ${HOME} $(id) `id`",
@@ -426,7 +428,7 @@ LITERAL = {
     "null": "null",
     "no": "no",
     "number": "1e999",
-    "JSON": "{\"a\": [NaN]}",
+    "JSON": '{"a": [NaN]}',
     "quotes": "\"a\" 'b' \\\\ \\n",
 }  # fmt: skip
 
@@ -437,7 +439,7 @@ class Line(NamedTuple):
     words: tuple[str, ...]
     said: tuple[str, ...] = ()
     code: int = 2
-    environment: dict[str, str] = {}
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 def _line(words: str, *said: str, code: int = 2, **environment: str) -> Line:

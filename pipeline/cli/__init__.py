@@ -121,6 +121,9 @@ def group(ctx: click.Context, /, **given: Any) -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. A bug keeps its traceback, nothing else shows one."""
     words = _hoisted(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the locale cannot show is no reason to stop
+            stream.reconfigure(errors="backslashreplace")
     try:
         with listening(), credentials.withheld() as environment:
             return _until_told(words, environment)
@@ -200,12 +203,11 @@ def _options(param: click.Parameter) -> list[str]:
 def _show_usage(error: click.ClickException, *, quiet: bool) -> None:
     from pipeline.job.problems import shortened
 
-    error.message = shortened(error.message)
+    ctx, message = getattr(error, "ctx", None), error.format_message()
     if not quiet:
-        error.show()
+        click.UsageError("\n".join(map(shortened, message.splitlines())), ctx).show()
         return
-    ctx = getattr(error, "ctx", None)
-    message = " ".join(error.format_message().split())
+    message = " ".join(message.split())
     _complain(message, f"see `{ctx.command_path if ctx else 'pipeline'} --help`", quiet=True)
 
 

@@ -154,7 +154,7 @@ def _manifest(options: Options, job: str) -> Iterator[Mapping[str, Any]]:
     from pipeline.durable import Folder
     from pipeline.outputs import recorded
 
-    return (record for _number, record in recorded(Folder(options.outputs / job)) if record is not None)
+    return (record for _number, record in recorded(Folder(options.outputs).below(job)) if record is not None)
 
 
 def _add_answers(account: _Account, journal: Journal, by: str) -> None:

@@ -13,6 +13,7 @@ from pipeline.cli import opening
 from pipeline.cli.options import duration
 from pipeline.cli.screen import megabytes
 from pipeline.errors import LockedError, PipelineError, UnfinishedError
+from pipeline.job.problems import escaped, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -172,12 +173,12 @@ class _Said:
             count, size = self.counts.get(kind, (0, 0))
             self.counts[kind] = (count + 1, size + one.bytes)
             why = f"\t{one.why}" if one.why else ""
-            click.echo(f"{one.verb}\t{below}{one.name}\t{one.bytes}{why}")
+            click.echo(f"{one.verb}\t{escaped(f'{below}{one.name}')}\t{one.bytes}{why}")
 
     def note(self, error: PipelineError) -> None:
         """Something that kept the command from a part of what it is about; the first one decides the exit code."""
         self.code = self.code or error.exit_code
-        click.echo(f"error: {error}{f'; {error.hint}' if error.hint else ''}", err=True)
+        click.echo(shortened(f"error: {error}{f'; {error.hint}' if error.hint else ''}"), err=True)
 
     def say(self, text: str) -> None:
         if not self.options.quiet:

@@ -82,7 +82,7 @@ def _manifests(words: Sequence[str]) -> tuple[list[Path], list[Problem]]:
 
 
 def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], form: str) -> None:
-    from pipeline.job.problems import excerpt
+    from pipeline.job.problems import escaped, excerpt
 
     if form == "json":
         print_json(
@@ -92,7 +92,7 @@ def _show_validation(errors: Sequence[Problem], warnings: Sequence[Problem], for
     for kind, problems in (("error", errors), ("warning", warnings)):
         for problem in problems:
             if form == "github":
-                click.echo(_github(problem, kind))
+                click.echo(escaped(_github(problem, kind)))
             else:
                 click.echo(excerpt(problem, kind=kind), err=True)
 
@@ -158,9 +158,11 @@ _MANY = 20
 
 def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
     """Why things change, for as many as one can read; a first run needs no reasons."""
+    from pipeline.job.problems import quoted
+
     shown = hidden = 0
     if key is not None and not journal.wanted.is_wanted(key):
-        click.echo(f"  the job asks for nothing with the key '{key}'; `pipeline plan --json` has them all")
+        click.echo(f"  the job asks for nothing with the key {quoted(key)}; `pipeline plan --json` has them all")
     gone = _gone(plan, journal) if tells_gone else ()
     rows = journal.wanted.not_done(everything=key is not None)
     for name, state, why, path, _model, _cost in itertools.chain(rows, gone):
@@ -272,7 +274,8 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     jobs = opening.load([job], options)
     opening.check_rows(jobs, options, models, warn)
     for one in jobs:
-        target = Folder(Path(folder) if folder else options.state / "compiled" / one.name).make()
+        target = Folder(Path(folder)) if folder else Folder(options.state).below(f"compiled/{one.name}")
+        target.make()
         target.sweep_beside("requests-00000.jsonl")
         pointers = Pointers()
         wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)

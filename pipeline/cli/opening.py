@@ -13,7 +13,7 @@ import click
 
 from pipeline.cli import credentials
 from pipeline.cli.pointers import Pointers
-from pipeline.errors import JobError, LockedError, PipelineError, Problem, UsageError
+from pipeline.errors import JobError, LocalError, LockedError, PipelineError, Problem, UsageError
 from pipeline.job import expand, language, named
 
 if TYPE_CHECKING:
@@ -244,6 +244,7 @@ def _open(
 
     if must_lock:
         refuse_network(options)
+        _refuse_link(options)
         state = Folder(options.state).make()
         stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
         _ignore(state)
@@ -282,6 +283,15 @@ def _open(
     return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
 
 
+def _refuse_link(options: Options) -> None:
+    """Below the outputs folder no link is followed, and the state lies there unless it was told otherwise."""
+    if options.state == options.outputs / ".pipeline" and options.state.is_symlink():
+        raise LocalError(
+            f"{options.state} is a symbolic link: it is not followed",
+            hint="remove it, or say where the state is meant to be with --state DIR",
+        )
+
+
 def _check_owner(job: Job, journal: Journal) -> None:
     """One outputs folder has one manifest for a job: another of that name would take its images for its own."""
     before = journal.manifest_of(job.name)
@@ -300,11 +310,9 @@ def _check_owner(job: Job, journal: Journal) -> None:
 
 def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     """Clear away what a killed run of this job left half done; called under its lock."""
-    from pipeline.durable import Folder
-
     tree.folder.sweep()
     for name in ("requests", "answers", "turns", "retired", "quarantine", "conflicts", "runs"):
-        Folder(state.path / name / job.name).sweep()
+        state.below(f"{name}/{job.name}").sweep()
     with journal.transaction():
         journal.batches.release_unsent(job.name)
     needed = journal.batches.request_paths(job.name)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _FIXED_COLUMNS = frozenset({"csv", "tsv", "glob", "one"})
 _MANY = 10_000
 _MANY_FITTINGS = 1_000
+_LONGEST = 80
+"""Characters of a placeholder in a message."""
 _BRACES = re.compile(r"\{([A-Za-z][\w -]*)\}")
 _PLAIN_WORDS = frozenset(
     {"aspect", "size", "model", "samples", "seed", "temperature", "thinking", "search", "response"}
@@ -261,9 +263,9 @@ class Fitter:
         return self.job.output[1] if self.job.output is not None else turn.prompt.place
 
     def _note(self, error: EmptySlotError, place: Place, row: Row, needed_by: object = None) -> None:
-        word = f"[{error.slot.word}]"
+        word = f"[{_cut(error.slot.word)}]"
         if error.near is None:
-            allow = f"allow for it: [{error.slot.word}|…]"
+            allow = f"allow for it: [{_cut(error.slot.word)}|…]"
             if error.slot.name.startswith("@"):
                 self._problems.add(row.problem(f"no image has the label {word} in the row {quoted(row.id)}", allow))
                 return
@@ -317,3 +319,7 @@ def _own_id(columns: Columns) -> tuple[str, ...]:
 
 
 _DEFINING = frozenset({"vars", "items", "matrix", "tables", "extends", "template", "prompt", "turns", "images", "?"})
+
+
+def _cut(word: str) -> str:
+    return word if len(word) <= _LONGEST else f"{word[:_LONGEST]}…"

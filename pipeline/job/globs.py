@@ -27,6 +27,8 @@ MAX_LOOKED_AT = 200_000
 _NAMES = 2_000
 """Names of a folder among which a near one is looked for."""
 _OVERFLOWS = 3
+_LONGEST = 4096
+"""Characters of a pattern."""
 _MAGIC = re.compile(r"[*?[]")
 _ITSELF = re.compile(r"\[([^!^\]])\]")
 """A class of one character, which stands for itself."""
@@ -132,6 +134,8 @@ def matching(pattern: str, folder: Path, *, below: Sequence[Path] = (), folders:
     nowhere else. Raises `GlobError` for one that leads elsewhere, looks at too much, or starts at a folder that cannot
     be read; one that is not there holds nothing.
     """
+    if len(pattern) > _LONGEST:
+        raise GlobError(f"{quoted(pattern)} is longer than any path")
     top, rest = fixed_part(pattern)
     base = folder / top
     try:
@@ -161,6 +165,7 @@ def _segments(pattern: str, rest: str, *, folding: bool = False) -> tuple[_Segme
         raise GlobError(f"{quoted(pattern)} has '..' behind a wildcard", "write it before the first wildcard")
     if parts[-1] == "**":
         parts.append("*")
+    parts = [part for number, part in enumerate(parts) if part != "**" or parts[number - 1 : number] != ["**"]]
     return tuple(None if part == "**" else _segment(part, folding) for part in parts)
 
 

@@ -23,6 +23,8 @@ OF_IMAGES = ("file", "stem", "name", "folder")
 """Built-ins of an item that is an image."""
 
 _TOKEN = re.compile(r"\[\[(?P<literal>[^\[\]]*)\]\]|\[(?P<name>[^\[\]|]*)(?:\|(?P<fallback>[^\[\]]*))?\]|(?P<stray>\[)")
+MAX_SLOTS = 1_000
+"""Placeholders of one text."""
 _SAME = {"aspect_ratio": "aspect"}
 
 
@@ -79,10 +81,14 @@ class BracketError(ValueError):
 def split(text: str) -> Template:
     """Split a text at its placeholders; raises `BracketError` for a bracket that makes none."""
     parts: list[str | Slot] = []
-    end = 0
+    end = count = 0
     for token in _TOKEN.finditer(text):
         parts.append(text[end : token.start()])
         parts.append(_part(token))
+        count += isinstance(parts[-1], Slot)
+        if count > MAX_SLOTS:
+            message = f"more than {MAX_SLOTS:,} placeholders in one text"
+            raise BracketError(message, "write [[text]] for brackets that are meant as such", token.start())
         end = token.end()
     parts.append(text[end:])
     return Template(tuple(part for part in parts if part != ""))

@@ -69,8 +69,10 @@ def _validator(name: str = "") -> Any:
             yield ValidationError(f"{value!r} does not match {form!r}")
 
     whole = schema("job")
-    kind = validators.extend(Draft202012Validator, {"pattern": pattern})
-    return kind(whole if not name else {**definition(name), "definitions": whole["definitions"]})
+    extend: Any = validators.extend
+    return extend(Draft202012Validator, {"pattern": pattern})(
+        whole if not name else {**definition(name), "definitions": whole["definitions"]}
+    )
 
 
 # --------------------------------------------------------------------------------------------- types

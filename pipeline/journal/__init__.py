@@ -319,7 +319,9 @@ def _bring_up(db: sqlite3.Connection) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]  # another process may have been faster
         scripts = ["journal.sql"] if not version else [f"journal-{n}.sql" for n in range(version + 1, _VERSION + 1)]
         for script in scripts:
-            for statement in _statements(resources.files("pipeline.journal").joinpath(script).read_text()):
+            for statement in _statements(
+                resources.files("pipeline.journal").joinpath(script).read_text(encoding="utf-8")
+            ):
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {_VERSION}")

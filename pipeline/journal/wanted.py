@@ -170,7 +170,7 @@ class Wanted:
     def replace(self, requests: Iterable[WantedRequest]) -> None:
         """Forget what was wanted before and take these, in their order."""
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
-        self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text())
+        self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text(encoding="utf-8"))
         with filling(self._db):
             self._db.executemany(
                 f"INSERT INTO wanted ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",

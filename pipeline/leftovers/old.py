@@ -58,7 +58,7 @@ def forget(journal: Journal, state: Path, job: str, *, before: float) -> int:
         folder.remove(one.name)
         count += 1
     for name in _KINDS:
-        Folder(state / name / job).prune()
+        Folder(state).below(f"{name}/{job}").prune()
     return count
 
 
