@@ -8,7 +8,7 @@ import pytest
 from test_fault_matrix import comes_home
 from troubles import RUN, opened
 
-SEEDS = 80
+SEEDS = 60
 QUICK = (3, 17)
 CALLS = (
     *("refuse, code: 503", "refuse, code: 500, done: true", "refuse, code: 429, retry_after: 2", "drop_before"),
