@@ -84,6 +84,9 @@ LIES = (
     *("mislabel", "mislabel, as: missing", "mislabel, as: number", "mislabel, as: path"),
 )
 MAIN = ("files.upload", "batches.create", "batches.list", "batches.get", "files.download")
+SOME_LIES = LIES[:7]
+APART = {("files.download", "flip, at: 0.02")}
+"""What has a case of its own below."""
 _QUICK = {
     "on: batches.create, do: drop_after, times: 1",
     "on: batches.create, do: html, code: 200, done: true, times: 1",
@@ -99,9 +102,10 @@ _QUICK = {
 def of_calls():
     for call in MAIN:
         step = STEPS[call]
-        for column, words in (("lost", LOST), ("busy", BUSY), ("lies", LIES), ("refused", REFUSED)):
+        lies = SOME_LIES if call in {"files.upload", "batches.list"} else LIES
+        for column, words in (("lost", LOST), ("busy", BUSY), ("lies", lies), ("refused", REFUSED)):
             for word in words:
-                if call in ONLY_ON.get(word.partition(",")[0], (call,)):
+                if call in ONLY_ON.get(word.partition(",")[0], (call,)) and (call, word) not in APART:
                     yield once(call, word, step, column)
 
 
@@ -273,7 +277,7 @@ def test_a_fault_costs_nothing_twice_and_when_it_is_over_all_comes_home(night, m
     with night.serving(*one.rules):
         ended = night.run()
         assert ended.code in one.codes, ended.err
-        assert max(night.bought().values(), default=0) <= one.buys
+        assert night.most_bought() <= one.buys
     comes_home(night, one.buys)
 
 
@@ -281,11 +285,12 @@ def comes_home(night, buys):
     """With the fault over, runs bring all of it home; what a person must decide about is bought once more at most."""
     night.forget_fates()
     with night.serving():
+        night.sleep(3600)
         for _ in range(3):
             ended = night.run()
             if ended.code != UNFINISHED:
                 break
-        assert max((n for key, n in night.bought().items() if key != "deleted"), default=0) <= buys
+        assert night.most_bought() <= buys
         if ended.code in {SOME_FAILED, PERSON}:
             words = ("--only", "held") if ended.code == PERSON else ()
             ended = night.run("retry", "jobs/shop.yaml", *words, "--poll", "1m", "--wait", "6h", "--yes")

@@ -112,6 +112,10 @@ class Night:
                 sent["deleted"] += entry["requests"]
         return sent
 
+    def most_bought(self):
+        """How often the request was sent that was sent most often; those in deleted batches are not known."""
+        return max((times for key, times in self.bought().items() if key != "deleted"), default=0)
+
     def images_there(self):
         """The sha256 of every image that an answer at the service holds, thoughts left out."""
         found = set()
