@@ -179,7 +179,8 @@ STORIES = {
     "tidy": Story(SHOP, served={"PIPELINE_KEEP_REMOTE": "0"}),
     "clean": Story(SHOP, command=("clean", "--yes", "--older-than", "0", JOB), before=fewer, last=RUN),
     "cancel": Story(
-        SHOP, command=("cancel", "--yes", JOB), before=submitted, last=COLLECT, served={"latency_s": 20 * 3600.0}, code=3
+        SHOP, command=("cancel", "--yes", JOB), before=submitted, last=COLLECT, code=3,
+        served={"latency_s": 72_000.0},
     ),
     "proof": Story(SHOP, command=("proof", JOB, "-n", "2"), last=RUN, calls=6),
     "proof kept": Story(SHOP, command=("proof", "--keep", JOB, "-n", "2"), last=RUN, calls=4, is_sure=False),

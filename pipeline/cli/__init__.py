@@ -210,12 +210,18 @@ def _show_problems(error: JobError, *, quiet: bool) -> None:
 
 
 def _complain(message: str, hint: str, *, quiet: bool = False) -> None:
-    """Say what went wrong and what to type next: in two lines, or, with `quiet`, in one."""
+    """Say what went wrong and what to type next: in two lines, or, with `quiet`, in one.
+
+    Where it cannot be said, as when it goes to a file on a disk that is full, the exit code says it alone.
+    """
     from pipeline.job.problems import escaped
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     if quiet and hint:
         message, hint = f"{message.removesuffix('.')}; {hint}", ""
-    click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {escaped(message)}", err=True)
-    if hint:
-        click.echo(f"hint: {escaped(hint)}", err=True)
+    try:
+        click.echo(f"{click.style('error:', fg='red') if colour else 'error:'} {escaped(message)}", err=True)
+        if hint:
+            click.echo(f"hint: {escaped(hint)}", err=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - keeps the interpreter quiet at its exit
