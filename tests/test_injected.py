@@ -33,7 +33,7 @@ INJECTED = {
     "ftruncate": ("new", (KILL, BROKEN, FULL), 2),
     "mkdir,mkdirat": ("new", (KILL, FULL, FIXED), 2),
     "openat": ("new", (KILL, BROKEN, "error=EMFILE"), 2),
-    "sendto": ("new", (KILL, "error=ECONNRESET", "error=EPIPE"), 4),
+    "sendto": ("new", (KILL,), 12),  # after an error the connection would still be there, and be waited for
     "recvfrom": ("new", (KILL, "error=ECONNRESET", "error=ETIMEDOUT"), 4),
     "connect": ("new", (KILL, "error=ECONNREFUSED", "error=ENETUNREACH", "error=ETIMEDOUT"), 1),
     "flock": ("changed", (KILL, "error=ENOLCK"), 2),
