@@ -179,7 +179,7 @@ STORIES = {
     "tidy": Story(SHOP, served={"PIPELINE_KEEP_REMOTE": "0"}),
     "clean": Story(SHOP, command=("clean", "--yes", "--older-than", "0", JOB), before=fewer, last=RUN),
     "cancel": Story(
-        SHOP, command=("cancel", "--yes", JOB), before=submitted, last=COLLECT, code=6,
+        SHOP, command=("cancel", "--yes", JOB), before=submitted, last=COLLECT, code=6, delivers=False,
         served={"latency_s": 72_000.0},
     ),
     "proof": Story(SHOP, command=("proof", JOB, "-n", "2"), last=RUN, calls=6),
