@@ -80,11 +80,11 @@ def _live(order: dict[str, Any]) -> None:
 
 def _be_traced(words: list[str]) -> None:
     """Go on when strace looks at us: it is started for a process that has everything loaded."""
-    us = os.getpid()
+    us, status = os.getpid(), os.open("/proc/self/status", os.O_RDONLY)  # once: what is opened from now on may fail
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANYBODY, 0, 0, 0)
     if not os.fork():
         os.execvp("strace", ["strace", "-f", "-qq", "-p", str(us), *words])
-    while "\nTracerPid:\t0\n" in Path("/proc/self/status").read_text():
+    while b"\nTracerPid:\t0\n" in os.pread(status, 4000, 0):
         time.sleep(0.002)
 
 
@@ -169,6 +169,8 @@ class Case:
     ahead_s: float = 0.0
     """How far the clock of the pipeline is ahead."""
     job: str = "shop"
+    screen: str = ""
+    """Where what is said goes, if not to files in the folder."""
     delivers: bool = True
     """Whether the service gives away what it has drawn; of a batch that is rehearsed to expire it does not."""
 
@@ -193,7 +195,7 @@ class Case:
         return nursery().run(
             folder=str(self.folder), environment={**names, **self.environment}, args=list(args), at=at, log=log,
             strace=list(strace), limits=limits, ahead_s=self.ahead_s,
-            out=str(self.folder / "out.txt"), err=str(self.folder / "err.txt"),
+            out=self.screen or str(self.folder / "out.txt"), err=self.screen or str(self.folder / "err.txt"),
         )  # fmt: skip
 
     def again(self, *args: str, most: int = 6) -> int:
@@ -231,12 +233,10 @@ class Case:
 
     def paid(self) -> list[tuple[str, set[str]]]:
         """Every answer with images that the service has made: its key on the wire, and the sha256 of each image."""
-        found = []
+        drawn = []
         for path in (self.state / "batches").glob("*.out") if self.delivers else ():
-            for line in path.read_bytes().splitlines():
-                if images := _inline(line):
-                    found.append((json.loads(line)["key"], {hashlib.sha256(data).hexdigest() for data in images}))
-        return found
+            drawn += [(json.loads(line)["key"], set(map(_sha256, _inline(line)))) for line in path.open("rb")]
+        return [(key, images) for key, images in drawn if images]
 
     # ---------------------------------------------------------------------------------- the verdict
 
@@ -259,17 +259,17 @@ class Case:
     def _files(self, paid: list[tuple[str, set[str]]]) -> None:
         places = [self.outputs / self.job, *(self.outputs / f".pipeline/{name}" for name in _PLACES)]
         files = [path for place in places for path in place.rglob("*") if path.is_file()]
-        there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        there = {_sha256(path.read_bytes()) for path in files}
         lost = {sha256 for _key, images in paid for sha256 in images} - there
         if lost:  # an image of a turn that is not kept is in the answer that the next turn goes on from
             kept = b"".join(path.read_bytes() for path in (self.outputs / ".pipeline/turns").rglob("*.jsonl"))
-            lost -= {hashlib.sha256(data).hexdigest() for data in _inline(kept)}
+            lost -= {_sha256(data) for data in _inline(kept)}
         assert not lost, f"G2: paid for, and not here: {lost}"
         tree = self.tree()
         told = [file for record in self.records() for file in record["files"]]
         for file in told:
             data, _at = tree[file["path"]]
-            assert hashlib.sha256(data).hexdigest() == file["sha256"], f"G3: {file['path']}"
+            assert _sha256(data) == file["sha256"], f"G3: {file['path']}"
             assert not file["mime"].startswith("image/") or _decodes(data), f"G3: {file['path']}"
         named = {file["path"] for file in told}
         stray = {name for name in tree if name not in named and re.search(r"\.(jpg|png|md)$", name)}
@@ -303,6 +303,10 @@ _PLACES = ("retired", "quarantine", "conflicts")
 def _parts(response: dict[str, Any]) -> list[dict[str, Any]]:
     parts = [part for one in response.get("candidates", ()) for part in one.get("content", {}).get("parts", ())]
     return [part for part in parts if "inlineData" in part]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _inline(lines: bytes) -> list[bytes]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import KEY, PRODUCTS, Service
+from conftest import PRODUCTS, Service
+from crashing import Case
 
 from pipeline import local
 
@@ -38,32 +36,10 @@ output: {sidecar: true}
 """
 ARGUMENTS = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
 
-_PARTS = 5
-
-_children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload(["tests.warm"])  # seen from the top of the repository
-
-
-def _child(folder, url, at, log):
-    """A run in a process of its own, which may be told to die."""
-    from pipeline import cli, crash
-
-    os.chdir(folder)
-    for name in [*os.environ]:
-        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")):
-            del os.environ[name]
-    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
-    crash.arm(at=at, log=log)
-    os._exit(cli.run(ARGUMENTS))
-
 
 def run(folder, url, at="", log=""):
     """Its exit code; -9 when it was killed."""
-    process = _children.Process(target=_child, args=(str(folder), url, at, str(log)))
-    process.start()
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
+    return Case(folder, url, folder).run(*ARGUMENTS, at=at, log=str(log))
 
 
 def start(folder: Path, job: str = JOB) -> Path:
@@ -87,59 +63,14 @@ def outcome(folder: Path) -> tuple[dict[str, bytes], dict[str, str]]:
     return pictures, {record["key"]: record["status"] for record in records}
 
 
-def bought(service: Service) -> Counter[str]:
-    """How often each request was bought: by prompt and shape, over all batches that the service accepted."""
-    return Counter(entry["displayName"].split("/")[3].split("-")[0] for entry in service.ledger())
-
-
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
-    """A run that nobody disturbs: its outcome, and every point it passes."""
+    """The outcome of a run that nobody disturbs."""
     folder = start(tmp_path_factory.mktemp("clean") / "project")
     with local.serving(tmp_path_factory.mktemp("clean-service"), latency_s=0.0, pictures="plain") as url:
-        log = folder / "points.log"
-        assert run(folder, url, log=log) == 0
+        assert run(folder, url) == 0
         assert len(Service(url).ledger()) == 2
-    return outcome(folder), log.read_text().split()
-
-
-def points_to_kill_at(points: list[str]) -> list[str]:
-    """Each name's first and last passing, and all around commits: between alike steps a kill teaches nothing new."""
-    last = Counter(point.rpartition(":")[0] for point in points)
-    return [
-        point
-        for point in points
-        if point.startswith("commit:after") or int(point.rpartition(":")[2]) in {1, last[point.rpartition(":")[0]]}
-    ]
-
-
-def test_the_points_cover_what_matters(clean):
-    _expected, points = clean
-    chosen = points_to_kill_at(points)
-    assert len(chosen) > 20
-    assert {"create:before:1", "create:after:1", "commit:after:1", "publish:renamed:1"} <= set(chosen)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(_PARTS))
-def test_killed_at_any_point_and_run_again_it_ends_the_same_and_paid_once(clean, tmp_path, part):
-    expected, points = clean
-    for number, point in enumerate(points_to_kill_at(points)[part::_PARTS]):
-        folder = start(tmp_path / str(number))
-        with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
-            assert run(folder, url, at=point) == -9, point
-            codes = [run(folder, url)]
-            while codes[-1] == 4 and len(codes) < 5:
-                codes.append(run(folder, url))
-            assert codes[-1] == 0, (point, codes)
-            assert outcome(folder) == expected, point
-            assert set(bought(Service(url)).values()) == {1}, point
-            assert len(Service(url).ledger()) == 2, point
-            if number % 6:
-                continue
-            before = {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")}
-            assert run(folder, url) == 0
-            assert {path: path.stat().st_mtime_ns for path in (folder / "outputs/shop").rglob("*")} == before, point
+    return outcome(folder)
 
 
 def history(top: Path, point: str = "") -> list[tuple[dict[str, bytes], dict[str, str]]]:
@@ -185,7 +116,6 @@ def test_killed_between_the_files_of_an_answer_and_run_again_all_of_them_are_the
 @pytest.mark.slow
 def test_killed_in_the_recovery_too(clean, tmp_path):
     """The run that makes up for a kill is killed as well, at each of its own points around a create."""
-    expected, _points = clean
     for number, point in enumerate(["create:after:1", "move:after:1", "publish:renamed:2", "commit:before:6"]):
         base = start(tmp_path / f"base-{number}")
         with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
@@ -196,7 +126,7 @@ def test_killed_in_the_recovery_too(clean, tmp_path):
             while codes[-1] == 4 and len(codes) < 5:
                 codes.append(run(base, url))
             assert codes[-1] == 0
-            assert outcome(base) == expected
+            assert outcome(base) == clean
             assert len(Service(url).ledger()) == 2
 
 
