@@ -26,8 +26,8 @@ _INSERT = (
 _IS_ANEW = "record.status IN ('done', 'held') OR (SELECT anew FROM wanted WHERE wanted.key = excluded.key) IS 1"
 _OPEN_AGAIN = (
     "ON CONFLICT (job, key, fingerprint) DO UPDATE SET status = 'pending', batch = NULL, claim = NULL, transient = 0,"
-    " place = 'tree',"
-    " wanted = 1, n = excluded.n, service = excluded.service, wire_key = excluded.wire_key, path = excluded.path, model_id = excluded.model_id,"
+    " place = 'tree', wire_key = excluded.wire_key,"
+    " wanted = 1, n = excluded.n, service = excluded.service, path = excluded.path, model_id = excluded.model_id,"
     " cost = excluded.cost, answer_bytes = excluded.answer_bytes, waits_for = excluded.waits_for,"
     # What lies there from before stays named until something takes its place.
     " line = json_set(excluded.line, '$.files', json(iif(record.place = 'tree', record.line -> '$.files', '[]'))),"
