@@ -7,7 +7,7 @@ seeds of your own, as many and as long as you like:
     MODEL_SEEDS=100:200 MODEL_EXAMPLES=50 MODEL_STEPS=30 python -m pytest tests/test_model.py -m torture -rP
 
 A failure is told as a program, the steps of a week, as short as hypothesis can make it; the same seed finds it again.
-What it was about becomes a test in `test_weeks.py`. With -rP it is told how often each step was taken, and how it ended.
+What it was about becomes a test in `test_weeks.py`. -rP tells how often each step was taken, and how it ended.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def played(monkeypatch):
         HAPPENED.clear()
         run_state_machine_as_test(TestWeek, settings=chosen)
         for what, times in sorted(HAPPENED.items()):
-            print(f"{times:6} {what}")
+            print(f"{times:6} {what}")  # noqa: T201 - pytest shows it
 
     return play
 

@@ -18,8 +18,8 @@ from collections import Counter
 from pathlib import Path
 
 from conftest import KEY, ROOT, Service
-from hypothesis import target
 from hypothesis import strategies as st
+from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from witness import HOUR, Ask, Clock, images_of, is_whole, serving
 
@@ -191,6 +191,8 @@ class Week(RuleBasedStateMachine):
         self.destroyed: set[str] = set()
         self.edits: dict[str, bytes] = {}
         self.asks_of: dict[str, Ask] = {}
+        self.unknown_answers: set[Path] = set()
+        """Kept by a journal that is lost: nothing is written from them any more."""
         self.hashed: dict[tuple, frozenset[str]] = {}
         self.fault = None
         self.doubled = False
@@ -311,7 +313,9 @@ class Week(RuleBasedStateMachine):
             for place in places
             if place.is_dir()
             for path in place.rglob("*")
-            if path.is_file() and path.suffix in {".jpg", ".png", ".webp", ".jsonl", ".bin", ".part", ".line"}
+            if not (parts and path in self.unknown_answers)
+            and path.is_file()
+            and path.suffix in {".jpg", ".png", ".webp", ".jsonl", ".bin", ".part", ".line"}
             for image in self.shas_in(path)
         }
 
@@ -637,7 +641,7 @@ class Week(RuleBasedStateMachine):
     def lost_turns(self):
         """Turns without a kept answer may be asked for once more, by those that go on from them."""
         lines = [path for part in ("answers", "turns") for path in (self.state / part).glob("**/*.jsonl")]
-        answers = {image for path in lines for image in self.shas_in(path)}
+        answers = {image for path in lines if path not in self.unknown_answers for image in self.shas_in(path)}
         for one in self.witness.sent:
             if one.outcome == "image" and not one.images & answers:
                 self.explicit[one.ask] += 1
@@ -695,11 +699,13 @@ class Week(RuleBasedStateMachine):
                     path.unlink()
 
     def lose_journal(self, *, is_copied=False):
-        told = self.told()
+        told, unlisted = self.told(), self.shop.unlisted()
+        self.unknown_answers |= {*(self.state / "answers").glob("**/*.jsonl")}
         for one in self.witness.sent:
             if one.ask in told or one.is_proof:
                 continue
-            if one.outcome == "live" and not is_copied and one.ask in self.wanted().values():
+            is_found = one.outcome == "live" and not is_copied and one.batch not in unlisted
+            if is_found and one.ask in self.wanted().values():
                 one.is_orphaned = True
             else:
                 self.forgive(one)

@@ -230,6 +230,10 @@ class Shop:
         now, rows = self.state.now(), self.state.rows("SELECT * FROM batch ORDER BY seq")
         return [row["id"] for row in rows if batches._stage(row, now) in batches._UNDONE]
 
+    def unlisted(self):
+        """The names of the batches that no list shows yet."""
+        return {row["id"] for row in self.state.rows("SELECT id FROM batch WHERE listed_at > ?", self.state.now())}
+
     def cancel(self, batch):
         """Cancel a batch, as somebody else might."""
         batches.cancel(self._service, None, batch)
