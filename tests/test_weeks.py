@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 
 from pipeline import reconcile
-from pipeline.reconcile import calls
+from pipeline.reconcile import calls, move
 
 HOUR = 3600.0
 SUBMIT = ("submit", "jobs/shop.yaml")
@@ -113,3 +114,24 @@ def test_the_answer_to_a_call_that_was_deleted_before_it_was_taken_in_is_missing
     assert statuses(shop) == {"a": "missing"}
     assert len(service.ledger("generateContent")) == 1
     assert bought(service) == []
+
+
+# ------------------------------------------------------------------------------------------------- half a rename
+
+
+@pytest.mark.parametrize("publish", [("clean", "jobs/shop.yaml", "--yes"), ("collect", "jobs/shop.yaml")])
+def test_a_rename_that_was_cut_in_two_leaves_no_key_twice_in_the_output_manifest(shop, service, monkeypatch, publish):
+    rows(shop, "a,a barn\nb,a mill\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    rows(shop, "b,a barn\n")
+    with monkeypatch.context() as killed:
+        killed.setattr(move, "_bring", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shop(*SUBMIT)
+    shop(*publish)
+    keys = [json.loads(line)["key"] for line in (shop.outputs / "shop/manifest.jsonl").read_text().splitlines()]
+    assert keys == sorted(set(keys))
+    assert shop(*SUBMIT).code == 0
+    assert statuses(shop) == {"b": "done"}
+    assert bought(service) == [2]
+    assert shop("verify").code == 0

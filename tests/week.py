@@ -673,7 +673,9 @@ class Week(RuleBasedStateMachine):
     def edit(self, number):
         found = self.images()
         path = found[number % len(found)]
-        data = path.read_bytes() + b"retouched"
+        before = path.read_bytes()
+        self.destroyed.add(hashlib.sha256(before).hexdigest())
+        data = before + b"retouched"
         path.write_bytes(data)
         self.edits[path.relative_to(self.outputs).as_posix()] = data
 
@@ -807,7 +809,7 @@ class Week(RuleBasedStateMachine):
     def has_all(self, told, code):
         safe = self.safe()
         for one in self.witness.sent:
-            if one.outcome == "image" and not self.forgiven[one.ask]:
+            if one.outcome == "image" and not (self.forgiven[one.ask] or one.is_proof or self.doubled):
                 assert one.images <= safe | self.destroyed, f"G2: an image is lost: {one}"
         statuses = Counter(told[key]["status"] for key in self.wanted())
         if code == 0:
