@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+
+import pytest
+
+from pipeline import reconcile
+from pipeline.reconcile import calls, move
 
 HOUR = 3600.0
 SUBMIT = ("submit", "jobs/shop.yaml")
@@ -77,3 +83,55 @@ def test_an_image_of_before_that_somebody_deleted_is_not_told_of_any_more(shop, 
     assert shop(*SUBMIT).code == 0
     assert (shop.outputs / "shop" / old["path"]).is_file(), "it is written from the kept answer"
     assert bought(service) == [1, 1]
+
+
+# ------------------------------------------------------------------------------------ answers that somebody deleted
+
+
+def test_an_answer_that_was_deleted_before_it_was_unpacked_is_fetched_once_more(slow_shop, slow_service, monkeypatch):
+    rows(slow_shop, "a,a barn\n")
+    assert slow_shop(*SUBMIT).code == 0
+    slow_service.advance(21 * HOUR)
+    with monkeypatch.context() as killed:  # between two steps
+        killed.setattr(reconcile, "_STEPS", reconcile._STEPS[:3])
+        assert slow_shop(*SUBMIT).code == 0
+    shutil.rmtree(slow_shop.outputs / ".pipeline/answers")
+    done = slow_shop(*SUBMIT)
+    assert done.code == 0, done.err
+    assert statuses(slow_shop) == {"a": "done"}
+    assert bought(slow_service) == [1]
+
+
+def test_the_answer_to_a_call_that_was_deleted_before_it_was_taken_in_is_missing(shop, service, monkeypatch):
+    rows(shop, "a,a barn\n", JOB + "retry: 0\n")
+    with monkeypatch.context() as killed:
+        killed.setattr(calls, "_taken", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shop("proof", "jobs/shop.yaml", "-n", "1", "--keep")
+    shutil.rmtree(shop.outputs / ".pipeline/answers")
+    done = shop(*SUBMIT)
+    assert done.code == 3, done.err
+    assert statuses(shop) == {"a": "missing"}
+    assert len(service.ledger("generateContent")) == 1
+    assert bought(service) == []
+
+
+# ------------------------------------------------------------------------------------------------- half a rename
+
+
+@pytest.mark.parametrize("publish", [("clean", "jobs/shop.yaml", "--yes"), ("collect", "jobs/shop.yaml")])
+def test_a_rename_that_was_cut_in_two_leaves_no_key_twice_in_the_output_manifest(shop, service, monkeypatch, publish):
+    rows(shop, "a,a barn\nb,a mill\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    rows(shop, "b,a barn\n")
+    with monkeypatch.context() as killed:
+        killed.setattr(move, "_bring", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            shop(*SUBMIT)
+    shop(*publish)
+    keys = [json.loads(line)["key"] for line in (shop.outputs / "shop/manifest.jsonl").read_text().splitlines()]
+    assert keys == sorted(set(keys))
+    assert shop(*SUBMIT).code == 0
+    assert statuses(shop) == {"b": "done"}
+    assert bought(service) == [2]
+    assert shop("verify").code == 0

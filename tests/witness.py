@@ -13,7 +13,6 @@ import json
 import re
 import threading
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -134,7 +133,7 @@ class Remembering(State):
         request, answer = self.asked.request, self.asked.answer
         sent = self._add(Ask.of(request, is_turn=self.witness.talks), "", None)
         sent.is_proof = self.witness.proves
-        sent.images = _images(answer)
+        sent.images = images_of(answer)
         self.witness.images |= sent.images
         sent.outcome = "image" if sent.images and not self.witness.loses else "none"
 
@@ -175,12 +174,12 @@ class Remembering(State):
                 told = json.loads(line)
             except ValueError:
                 continue
-            if images := _images(told.get("response") or {}):
+            if images := images_of(told.get("response") or {}):
                 found.setdefault(told.get("key"), images)
         return found
 
 
-def _images(response):
+def images_of(response):
     """The sha256 of the images of an answer that can be looked at."""
     found = set()
     for candidate in response.get("candidates", ()):
@@ -230,6 +229,10 @@ class Shop:
         """The names of the batches that are not over."""
         now, rows = self.state.now(), self.state.rows("SELECT * FROM batch ORDER BY seq")
         return [row["id"] for row in rows if batches._stage(row, now) in batches._UNDONE]
+
+    def unlisted(self):
+        """The names of the batches that no list shows yet."""
+        return {row["id"] for row in self.state.rows("SELECT id FROM batch WHERE listed_at > ?", self.state.now())}
 
     def cancel(self, batch):
         """Cancel a batch, as somebody else might."""
@@ -295,7 +298,3 @@ class Clock:
 
     def __getattr__(self, name):
         return getattr(time, name)
-
-
-def counted(words):
-    return ", ".join(f"{word}: {number}" for word, number in sorted(Counter(words).items()))

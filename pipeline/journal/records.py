@@ -297,11 +297,12 @@ class Records:
         )
 
     def rekey(self, record: Record, *, key: str, wire_key: str, path: str, line: str) -> None:
-        """Give a record, and what is on its way for it, another key."""
+        """Give a record, and what is on its way for it, another key, which from then on asks for nothing else."""
         self._db.execute(
             "DELETE FROM record WHERE job = ? AND key = ? AND fingerprint = ? AND attempts = 0",
             (record.job, key, record.fingerprint),
         )
+        self._db.execute("UPDATE record SET wanted = 0 WHERE job = ? AND key = ?", (record.job, key))
         self._db.execute(
             "UPDATE record SET key = ?, wire_key = ?, path = ?, line = ?, wanted = 1"
             " WHERE job = ? AND key = ? AND fingerprint = ?",

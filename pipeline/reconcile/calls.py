@@ -274,7 +274,7 @@ def _fetched(run: Run, work: Work, batch: Batch) -> Batch:
 def _taken(run: Run, work: Work, batch: Batch, reason: str) -> Arrived:
     """Give the request of a call its outcome: out of its answer, or, where there is none, `missing` for this reason."""
     unpacking = collect.unpacking_of(run, work, batch)
-    if batch.answers_path is not None:
+    if batch.answers_path is not None and Folder(run.state).status(batch.answers_path) is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             unpacking.read(stream)
     # After a batch that expired nothing may be bought twice by itself: a person decides.

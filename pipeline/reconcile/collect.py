@@ -233,6 +233,14 @@ def unpacking_of(run: Run, work: Work, batch: Batch) -> unpack.Unpacking:
 
 
 def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
+    """Take in an answer that is here, and settle what it does not bring; one that went away is fetched once more."""
+    if batch.answers_path is not None and Folder(run.state).status(batch.answers_path) is None:
+        with work.journal.transaction():
+            batch = work.journal.batches.change(batch, state="ended", answers_path=None)
+        fetch(run, work, batch)
+        batch = work.journal.batches.by_id(batch.id)
+        if batch.state != "fetched":
+            return
     unpacking = unpacking_of(run, work, batch)
     tally = unpack.Tally()
     if batch.answers_path is not None:
