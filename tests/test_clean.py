@@ -28,7 +28,7 @@ def listed(ended):
 def state_files(shop):
     top = shop.outputs / ".pipeline"
     names = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
-    return {name for name in names if not name.startswith(("journal.db", "locks/"))}
+    return {name for name in names if not name.startswith(("journal.db", "locks/", "workspace.json"))}
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import time
 from importlib import resources
@@ -232,16 +233,45 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     here = os.path.realpath(outputs)
     row = db.execute("SELECT id, folder FROM workspace").fetchone()
     if row is None:
-        # Made from the place, not by chance: a journal that was lost finds its own batches again.
-        identity = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+        identity = _kept_identity(path.parent, here) or hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
         db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
-        return identity
-    if row["folder"] != here and Path(row["folder"]).joinpath(".pipeline", _NAME).exists():
+    elif row["folder"] != here and _has_journal(row["folder"]):
         raise LocalError(
             f"{path} is a copy: it belongs to {row['folder']}, which still has its own",
             hint="delete the copied .pipeline folder here; the output manifests are enough to go on",
         )
-    return str(row["id"])
+    else:
+        identity = str(row["id"])
+    _keep_identity(path.parent, identity, here)
+    return identity
+
+
+def _has_journal(outputs: str) -> bool:
+    return Path(outputs).joinpath(".pipeline", _NAME).exists()
+
+
+_IDENTITY = "workspace.json"
+"""Beside the journal: by its name the service's batches are found again when that one is lost, and was moved before."""
+
+
+def _kept_identity(state: Path, here: str) -> str | None:
+    """The identity that a lost journal had; `None` where none was kept, or it is that of another folder."""
+    try:
+        with Folder(state).opened(_IDENTITY) as stream:
+            told = json.loads(stream.read(10_000))
+        identity, folder = str(told["id"]), str(told["folder"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    is_ours = folder == here or not _has_journal(folder)
+    return identity if is_ours and re.fullmatch(r"[0-9a-f]{8}", identity) else None
+
+
+def _keep_identity(state: Path, identity: str, here: str) -> None:
+    text = json.dumps({"id": identity, "folder": here}).encode() + b"\n"
+    folder = Folder(state)
+    if folder.sha256(_IDENTITY) != hashlib.sha256(text).hexdigest():
+        with folder.replacing(_IDENTITY) as stream:
+            stream.write(text)
 
 
 def _meaning(error: sqlite3.Error, path: Path | None = None) -> Exception:
