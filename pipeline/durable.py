@@ -74,6 +74,18 @@ class Folder:
                 sync(folder.parent)
         return self
 
+    def below(self, relative: str) -> Folder:
+        """A folder of ours below this one; raises `LocalError` where a link lies in its way."""
+        here = self.path
+        for part in _parts(relative):
+            here /= part
+            if here.is_symlink():
+                raise LocalError(
+                    f"{here} is a symbolic link, where the pipeline keeps its own files",
+                    hint="remove it; to keep files elsewhere, say so with --outputs or --state",
+                )
+        return Folder(here)
+
     @contextlib.contextmanager
     def parent_of(self, relative: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """Yield the descriptor of the folder that holds `relative`, and its last name; for this module."""

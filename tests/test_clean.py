@@ -240,6 +240,55 @@ def test_a_service_that_is_not_there_keeps_nothing_here_from_being_cleared(shrun
     assert "vase/1:1" not in shrunk.records()
 
 
+def test_what_somebody_put_beside_our_own_files_stays(shrunk, tmp_path):
+    shrunk("clean", "--yes")
+    top = shrunk.outputs / ".pipeline"
+    edited = next(path for path in (top / "retired/shop").rglob("*.jpg"))
+    edited.write_bytes(b"retouched")
+    notes = [
+        shrunk.write(f"outputs/.pipeline/{kind}/shop/notes.txt", "mine") for kind in ("retired", "runs", "conflicts")
+    ]
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (top / "retired/shop/elsewhere").symlink_to(outside)
+    ended = shrunk("clean", "--yes", *NOW)
+    assert ended.code == 0, ended.err
+    assert edited.read_bytes() == b"retouched"
+    assert all(path.exists() for path in notes)
+    assert (outside / "empty").is_dir()
+    assert ended.out.count("nothing of ours") == 3
+    assert ended.out.count("edited by somebody") == 1
+
+
+@pytest.mark.parametrize("place", [".pipeline/retired/shop", "shop"])
+def test_a_link_in_the_place_of_a_folder_of_ours_is_7_and_nothing_behind_it_is_touched(shop, tmp_path, place):
+    assert shop(*RUN).code == 0
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (outside / ".mine.0123456789abcdef.part").write_bytes(b"mine")
+    folder = shop.outputs / place
+    if folder.exists():
+        folder.rename(tmp_path / "before")
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(outside)
+    for words in (("clean", "--yes", *NOW), RUN, ("collect", "jobs/shop.yaml")):
+        ended = shop(*words)
+        assert (ended.code, "symbolic link" in ended.err) == (7, True), ended.err
+    assert sorted(path.name for path in outside.iterdir()) == [".mine.0123456789abcdef.part", "empty"]
+
+
+def test_a_batch_stays_at_the_service_while_one_of_its_images_is_missing_here(shrunk, service):
+    (shrunk.outputs / "shop/mug-1x1.jpg").unlink()
+    for path in (shrunk.outputs / ".pipeline/answers").rglob("*.jsonl"):
+        path.unlink()
+    assert shrunk("clean", "--yes", *NOW).code == 0
+    assert service.ledger("batches.delete") == []
+    assert shrunk(*RUN).code == 0
+    assert len(service.ledger()) == 1
+    assert shrunk("clean", "--yes", *NOW).code == 0
+    assert len(service.ledger("batches.delete")) == 1
+
+
 @pytest.mark.parametrize("point", ["move:after:1", "commit:before:2", "remove:after:2", "replace:after:1"])
 def test_a_clean_that_was_killed_is_made_up_for_by_the_next(shrunk, service, point):
     name, _, count = point.rpartition(":")

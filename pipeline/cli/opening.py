@@ -289,11 +289,9 @@ def _check_owner(job: Job, journal: Journal) -> None:
 
 def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     """Clear away what a killed run of this job left half done; called under its lock."""
-    from pipeline.durable import Folder
-
     tree.folder.sweep()
     for name in ("requests", "answers", "turns", "retired", "quarantine", "conflicts", "runs"):
-        Folder(state.path / name / job.name).sweep()
+        state.below(f"{name}/{job.name}").sweep()
     with journal.transaction():
         journal.batches.release_unsent(job.name)
     needed = journal.batches.request_paths(job.name)
