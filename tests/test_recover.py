@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SHOP
+from conftest import KEY, ROOT, SHOP
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
 RECOVER = ("collect", "--recover", "jobs/shop.yaml")
@@ -533,9 +533,19 @@ LANES = {
 }
 
 
+@pytest.mark.parametrize("lane", ["run", "recover"])
+def test_an_edited_file_is_not_written_over_by_a_command_that_knows_nothing_of_it(shop, service, lane):
+    keep_what_is_edited(shop, lane, ("journal", "manifest"))
+
+
+@pytest.mark.torture
 @pytest.mark.parametrize("lane", LANES)
 @pytest.mark.parametrize("lost", [(), ("journal",), ("manifest",), ("journal", "manifest")], ids="+".join)
 def test_no_lane_writes_over_what_a_person_edited(shop, service, lane, lost):
+    keep_what_is_edited(shop, lane, lost)
+
+
+def keep_what_is_edited(shop, lane, lost):
     shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
     shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
     assert shop(*RUN).code == 0
@@ -570,3 +580,49 @@ def test_only_force_with_a_selection_replaces_it_and_keeps_it(shop, service):
     assert shop(*RUN, "--force", "--select", "state:edited").code == 0
     assert mine.read_bytes() != theirs
     assert theirs in [path.read_bytes() for path in (state(shop) / "retired").rglob("*") if path.is_file()]
+
+
+# ------------------------------------------------------------------------------- killed while it recovers
+
+KILLS = [
+    f"{name}:{count}"
+    for name, most in (("commit:before", 8), ("commit:after", 8), ("replace:before", 3), ("replace:after", 3))
+    for count in range(1, most + 1)
+] + ["publish:renamed:1", "publish:after:1", "stage:synced:1"]
+GONE = [("journal", "manifest"), ("journal", "manifest", "images"), ("images", "answers")]
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("lost", GONE, ids="+".join)
+def test_a_recovery_that_is_killed_anywhere_is_made_up_for_by_the_next(shop, service, lost):
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
+    assert shop(*RUN).code == 0
+    before = {path: data for path, (data, _) in shop.tree().items() if path.endswith(".jpg")}
+    for point in KILLS:
+        for name in lost:
+            LOSSES[name](shop)
+        assert recovering(shop.folder, service.url, point) in {-9, 0}, point
+        assert recovering(shop.folder, service.url, "") == 0, point
+        assert shop(*RUN).code == 0, point
+        assert {path: data for path, (data, _) in shop.tree().items() if path.endswith(".jpg")} == before, point
+        assert bought(service) == 6, point
+        assert shop("verify").code == 0, point
+
+
+def _recover(folder, url, at):
+    from pipeline import cli, crash
+
+    os.chdir(folder)
+    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
+    crash.arm(at=at, log="")
+    os._exit(cli.run(RECOVER))
+
+
+def recovering(folder, url, at):
+    """The exit code of a recovery in a process of its own; -9 when it was killed."""
+    from test_promises import _children
+
+    process = _children.Process(target=_recover, args=(str(folder), url, at))
+    process.start()
+    process.join(60)
+    return process.exitcode
