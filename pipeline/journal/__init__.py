@@ -140,6 +140,11 @@ class Journal:
         row = self._db.execute("SELECT published FROM job WHERE name = ?", (name,)).fetchone()
         return row["published"] if row else None
 
+    def was_counted(self, name: str) -> bool:
+        """Whether the service was ever asked for batches of a job that this journal does not know."""
+        row = self._db.execute("SELECT census_at FROM job WHERE name = ?", (name,)).fetchone()
+        return row is not None and row["census_at"] is not None
+
     def set_published(self, name: str, sha256: str | None) -> None:
         self._db.execute("UPDATE job SET published = ? WHERE name = ?", (sha256, name))
 

@@ -249,7 +249,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
         status, reason = "held", "its answer never came whole: `pipeline retry --only held` buys what is missing again"
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     work.came_home.add(batch.model_id)
-    run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
+    run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
 
 
 def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
