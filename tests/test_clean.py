@@ -28,7 +28,7 @@ def listed(ended):
 def state_files(shop):
     top = shop.outputs / ".pipeline"
     names = {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()}
-    return {name for name in names if not name.startswith(("journal.db", "locks/"))}
+    return {name for name in names if not name.startswith(("journal.db", "locks/", "workspace.json"))}
 
 
 @pytest.fixture
@@ -238,6 +238,55 @@ def test_a_service_that_is_not_there_keeps_nothing_here_from_being_cleared(shrun
     ended = shrunk("clean", "--yes")
     assert ended.code == 4
     assert "vase/1:1" not in shrunk.records()
+
+
+def test_what_somebody_put_beside_our_own_files_stays(shrunk, tmp_path):
+    shrunk("clean", "--yes")
+    top = shrunk.outputs / ".pipeline"
+    edited = next(path for path in (top / "retired/shop").rglob("*.jpg"))
+    edited.write_bytes(b"retouched")
+    notes = [
+        shrunk.write(f"outputs/.pipeline/{kind}/shop/notes.txt", "mine") for kind in ("retired", "runs", "conflicts")
+    ]
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (top / "retired/shop/elsewhere").symlink_to(outside)
+    ended = shrunk("clean", "--yes", *NOW)
+    assert ended.code == 0, ended.err
+    assert edited.read_bytes() == b"retouched"
+    assert all(path.exists() for path in notes)
+    assert (outside / "empty").is_dir()
+    assert ended.out.count("nothing of ours") == 3
+    assert ended.out.count("edited by somebody") == 1
+
+
+@pytest.mark.parametrize("place", [".pipeline/retired/shop", "shop"])
+def test_a_link_in_the_place_of_a_folder_of_ours_is_7_and_nothing_behind_it_is_touched(shop, tmp_path, place):
+    assert shop(*RUN).code == 0
+    outside = tmp_path / "outside"
+    (outside / "empty").mkdir(parents=True)
+    (outside / ".mine.0123456789abcdef.part").write_bytes(b"mine")
+    folder = shop.outputs / place
+    if folder.exists():
+        folder.rename(tmp_path / "before")
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(outside)
+    for words in (("clean", "--yes", *NOW), RUN, ("collect", "jobs/shop.yaml")):
+        ended = shop(*words)
+        assert (ended.code, "symbolic link" in ended.err) == (7, True), ended.err
+    assert sorted(path.name for path in outside.iterdir()) == [".mine.0123456789abcdef.part", "empty"]
+
+
+def test_a_batch_stays_at_the_service_while_one_of_its_images_is_missing_here(shrunk, service):
+    (shrunk.outputs / "shop/mug-1x1.jpg").unlink()
+    for path in (shrunk.outputs / ".pipeline/answers").rglob("*.jsonl"):
+        path.unlink()
+    assert shrunk("clean", "--yes", *NOW).code == 0
+    assert service.ledger("batches.delete") == []
+    assert shrunk(*RUN).code == 0
+    assert len(service.ledger()) == 1
+    assert shrunk("clean", "--yes", *NOW).code == 0
+    assert len(service.ledger("batches.delete")) == 1
 
 
 @pytest.mark.parametrize("point", ["move:after:1", "commit:before:2", "remove:after:2", "replace:after:1"])

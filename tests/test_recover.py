@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, SHOP
+from conftest import KEY, ROOT, SHOP
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s")
 RECOVER = ("collect", "--recover", "jobs/shop.yaml")
@@ -353,6 +353,30 @@ def test_a_batch_that_is_older_than_an_answer_may_be_answers_nothing(slow_shop, 
     assert bought(service) == 2
 
 
+def test_a_folder_that_was_moved_and_then_lost_its_journal_finds_its_batches(slow_shop, slow_service):
+    shop, service = slow_shop, slow_service
+    pending(shop, service)
+    shop.outputs.rename(shop.folder / "moved")
+    assert shop("--outputs", "moved", "plan").code == 0
+    for path in shop.folder.glob("moved/.pipeline/journal.db*"):
+        path.unlink()
+    shutil.rmtree(shop.folder / "moved/shop")
+    service.advance(21 * 3600)
+    for _night in range(3):
+        shop("--outputs", "moved", "submit", "jobs/shop.yaml")
+        service.advance(21 * 3600)
+    assert bought(service) == 6
+
+
+def test_a_copied_state_without_its_journal_is_not_taken_for_the_other_folders(slow_shop, slow_service):
+    """Whose copy this is still has its journal, and its batches."""
+    pending(slow_shop, slow_service)
+    (slow_shop.folder / "copy/.pipeline").mkdir(parents=True)
+    shutil.copy(state(slow_shop) / "workspace.json", slow_shop.folder / "copy/.pipeline/workspace.json")
+    assert "found" not in slow_shop("--outputs", "copy", "collect", "jobs/shop.yaml").err
+    assert slow_shop("--outputs", "copy", "status", "--json").json["jobs"][0]["batches"] == []
+
+
 # --------------------------------------------------------------------- a journal that was put back
 
 
@@ -490,3 +514,115 @@ def test_two_answers_an_hour_apart_are_not_three(slow_shop, slow_service, clock)
     clock.ahead_s += 2 * HOUR
     assert slow_shop("collect", "jobs/shop.yaml").code == 0
     assert slow_shop("collect", "jobs/shop.yaml").code == 6
+
+
+# ------------------------------------------------------------------------- what a person has put there
+
+
+def asked_again(shop, *words):
+    return shop("retry", "jobs/shop.yaml", "--only", "done", "--poll", "0.1s", *words)
+
+
+LANES = {
+    "run": lambda shop: shop(*RUN),
+    "retry": asked_again,
+    "proof --keep": lambda shop: shop("proof", "jobs/shop.yaml", "-n", "6", "--keep", "--yes"),
+    "collect": lambda shop: shop("collect", "jobs/shop.yaml"),
+    "recover": lambda shop: shop(*RECOVER),
+    "clean": lambda shop: shop("clean", "--yes", "--older-than", "0"),
+}
+
+
+@pytest.mark.parametrize("lane", ["run", "recover"])
+def test_an_edited_file_is_not_written_over_by_a_command_that_knows_nothing_of_it(shop, service, lane):
+    keep_what_is_edited(shop, lane, ("journal", "manifest"))
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("lane", LANES)
+@pytest.mark.parametrize("lost", [(), ("journal",), ("manifest",), ("journal", "manifest")], ids="+".join)
+def test_no_lane_writes_over_what_a_person_edited(shop, service, lane, lost):
+    keep_what_is_edited(shop, lane, lost)
+
+
+def keep_what_is_edited(shop, lane, lost):
+    shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
+    assert shop(*RUN).code == 0
+    mine = shop.outputs / "shop/mug-1x1.jpg"
+    mine.write_bytes(mine.read_bytes() + b"retouched")
+    theirs = mine.read_bytes()
+    for name in lost:
+        LOSSES[name](shop)
+    for _time in range(2):
+        LANES[lane](shop)
+        assert mine.read_bytes() == theirs
+    shop(*RUN)
+    assert mine.read_bytes() == theirs
+
+
+@pytest.mark.parametrize("lane", ["run", "proof --keep", "recover"])
+def test_no_lane_writes_over_a_file_that_nobody_knows(shop, service, lane):
+    shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
+    mine = shop.write("outputs/shop/mug-1x1.jpg", b"drawn by hand")
+    LANES[lane](shop)
+    assert mine.read_bytes() == b"drawn by hand"
+
+
+def test_only_force_with_a_selection_replaces_it_and_keeps_it(shop, service):
+    shop.write("jobs/products.csv", "id,product\nmug,blue mug\n")
+    assert shop(*RUN).code == 0
+    mine = shop.outputs / "shop/mug-1x1.jpg"
+    mine.write_bytes(mine.read_bytes() + b"retouched")
+    theirs = mine.read_bytes()
+    assert shop(*RUN, "--force").code == 2
+    assert shop(*RUN, "--force", "--select", "state:edited").code == 0
+    assert mine.read_bytes() != theirs
+    assert theirs in [path.read_bytes() for path in (state(shop) / "retired").rglob("*") if path.is_file()]
+
+
+# ------------------------------------------------------------------------------- killed while it recovers
+
+KILLS = [
+    f"{name}:{count}"
+    for name, most in (("commit:before", 8), ("commit:after", 8), ("replace:before", 3), ("replace:after", 3))
+    for count in range(1, most + 1)
+] + ["publish:renamed:1", "publish:after:1", "stage:synced:1"]
+GONE = [("journal", "manifest"), ("journal", "manifest", "images"), ("images", "answers")]
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("lost", GONE, ids="+".join)
+def test_a_recovery_that_is_killed_anywhere_is_made_up_for_by_the_next(shop, service, lost):
+    shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\n")
+    assert shop(*RUN).code == 0
+    before = {path: data for path, (data, _) in shop.tree().items() if path.endswith(".jpg")}
+    for point in KILLS:
+        for name in lost:
+            LOSSES[name](shop)
+        assert recovering(shop.folder, service.url, point) in {-9, 0}, point
+        assert recovering(shop.folder, service.url, "") == 0, point
+        assert shop(*RUN).code == 0, point
+        assert {path: data for path, (data, _) in shop.tree().items() if path.endswith(".jpg")} == before, point
+        assert bought(service) == 6, point
+        assert shop("verify").code == 0, point
+
+
+def _recover(folder, url, at):
+    from pipeline import cli, crash
+
+    os.chdir(folder)
+    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
+    crash.arm(at=at, log="")
+    os._exit(cli.run(RECOVER))
+
+
+def recovering(folder, url, at):
+    """The exit code of a recovery in a process of its own; -9 when it was killed."""
+    from test_promises import _children
+
+    process = _children.Process(target=_recover, args=(str(folder), url, at))
+    process.start()
+    process.join(60)
+    return process.exitcode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -100,9 +102,19 @@ def _ask(options: Options, jobs: list[OpenJob], call: Call, total: int, unpriced
         price = f"at least {usd(total)}, {unpriced} images without a known price" if unpriced else usd(total)
         raise RefusedError(
             f"this would cost {price}{more}, and nobody is there to be asked; nothing was sent",
-            hint="say --yes, or bound it with `budget` in the job or --max-cost USD",
+            hint=f"say --yes, or bound it with `budget` in the job or --max-cost USD{_beforehand(jobs)}",
         )
     return False
+
+
+def _beforehand(jobs: list[OpenJob]) -> str:
+    """What to type first where there are images of a job, and a journal that never knew of any purchase."""
+    new = [one for one in jobs if one.tree.folder.path.is_dir() and not one.journal.was_counted(one.job.name)]
+    return f"; first `pipeline collect --recover {_typed(new[0])}` takes in what was bought before" if new else ""
+
+
+def _typed(opened: OpenJob) -> str:
+    return shlex.quote(os.path.relpath(opened.job.path))
 
 
 def _refuse_pointers(jobs: list[OpenJob]) -> None:

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import stat
 import time
@@ -148,6 +149,11 @@ class Journal:
         row = self._db.execute("SELECT published FROM job WHERE name = ?", (name,)).fetchone()
         return row["published"] if row else None
 
+    def was_counted(self, name: str) -> bool:
+        """Whether the service was ever asked for batches of a job that this journal does not know."""
+        row = self._db.execute("SELECT census_at FROM job WHERE name = ?", (name,)).fetchone()
+        return row is not None and row["census_at"] is not None
+
     def set_published(self, name: str, sha256: str | None) -> None:
         self._db.execute("UPDATE job SET published = ? WHERE name = ?", (sha256, name))
 
@@ -190,17 +196,17 @@ def copied(state: Path, *, outputs: Path) -> Iterator[Journal]:
     """
     path = Path(os.path.realpath(state)) / _NAME
     _refuse_what_is_no_file(path)
-    db = sqlite3.connect("", isolation_level=None)  # in memory as long as it is small
-    db.row_factory = sqlite3.Row
+    copy = sqlite3.connect("", isolation_level=None)  # in memory as long as it is small
+    copy.row_factory = sqlite3.Row
     try:
         if path.exists():
-            _copy(path, db)
-        version = _version(db, path)
-        yield Journal(db, _set_up(db, path, outputs, version))
+            _copy(path, copy)
+        version = _version(copy, path)
+        yield Journal(copy, _set_up(copy, path, outputs, version))
     except sqlite3.DatabaseError as error:
         raise _meaning(error, path) from error
     finally:
-        db.close()
+        copy.close()
 
 
 def _copy(path: Path, db: sqlite3.Connection) -> None:
@@ -266,6 +272,7 @@ def _prepare(db: sqlite3.Connection, path: Path, outputs: Path) -> str:
     workspace = _set_up(db, path, outputs, version)
     if version < _VERSION:
         sync(path.parent)
+    _keep_identity(path.parent, workspace, os.path.realpath(outputs))
     return workspace
 
 
@@ -348,7 +355,7 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     here = os.path.realpath(outputs)
     if (row := db.execute("SELECT id, folder FROM workspace").fetchone()) is None:
         # Made from the place, not by chance: a journal that was lost finds its own batches again.
-        identity = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+        identity = _kept_identity(path.parent, here) or hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
         with crash.around("workspace"):
             db.execute(
                 "INSERT INTO workspace (id, folder, made_at) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM workspace)",
@@ -356,23 +363,51 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
             )
         row = db.execute("SELECT id, folder FROM workspace").fetchone()
     if row["folder"] != here:
-        _refuse_anothers(db, Path(row["folder"]), path)
+        _refuse_anothers(db, row["folder"], path)
     return str(row["id"])
 
 
-def _refuse_anothers(db: sqlite3.Connection, folder: Path, path: Path) -> None:
+def _refuse_anothers(db: sqlite3.Connection, folder: str, path: Path) -> None:
     """Raise where the outputs folder that a journal was made for lives on; one that was moved takes it along."""
-    if folder.joinpath(".pipeline", _NAME).exists():
+    if _has_journal(folder):
         raise LocalError(
             f"{path} is a copy: it belongs to {folder}, which still has its own",
             hint="delete the copied .pipeline folder here; the output manifests are enough to go on",
         )
     jobs = [row["name"] for row in db.execute("SELECT name FROM job")]
-    if any(folder.joinpath(job, "manifest.jsonl").exists() for job in jobs):
+    if any(Path(folder).joinpath(job, "manifest.jsonl").exists() for job in jobs):
         raise LocalError(
             f"{path} belongs to another outputs folder, {folder}, and the images of its jobs are there",
             hint="give each outputs folder a `--state DIR` of its own",
         )
+
+
+def _has_journal(outputs: str) -> bool:
+    return Path(outputs).joinpath(".pipeline", _NAME).exists()
+
+
+_IDENTITY = "workspace.json"
+"""Beside the journal: by its name the service's batches are found again when that one is lost, and was moved before."""
+
+
+def _kept_identity(state: Path, here: str) -> str | None:
+    """The identity that a lost journal had; `None` where none was kept, or it is that of another folder."""
+    try:
+        with Folder(state).opened(_IDENTITY) as stream:
+            told = json.loads(stream.read(10_000))
+        identity, folder = str(told["id"]), str(told["folder"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    is_ours = folder == here or not _has_journal(folder)
+    return identity if is_ours and re.fullmatch(r"[0-9a-f]{8}", identity) else None
+
+
+def _keep_identity(state: Path, identity: str, here: str) -> None:
+    text = json.dumps({"id": identity, "folder": here}).encode() + b"\n"
+    folder = Folder(state)
+    if folder.sha256(_IDENTITY) != hashlib.sha256(text).hexdigest():
+        with folder.replacing(_IDENTITY) as stream:
+            stream.write(text)
 
 
 _OF_THE_DISK = frozenset(

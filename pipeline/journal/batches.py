@@ -19,6 +19,12 @@ LIVE = ("planned", "intent", "live")
 UNFINISHED = (*LIVE, "ended", "fetched")
 # These still want something of us.
 OPEN = (*UNFINISHED, "held")
+FILE_MISSING = "its file is missing"
+"""Why an image is bought again that was delivered; the service may still have it."""
+_MISSED = (
+    "SELECT 1 FROM asked a JOIN temp.wanted w ON w.fingerprint = a.fingerprint WHERE a.batch = batch.id AND w.open"
+    " AND w.why = ?"
+)
 ANSWER_KEPT_S = 48 * 3600.0
 """How long after its end the answer of a batch can be counted on: newer pages say six weeks, users saw two days."""
 
@@ -400,14 +406,14 @@ class Batches:
     def to_tidy(self, job: str, service: str, unpacked_before: float) -> list[Batch]:
         """Batches that left something at the service which is ours to delete, oldest first.
 
-        That is the input file of one that has its outcome, and the batch itself once it was `unpacked_before` then and
-        its answer was whole.
+        That is the input file of one that has its outcome, and the batch itself once it was `unpacked_before` then, its
+        answer was whole, and none of its images is missing here by now.
         """
         rows = self._db.execute(
             "SELECT * FROM batch WHERE job = ? AND service = ? AND ("
             "(input_file IS NOT NULL AND input_deleted_at IS NULL AND state IN ('unpacked', 'rejected'))"
             " OR (state = 'unpacked' AND whole AND remote IS NOT NULL AND remote_deleted_at IS NULL"
-            " AND unpacked_at <= ?)) ORDER BY id",
-            (job, service, unpacked_before),
+            f" AND unpacked_at <= ? AND NOT EXISTS ({_MISSED}))) ORDER BY id",
+            (job, service, unpacked_before, FILE_MISSING),
         )
         return [Batch(**row) for row in rows]

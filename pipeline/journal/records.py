@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.journal.batches import FILE_MISSING
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.record import HAS_IMAGE, dumps
 from pipeline.record import wire_key as wire_key_of
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from pipeline.journal.batches import Batch
 
 _PAGE = 2000
-FILE_MISSING = "its file is missing"
-"""Why an image is bought again that was delivered; the service may still have it."""
 
 _INSERT = (
     "INSERT INTO record (job, service, key, fingerprint, wire_key, model_id, path, place, wanted, n, attempts, cost,"

@@ -7,8 +7,9 @@ from importlib import resources
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from pipeline.journal.batches import FILE_MISSING
 from pipeline.journal.outside import IS_INSIDE
-from pipeline.journal.records import FILE_MISSING, Record
+from pipeline.journal.records import Record
 from pipeline.journal.temporary import filling
 
 if TYPE_CHECKING:

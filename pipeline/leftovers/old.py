@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,25 +59,34 @@ def forget(journal: Journal, state: Path, job: str, *, before: float) -> int:
         folder.remove(one.name)
         count += 1
     for name in _KINDS:
-        Folder(state).below(f"{name}/{job}").prune()
+        folder.below(f"{name}/{job}").prune()
     return count
 
 
 _KINDS = ("retired", "quarantine", "conflicts", "runs", "answers", "requests", "turns")
 
 
+_MADE = {
+    "retired": re.compile(r"([0-9a-f]{16}|replaced)/[0-9a-f]{32}\.[a-z0-9]+"),
+    "turns": re.compile(r"[0-9a-f]{64}-(gemini|local)\.jsonl"),
+    "quarantine": re.compile(r"[a-z0-9-]*-\d+-\d+\.bin|[0-9a-z]+-\d+\.line|[0-9a-f]{16}-[^/]+|[0-9a-f]{64}-\w+\.jsonl"),
+    "conflicts": re.compile(r"[0-9a-f]{32}\.bin"),
+    "runs": re.compile(r"[0-9TZ-]+\.json"),
+}
+"""The names we give below each folder: whatever is called otherwise was put there by somebody."""
+_NOT_OURS = "nothing of ours"
+_EDITED = "edited by somebody"
+
+
 def _old(journal: Journal, state: Path, job: str, before: float) -> Iterator[_Old]:
     known = journal.leftovers
-    for one in _files(state, f"retired/{job}", before):
-        fingerprint = one.name.split("/")[2]
-        is_awaited = len(fingerprint) == _PREFIX and known.is_awaited(job, fingerprint)
-        yield replace(one, why=_AWAITED) if is_awaited else one
-    for one in _files(state, f"turns/{job}", before):
+    yield from _retired(journal, state, job, before)
+    for one in _made(state, "turns", job, before):
         fingerprint = one.name.rpartition("/")[2].partition("-")[0]
-        yield replace(one, why=_GOES_ON) if known.is_asked_for(fingerprint) else one
+        yield replace(one, why=_GOES_ON) if not one.why and known.is_asked_for(fingerprint) else one
     for kind in ("quarantine", "conflicts"):
-        yield from _files(state, f"{kind}/{job}", before)
-    yield from (one for one in _files(state, f"runs/{job}", before) if not one.name.endswith("/last.json"))
+        yield from _made(state, kind, job, before)
+    yield from (one for one in _made(state, "runs", job, before) if not one.name.endswith("/last.json"))
     for is_needed, batch in known.answers(job):
         yield from _kept(state, batch.answers_path, before, batch, _AWAITED if is_needed else "")
     for batch in known.requests(job):
@@ -84,6 +94,28 @@ def _old(journal: Journal, state: Path, job: str, before: float) -> Iterator[_Ol
     for one in _files(state, f"answers/{job}", before):  # a killed clean had let go of it, and no more
         if known.is_settled(job, one.name.rpartition("/")[2]):
             yield one
+
+
+def _retired(journal: Journal, state: Path, job: str, before: float) -> Iterator[_Old]:
+    for one in _made(state, "retired", job, before):
+        place = one.name.split("/")[2]
+        if not one.why and len(place) == _PREFIX and journal.leftovers.is_awaited(job, place):
+            yield replace(one, why=_AWAITED)
+        else:
+            yield one if one.why or _is_unedited(state, one.name) else replace(one, why=_EDITED)
+
+
+def _made(state: Path, kind: str, job: str, before: float) -> Iterator[_Old]:
+    """The old files of a kind; what has no name that we would give it stays."""
+    for one in _files(state, f"{kind}/{job}", before):
+        name = one.name.removeprefix(f"{kind}/{job}/")
+        yield one if _MADE[kind].fullmatch(name) or name == "last.json" else replace(one, why=_NOT_OURS)
+
+
+def _is_unedited(state: Path, name: str) -> bool:
+    """Whether a retired file still has the content that it is named by."""
+    digest = Folder(state).sha256(name)
+    return digest is not None and name.rpartition("/")[2].startswith(digest[:32])
 
 
 def _kept(state: Path, name: str | None, before: float, batch: Batch, why: str = "") -> Iterator[_Old]:
@@ -99,7 +131,10 @@ def _files(state: Path, below: str, before: float) -> Iterator[_Old]:
         folders.sort()
         for name in sorted(names):
             path = Path(folder) / name
-            status = path.lstat()
+            try:
+                status = path.lstat()
+            except FileNotFoundError:  # a run is at work, and this is only a list
+                continue
             if stat.S_ISREG(status.st_mode) and _since(status) <= before:
                 yield _Old(path.relative_to(state).as_posix(), status.st_size)
 

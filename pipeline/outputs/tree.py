@@ -37,9 +37,9 @@ class Tree:
     def __init__(self, outputs: Path, state: Path, job: str, journal: Journal) -> None:
         self.job = job
         self.folder = Folder(outputs).below(job)
-        self.retired = Folder(state).below(f"retired/{job}")
-        self.quarantine = Folder(state).below(f"quarantine/{job}")
-        self.conflicts = Folder(state).below(f"conflicts/{job}")
+        self.retired, self.quarantine, self.conflicts = (
+            Folder(state).below(f"{name}/{job}") for name in ("retired", "quarantine", "conflicts")
+        )
         self._state, self._journal = state, journal
         self._records = journal.records
         self._learned: dict[str, tuple[str, int, int]] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import outputs, record
 from pipeline.journal import Classified
-from pipeline.journal.records import FILE_MISSING
+from pipeline.journal.batches import FILE_MISSING
 from pipeline.record import HAS_IMAGE
 from pipeline.selection import EVERYTHING, Selection
 

@@ -254,7 +254,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     status, reason, transient = _fate(work, batch)
     unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
     work.came_home.add(batch.model_id)
-    run.tell("unpacked", job=work.job.name, remote=batch.remote, tally=unpacking.tally)
+    run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
 
 
 def _fetch_again(run: Run, work: Work, batch: Batch) -> None:

@@ -32,6 +32,8 @@ def _delete(run: Run, work: Work, batch: Batch, *, is_due: bool) -> None:
         with work.journal.transaction():
             work.journal.batches.change(batch, input_deleted_at=run.clock.time())
     if is_due and batch.state == "unpacked" and batch.whole and batch.remote and batch.remote_deleted_at is None:
+        with work.journal.transaction():  # whoever finds it gone knows by whom
+            work.journal.note(batch.job, "deleting", batch=batch.name, remote=batch.remote)
         run.api.delete_batch(batch.remote)
         with work.journal.transaction():
             work.journal.batches.change(batch, remote_deleted_at=run.clock.time())
