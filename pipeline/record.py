@@ -76,15 +76,21 @@ def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
 def dumps(record: Mapping[str, Any]) -> str:
-    """The record as a line without its newline: keys in the promised order, text as it is."""
+    """The record as a line without its newline: keys in the promised order, text as it is.
+
+    But for what some readers take for the end of a line, which is escaped.
+    """
     ordered = {name: record.get(name) for name in _KEYS}
     text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate in an answer must not cost a paid image its record
         text = json.dumps(ordered, separators=(",", ":"))
-    return text
+    return text if text.isprintable() else _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def timestamp(seconds: float) -> str:

@@ -447,6 +447,56 @@ def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock
     assert len(service.ledger()) == 1
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param({"error": {"code": 500, "message": "no"}}, id="error"),
+        pytest.param({"operations": "later"}, id="word"),
+        pytest.param({"operations": None, "unreachable": ["somewhere"]}, id="unreachable"),
+        pytest.param({"operations": [{"metadata": {"displayName": "x"}}]}, id="nameless"),
+    ],
+)
+def test_a_listing_that_is_none_proves_nothing(shop, proxy, service, page):
+    lost = []
+
+    def rule(call):
+        if call.is_create():
+            lost.append(call)
+            raise DropError
+        if call.is_list() and lost:
+            call.say(page)
+
+    proxy.after = rule
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "1s").code == 4
+    proxy.after = lambda call: None
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+
+
+def test_a_listing_without_an_end_proves_nothing_and_is_given_up(shop, proxy, service):
+    pages = []
+
+    def rule(call):
+        if call.is_list():
+            pages.append(call)
+            call.say({"nextPageToken": str(len(pages))})
+
+    proxy.after = rule
+    assert shop("submit", "jobs/shop.yaml").code == 4
+    assert len(pages) <= 1000
+    assert service.ledger() == []
+
+
+def test_two_batches_of_one_create_are_found_once_they_are_home_and_what_both_drew_is_kept(troubled, shop):
+    service = troubled("- {on: batches.create, do: twice, times: 1}\n")
+    assert shop(*RUN).code == 0
+    assert {record["status"] for record in shop.records().values()} == {"done"}
+    assert len(service.ledger()) == 2
+    kept = [path for path in (shop.outputs / ".pipeline/conflicts").rglob("*") if path.is_file()]
+    assert len(kept) == 6, "what the second has drawn is paid for"
+    assert shop("status", "--json").json["jobs"][0]["open"] == 0
+
+
 def test_a_listing_that_cannot_be_completed_proves_nothing(shop, proxy, service):
     def rule(call):
         if call.is_list():
@@ -731,6 +781,8 @@ def test_a_held_batch_that_comes_to_its_senses_is_collected_and_not_bought_again
     def gone(call):
         if call.is_get():
             call.say({"error": {"code": 404, "status": "NOT_FOUND", "message": "no such batch"}}, 404)
+        if call.is_list():
+            call.say({})
 
     proxy.after = gone
     assert shop(*RUN).code == 6

@@ -158,7 +158,7 @@ _MANY = 20
 
 def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
     """Why things change, for as many as one can read; a first run needs no reasons."""
-    from pipeline.job.problems import quoted
+    from pipeline.job.problems import escaped, quoted
 
     shown = hidden = 0
     if key is not None and not journal.wanted.is_wanted(key):
@@ -169,11 +169,11 @@ def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool)
         if key is not None:
             if name == key:
                 why = why or _otherwise(plan, journal).get(key, "")  # noqa: PLW2901
-                click.echo(f"  {state}  {name} → {path}{f': {why}' if why else ''}")
+                click.echo(escaped(f"  {state}  {name} → {path}{f': {why}' if why else ''}"))
         elif why:
             shown += 1
             if shown <= _MANY:
-                click.echo(f"  {state}  {name}: {why}")
+                click.echo(escaped(f"  {state}  {name}: {why}"))
             else:
                 hidden += 1
     if hidden:

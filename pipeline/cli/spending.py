@@ -436,10 +436,10 @@ def _hint(work: Work, step: Progress, *, force: bool) -> str:
     if step.counts.get("held"):
         listed = f"`pipeline ls items --job {job} --status held`"
         return f"a person must decide about money: {listed} says why, `pipeline retry {path} --only held` buys again"
-    if step.live:
+    if step.at_service:
         again = "this without --force" if force else "the same command again"
         return f"batches are at work: `pipeline collect {path}` or {again} fetches what is ready"
-    if step.to_send:
+    if step.to_send or step.live:
         return f"some wait to be sent: `pipeline submit {path}` or `pipeline run {path}` sends them"
     if step.counts.get("skipped"):
         return "some did not fit the budget: raise it and run again"

@@ -41,7 +41,8 @@ _DRAWING_S = 300.0
 _SLOWEST = 8_000
 """Bytes a second that a download must bring, over `_LOOK_S` seconds."""
 _LOOK_S = 120.0
-_PAGE = 100
+_PAGE, _PAGES, _EMPTY_PAGES = 100, 10_000, 100
+"""Entries on a page of a listing; pages, and empty ones in a row, after which it is believed to have no end."""
 _REFUSED = 4  # hundreds of HTTP codes
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -101,9 +102,10 @@ class Api:
                 raise
             return there
         told = wire.remote_file(line.document(what).get("file"))
-        there = told or self.file(f"files/{name}")
+        is_told = told is not None and told.name == f"files/{name}" and None not in {told.bytes, told.sha256}
+        there = told if is_told else self.file(f"files/{name}")
         if there is None:
-            raise PassingError(f"{what}: an answer that names no file", hint="run again later")
+            raise PassingError(f"{what}: an answer that does not name it", hint="run again later; nothing is lost")
         return there
 
     def file(self, name: str) -> wire.RemoteFile | None:
@@ -289,14 +291,17 @@ class Api:
 
     def _listing(self, what: str, page: Callable[[str], tuple[list[T], str]]) -> Iterator[T]:
         """All pages of a listing, the empty ones among them, up to the last."""
-        token, seen = "", set()
+        token, empty = "", 0
+        seen: set[str] = set()
         while True:
             found, token = page(token)
             yield from found
             if not token:
                 return
-            if token in seen:
-                raise PassingError(f"listing {what}: the service repeats a page", hint="run again later")
+            empty = 0 if found else empty + 1
+            if token in seen or empty == _EMPTY_PAGES or len(seen) == _PAGES:
+                why = "repeats a page" if token in seen else "lists on and on"
+                raise PassingError(f"listing {what}: the service {why}", hint="run again later; nothing is lost")
             seen.add(token)
 
     def _page_of_batches(self, token: str) -> tuple[list[wire.Operation], str]:

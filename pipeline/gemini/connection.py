@@ -244,6 +244,9 @@ class Connection:
             )
         words = f"{what}: {self.redacted(fault.message or fault.status)[:500]} (HTTP {fault.code})"
         hints = {
+            **dict.fromkeys(
+                ("bad", "gone", "taken"), "run the same command again; `pipeline doctor` looks at the service"
+            ),
             "passing": "run the same command again; nothing is lost",
             "key": "check the API key, its project and billing; then run again: nothing is lost",
             "billing": "image models have no free tier: enable billing for the project of the key; nothing is lost",
@@ -254,7 +257,7 @@ class Connection:
         if kind == "passing":
             return PassingError(words, hint=hints[kind], retry_after_s=fault.retry_after_s)
         classes = {"gone": GoneError, "taken": TakenError, "key": UnheardError, "billing": BillingError}
-        return classes.get(kind, ServiceError)(words, hint=hints.get(kind, ""))
+        return classes.get(kind, ServiceError)(words, hint=hints[kind])
 
 
 def _bare_context() -> ssl.SSLContext:
@@ -265,5 +268,5 @@ def _bare_context() -> ssl.SSLContext:
 def _ahead_s(date: str, before: float | None) -> float | None:
     try:
         return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return before

@@ -251,10 +251,17 @@ def remote_files(reply: Any) -> tuple[list[RemoteFile], str]:
 
     Raises `TypeError` for what is no listing.
     """
-    if not isinstance(reply, dict):
-        raise TypeError("no listing")
-    found = [remote_file(entry) for entry in as_list(reply.get("files"))]
+    found = map(remote_file, _entries(reply, "files"))
     return [entry for entry in found if entry], words(field(reply, "nextPageToken"), 5000)
+
+
+def _entries(reply: Any, name: str) -> list[Any]:
+    """The entries of a page of a listing, which may have none; `TypeError` for what is no page, or not a whole one."""
+    entries = reply.get(name) if isinstance(reply, dict) else reply
+    is_whole = isinstance(reply, dict) and not reply.get("error") and not reply.get("unreachable")
+    if not is_whole or not isinstance(entries, list | None):
+        raise TypeError("no listing")
+    return entries or []
 
 
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
@@ -288,12 +295,16 @@ def file_name(name: Any) -> str | None:
 def operations(reply: Any) -> tuple[list[Operation], str]:
     """Read a page of a listing: the batches on it, and the token of the next page, empty on the last.
 
-    Raises `TypeError` for what is no listing.
+    Raises `TypeError` for what is no listing, and for one with a batch that may be ours and cannot be told apart.
     """
-    if not isinstance(reply, dict):
-        raise TypeError("no listing")
-    found = [operation(entry) for entry in as_list(reply.get("operations"))]
-    return [entry for entry in found if entry], words(field(reply, "nextPageToken"), 5000)
+    found = []
+    for entry in _entries(reply, "operations"):
+        told = operation(entry)
+        if told is not None:
+            found.append(told)
+        elif not words(as_map(entry).get("name")):
+            raise TypeError("a batch without a name")
+    return found, words(field(reply, "nextPageToken"), 5000)
 
 
 @dataclass(frozen=True, slots=True)

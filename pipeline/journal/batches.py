@@ -77,6 +77,11 @@ class Batch:
         return float(self.ended_at or 0.0) + ANSWER_KEPT_S if is_there else None
 
     @property
+    def is_double(self) -> bool:
+        """Whether one POST made it beside another: nothing that is open is in it, and what it brings is kept apart."""
+        return self.name.endswith(")")
+
+    @property
     def answers_name(self) -> str:
         """Where its answer is kept, below the state folder: a name that still says whose it is without a journal."""
         lane = "" if self.lane == "batch" else f"-{self.lane}"

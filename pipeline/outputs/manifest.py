@@ -91,9 +91,13 @@ def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     return [_defused(cells[name]) for name in _COLUMNS] + [_defused(variables.get(name)) for name in names]
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What moves a cursor or sets a title where a table is looked at in a terminal; tabs and line breaks may stay."""
+
+
 def _defused(cell: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = "" if cell is None else str(cell)
+    """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
+    text = "" if cell is None else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(cell))
     return f"'{text}" if _FORMULA.match(text) else text
 
 

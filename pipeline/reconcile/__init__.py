@@ -52,6 +52,7 @@ def reconcile(run: Run, work: Work) -> Progress:
         troubles += wrong
     if recover.look_again(run, work):
         troubles += _each(run, work, "fetched", collect.unpack_answer)[1]
+    adopt.look_for_doubled(run, work)
     stops = troubles[0] if troubles and not went_well else None
     if isinstance(stops, UnfinishedError):
         raise stops
@@ -111,6 +112,7 @@ def _each(
             in_a_row = 0
         except (ServiceError, UnfinishedError) as trouble:
             troubles.append(trouble)
+            run.heed(trouble)
             in_a_row += 1
             work.troubled.add(batch.id)
             if state == "live" and isinstance(trouble, ServiceError) and not isinstance(trouble, UnheardError):
@@ -152,7 +154,7 @@ def passes(run: Run, works: list[Work], *, wait_s: float, poll_s: float) -> Iter
         # News make the next look come soon; silence makes it come later, up to ten times the first pause.
         pause = poll_s if now != before else min(pause * 1.5, poll_s * 10)
         before = now
-        end.sleep(pause)
+        end.sleep(max(pause, run.asked_pause_s))
     for work in works:
         if error := work.no_room or work.stopped:
             raise error
@@ -179,6 +181,7 @@ class _End:
 def _pass(run: Run, works: list[Work]) -> UnfinishedError | None:
     """One pass over each job; returns the trouble when every one of them had some."""
     troubles: list[UnfinishedError] = []
+    run.asked_pause_s = 0.0
     for work in works:
         try:
             reconcile(run, work)
@@ -188,6 +191,7 @@ def _pass(run: Run, works: list[Work]) -> UnfinishedError | None:
                 run.tell("stopped", job=work.job.name, why=str(error))
         except UnfinishedError as error:
             troubles.append(error)
+            run.heed(error)
             run.tell("trouble", job=work.job.name, why=str(error))
     running = [work for work in works if work.stopped is None]
     return troubles[0] if troubles and len(troubles) == len(running) else None

@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ServiceError
-from pipeline.journal.batches import OPEN, PREFIX
+from pipeline.errors import ServiceError, UnfinishedError
+from pipeline.journal.batches import LIVE, OPEN, PREFIX
 from pipeline.reconcile.run import commit, give_up, moment
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def census(run: Run, work: Work) -> None:
         run.tell("elsewhere", job=job, count=len(elsewhere), remote=elsewhere[0].name, path=work.shown)
     work.is_counted = True
     _cancel_doubled(run, work, doubled)
+    _expect_doubled(run, work, doubled)
 
 
 def _is_known(run: Run, work: Work, op: Operation) -> bool:
@@ -135,7 +136,7 @@ def settle_uncertain(run: Run, work: Work) -> None:
         matches = _matches(work, listing, batch)
         if matches:
             _adopt(run, work, batch, matches)
-        elif batch.absent_at is None or batch.absent_at > run.clock.time():  # set back, the clock counts from now
+        elif batch.absent_at is None:
             with work.journal.transaction():
                 work.journal.batches.change(batch, absent_at=run.api.now())
             run.tell("uncertain", job=work.job.name, batch=batch.name, wait_s=run.settle_s)
@@ -176,6 +177,26 @@ def _adopt(run: Run, work: Work, batch: Batch, matches: list[Operation]) -> None
             work.job.name, "adopted", batch=batch.name, remote=first.name, also=[op.name for op in others]
         )
     run.tell("adopted", job=work.job.name, remote=first.name)
+    _expect_doubled(run, work, others)
+
+
+def _expect_doubled(run: Run, work: Work, doubled: list[Operation]) -> None:
+    """Wait for what they have drawn all the same: it is paid, and kept apart."""
+    if doubled:
+        with work.journal.transaction():
+            for op in doubled:
+                _adopt_stranger(run, work, op.display_name, op.name, op)
+
+
+def look_for_doubled(run: Run, work: Work) -> None:
+    """Ask once, when all batches of a job are home, whether one POST has made two; without an answer, the next time."""
+    if not work.may_be_doubled or work.batches(*LIVE):
+        return
+    try:
+        census(run, work)
+        work.may_be_doubled = False
+    except UnfinishedError as trouble:
+        run.tell("trouble", job=work.job.name, why=str(trouble))
 
 
 def _cancel_doubled(run: Run, work: Work, doubled: list[Operation]) -> None:

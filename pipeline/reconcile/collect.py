@@ -97,6 +97,7 @@ def _note(run: Run, work: Work, batch: Batch, op: Operation) -> None:
             work.journal.batches.change(batch, **changes)
     age = age_s(run, batch)
     if op.ended:
+        work.may_be_doubled = work.sends
         run.not_before = 0.0  # a slot is free: the next create may go through, whatever the last one was told
         run.tell("ended", job=work.job.name, remote=batch.remote, state=op.state, age_s=age)
     elif age > work.job.batch.deadline_s:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SOON_S = 24 * 3600.0
 
 
+_LONGEST_PAUSE_S = 3600.0
+
+
 class Clock(Protocol):
     """The part of the `time` module a run uses, so that a test can live a day in a millisecond."""
 
@@ -57,6 +60,8 @@ class Run:
     """The service has no room for the next batch."""
     not_before: float = 0.0
     """No create before this time: the service wants fewer of them."""
+    asked_pause_s: float = 0.0
+    """How long the service wants to be left alone after this pass, at most an hour."""
     creates_stopped: str = ""
     rate_pause_s: float = 0.0
     told: set[str] = field(default_factory=set)
@@ -67,6 +72,11 @@ class Run:
     """Models that this pass knows to have brought none."""
     max_cost: int | None = None
     """Millionths of a USD that all jobs of this call together may still commit; `None` for no limit."""
+
+    def heed(self, trouble: Exception) -> None:
+        """Remember how long the service wants to be left alone, where it says so."""
+        asked_s = getattr(trouble, "retry_after_s", None) or 0.0
+        self.asked_pause_s = max(self.asked_pause_s, min(asked_s, _LONGEST_PAUSE_S))
 
     @property
     def patience_s(self) -> float:
@@ -106,6 +116,8 @@ class Work:
     """Batches that something went wrong with in this call: the others come before them."""
     revived: set[int] = field(default_factory=set)
     """Batches that were held, and that the service was asked for once more in this call."""
+    may_be_doubled: bool = False
+    """A batch has ended, and since then the service was not asked whether there are two of one."""
     is_counted: bool = False
     """The service was asked for batches that the journal does not know."""
     is_searched: bool = False
@@ -130,7 +142,10 @@ class Progress:
     to_send: int
     """Requests that wait to be sent, those included that failed and will be asked again."""
     live: int
+    """Batches that will still bring something, those included that are only planned."""
     held: int
+    at_service: int
+    """Of these, the ones that the service has, or may have."""
 
     @property
     def is_finished(self) -> bool:
@@ -145,6 +160,7 @@ def progress(work: Work) -> Progress:
         + work.journal.records.to_ask_again(work.job.name, work.job.retry.on, work.job.retry.again),
         live=len(work.batches(*UNFINISHED)),
         held=len(work.batches("held")),
+        at_service=len(work.batches("intent", "live", "ended", "fetched")),
     )
 
 

@@ -62,7 +62,7 @@ _EXPIRED_TWICE = "its batch expired twice: `pipeline retry --only held` asks onc
 
 def send_open(run: Run, work: Work) -> None:
     """Send what is open, batch by batch, while there are slots, money and room."""
-    if any(batch.requests_path is None for batch in work.batches(*OPEN)):
+    if any(batch.requests_path is None and not batch.is_double for batch in work.batches(*OPEN)):
         return  # a batch was adopted whose requests are not known: they might be the very ones that are open
     for batch in work.batches("planned"):
         if _may_send(run) and _is_still_wanted(run, work, batch):

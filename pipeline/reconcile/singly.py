@@ -29,7 +29,9 @@ def ask_singly(run: Run, work: Work) -> None:
     The batch is over, and all it brought is here. Where the service wants fewer calls for long, or is away, what is
     left waits for the next pass. Raises `ServiceError` when a person must act.
     """
-    if not work.job.batch.asks_singly or any(batch.requests_path is None for batch in work.batches(*OPEN)):
+    if not work.job.batch.asks_singly or any(
+        batch.requests_path is None and not batch.is_double for batch in work.batches(*OPEN)
+    ):
         return  # what an adopted batch holds is not known: it might be the very ones
     until = run.clock.time() + _LONGEST_S
     while run.clock.time() < until and (waiting := work.journal.records.to_ask_singly(work.job.name, _SLICE)):

@@ -41,7 +41,7 @@ _UNDER_ANOTHER_KEY = (
     "no answer of {0.remote} has its key: it may have had another one when it was sent; what came is in"
     " conflicts/{0.job}, and `pipeline retry --only held` asks once more"
 )
-_LONGEST = 256 << 20
+_LONGEST = 128 << 20
 
 
 class Unpacking:
@@ -74,7 +74,7 @@ class Unpacking:
                 continue
             try:
                 if text is None:
-                    raise UnreadableLineError("longer than 256 MiB")  # noqa: TRY301 - one way for all such lines
+                    raise UnreadableLineError("longer than 128 MiB")  # noqa: TRY301 - one way for all such lines
                 wire_key, came = answer(text)
             except UnreadableLineError as error:
                 self.tally.is_torn = text is not None and not text.endswith(b"\n")
