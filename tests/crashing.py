@@ -7,6 +7,7 @@ until it ends. `Case.judge` then holds the outputs folder, the journal and the s
 
 from __future__ import annotations
 
+import atexit
 import base64
 import ctypes
 import gc
@@ -151,7 +152,9 @@ class Nursery:
 @cache
 def nursery() -> Nursery:
     """The one of this process; it ends with it."""
-    return Nursery()
+    one = Nursery()
+    atexit.register(one.close)
+    return one
 
 
 # --------------------------------------------------------------------------------------------- a case
@@ -235,7 +238,8 @@ class Case:
         """Every answer with images that the service has made: its key on the wire, and the sha256 of each image."""
         drawn = []
         for path in (self.state / "batches").glob("*.out") if self.delivers else ():
-            drawn += [(json.loads(line)["key"], set(map(_sha256, _inline(line)))) for line in path.open("rb")]
+            lines = path.read_bytes().splitlines()
+            drawn += [(json.loads(line)["key"], set(map(_sha256, _inline(line)))) for line in lines]
         return [(key, images) for key, images in drawn if images]
 
     # ---------------------------------------------------------------------------------- the verdict
