@@ -48,6 +48,7 @@ SETTINGS = (
     *(("keeps", value) for value in (True, False)),
     *(("temperature", value) for value in (None, 0.5)),
 )
+SEED = 7
 MOST = 16
 """Requests of a job: more of them take longer, and tell nothing new."""
 FAULTS = {
@@ -226,6 +227,7 @@ class Week(RuleBasedStateMachine):
             "items: rows.csv",
             "checks: {decode: false}",
             f"samples: {self.samples}",
+            f"seed: {SEED}",
             f"matrix: {{aspect: {json.dumps(self.aspects)}}}" if self.aspects[1:] else f"aspect: '{self.aspects[0]}'",
             f"retry: {self.again}",
             f"batch: {{max_requests: {self.limits}, on_stuck: {self.stuck}}}",
@@ -255,7 +257,7 @@ class Week(RuleBasedStateMachine):
                     texts = (text, *TURNS[: self.turns])
                     for turn in range(1, len(texts) + 1):
                         key = f"{base}/t{turn}" if self.turns else base
-                        found[key] = Ask(texts[:turn], aspect, self.temperature, self.turns > 0)
+                        found[key] = Ask(texts[:turn], aspect, self.temperature, SEED + sample - 1, self.turns > 0)
         return found
 
     def snapshot(self):

@@ -37,6 +37,8 @@ class Ask(NamedTuple):
     texts: tuple[str, ...]
     aspect: str
     temperature: float | None
+    seed: int
+    """Another one for each sample."""
     is_turn: bool = False
     """It is part of a conversation: alone, the same words are another ask."""
 
@@ -51,7 +53,7 @@ class Ask(NamedTuple):
         ]
         chosen = request.get("generationConfig", {})
         aspect = chosen.get("imageConfig", {}).get("aspectRatio", "1:1")
-        return cls(tuple(texts), aspect, chosen.get("temperature"), is_turn)
+        return cls(tuple(texts), aspect, chosen.get("temperature"), chosen.get("seed"), is_turn)
 
 
 @dataclass(eq=False)
