@@ -178,7 +178,7 @@ def _open(state, rounds, start, found):
 
 
 def test_a_journal_is_made_once_whoever_comes_at_the_same_moment(tmp_path):
-    assert together(_open, 3, str(tmp_path), 40) == [1] * 120
+    assert together(_open, 3, str(tmp_path), 20) == [1] * 60
 
 
 # --------------------------------------------------------------------------------------- the lock itself
