@@ -237,8 +237,10 @@ def _statements(script: str) -> Iterator[str]:
 def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     here = os.path.realpath(outputs)
     row = db.execute("SELECT id, folder FROM workspace").fetchone()
+    # Made from the place, not by chance: a journal that was lost finds its own batches again.
+    by_place = hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
     if row is None:
-        identity = _kept_identity(path.parent, here) or hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+        identity = _kept_identity(path.parent, here) or by_place
         db.execute("INSERT INTO workspace (id, folder, made_at) VALUES (?, ?, ?)", (identity, here, time.time()))
     elif row["folder"] != here and _has_journal(row["folder"]):
         raise LocalError(
@@ -247,7 +249,8 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
         )
     else:
         identity = str(row["id"])
-    _keep_identity(path.parent, identity, here)
+    if identity != by_place:  # the folder was moved: a lost journal could not tell any more
+        _keep_identity(path.parent, identity, here)
     return identity
 
 
