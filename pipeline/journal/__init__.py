@@ -272,7 +272,9 @@ def _prepare(db: sqlite3.Connection, path: Path, outputs: Path) -> str:
     workspace = _set_up(db, path, outputs, version)
     if version < _VERSION:
         sync(path.parent)
-    _keep_identity(path.parent, workspace, os.path.realpath(outputs))
+    here = os.path.realpath(outputs)
+    if workspace != _identity_of(here):  # the folder was moved: a lost journal could not tell any more
+        _keep_identity(path.parent, workspace, here)
     return workspace
 
 
@@ -354,8 +356,7 @@ def _workspace(db: sqlite3.Connection, outputs: Path, path: Path) -> str:
     """The identity of the outputs folder that a journal was made for; raises `LocalError` where that is another one."""
     here = os.path.realpath(outputs)
     if (row := db.execute("SELECT id, folder FROM workspace").fetchone()) is None:
-        # Made from the place, not by chance: a journal that was lost finds its own batches again.
-        identity = _kept_identity(path.parent, here) or hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
+        identity = _kept_identity(path.parent, here) or _identity_of(here)
         with crash.around("workspace"):
             db.execute(
                 "INSERT INTO workspace (id, folder, made_at) SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM workspace)",
@@ -380,6 +381,11 @@ def _refuse_anothers(db: sqlite3.Connection, folder: str, path: Path) -> None:
             f"{path} belongs to another outputs folder, {folder}, and the images of its jobs are there",
             hint="give each outputs folder a `--state DIR` of its own",
         )
+
+
+def _identity_of(here: str) -> str:
+    """Made from the place, not by chance: a journal that was lost finds its own batches again."""
+    return hashlib.sha256(os.fsencode(here)).hexdigest()[:8]
 
 
 def _has_journal(outputs: str) -> bool:
