@@ -246,16 +246,35 @@ def test_a_request_without_an_answer_is_asked_again(shop, proxy, service):
     assert [entry["requests"] for entry in service.ledger()] == [6, 2]
 
 
-def test_an_answer_that_lacks_what_the_service_counts_is_not_bought_again_and_comes_home_later(
-    shop, proxy, service, expected
-):
-    proxy.after = lambda call: without_the_last(call) if call.is_download() else None
-    assert [shop(*RUN).code for _ in range(2)] == [6, 6]
-    assert sorted(record["status"] for record in shop.records().values()) == [*["done"] * 5, "held"]
-    proxy.after = lambda call: None
+@pytest.mark.parametrize("minutes", [0, 2])
+def test_what_an_answer_lacks_is_not_bought_again_for_a_while(shop, proxy, service, clock, minutes):
+    proxy.after = lambda call: without_the_last(call) if call.is_download() and len(service.ledger()) == 1 else None
+    assert shop(*RUN[:-1], "2s").code == 4
+    assert len(service.ledger()) == 1
+    clock.ahead_s = minutes * 60.0
+    if not minutes:
+        proxy.after = lambda call: None
     assert shop(*RUN).code == 0
-    assert pictures(shop) == expected
-    assert len(service.ledger()) == 1 + 1, "one for the undisturbed run, one for this"
+    assert {record["status"] for record in shop.records().values()} == {"done"}
+    assert [entry["requests"] for entry in service.ledger()] == ([6, 1] if minutes else [6])
+
+
+def test_a_create_whose_answer_names_another_batch_is_looked_for_under_its_own_name(shop, proxy, service):
+    other = []
+
+    def rule(call):
+        if call.is_create() and call.status == 200:
+            made = call.json
+            other.append(made["name"])
+            call.say(json.loads(call.answer.replace(made["name"].encode(), b"batches/somebodyelses")))
+        if call.is_get() and call.path.endswith("somebodyelses"):
+            running = {"state": "BATCH_STATE_RUNNING", "displayName": "theirs", "inputConfig": {"fileName": "files/x"}}
+            call.say({"name": "batches/somebodyelses", "metadata": running}, 200)
+
+    proxy.after = rule
+    assert shop(*RUN).code == 0
+    assert len(service.ledger()) == 1
+    assert {record["batch"] for record in shop.records().values()} == {*other}
 
 
 def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):

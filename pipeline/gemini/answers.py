@@ -88,7 +88,7 @@ def answer(line: bytes) -> tuple[str, Answer]:
         raise UnreadableLineError("no object with a key")
     response = as_map(reply.get("response"))
     candidate = _candidate(response)
-    parts = tuple(_parts(as_list(field(as_map(candidate.get("content")), "parts"))))
+    parts = (*_aside(response, candidate), *_parts(as_list(field(as_map(candidate.get("content")), "parts"))))
     has_image = any(part.image is not None and not part.is_thought for part in parts)
     return reply["key"], Answer(
         parts=parts,
@@ -134,6 +134,15 @@ def _candidate(response: Mapping[str, Any]) -> Mapping[str, Any]:
             if not part.get("thought") and as_map(field(part, "inlineData")).get("data"):
                 return one
     return next(filter(None, told), {})
+
+
+def _aside(response: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[Part]:
+    """The images of other candidates than the one that counts: they are paid for, and come before its own."""
+    for one in map(as_map, as_list(field(response, "candidates"))):
+        if one is not chosen:
+            for part in _parts(as_list(field(as_map(one.get("content")), "parts"))):
+                if part.image is not None and not part.is_thought:
+                    yield part
 
 
 def _parts(told_parts: list[Any]) -> Iterator[Part]:

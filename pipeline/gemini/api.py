@@ -251,7 +251,7 @@ class Api:
                 made = wire.operation(json.loads(body))
             except (ValueError, RecursionError):
                 made = None
-            if made and made.display_name in {"", display_name}:
+            if made and made.display_name == display_name:
                 return verdicts.Accepted(made)
             return verdicts.Unknown("an answer that names no batch of ours")
         fault = wire.fault(code, body, retry_after)

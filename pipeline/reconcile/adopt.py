@@ -226,6 +226,20 @@ def sought(run: Run, work: Work, batch: Batch) -> Operation | None:
     return matches[0]
 
 
+def is_anothers(batch: Batch, op: Operation) -> bool:
+    """Whether the service has another batch than ours under a name: the answer to a create may have been mixed up."""
+    is_renamed = bool(op.display_name) and op.display_name != batch.name
+    return bool(is_renamed and batch.input_file and op.input_file and op.input_file != batch.input_file)
+
+
+def look_anew(run: Run, work: Work, batch: Batch) -> None:
+    """Take it that the fate of a create is not known after all: the batch is looked for under its own name."""
+    with work.journal.transaction():
+        work.journal.note(batch.job, "mixed up", batch=batch.name, remote=batch.remote)
+        work.journal.batches.change(batch, state="intent", remote=None, absent_at=None)
+    run.tell("unknown", job=batch.job, why=f"what the service calls {batch.remote} is another batch")
+
+
 def now_live(run: Run, work: Work, batch: Batch, remote: str) -> None:
     """The service has this batch, under this name."""
     batch = work.journal.batches.change(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _ABSENCES = 3
 _FETCHES = 2
 _MOST_FETCHES = 5
+_LACKING_S = 60.0
+"""So long at least, an answer that lacks what the service counts is fetched again before that is bought once more."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -32,6 +34,9 @@ def poll(run: Run, work: Work, batch: Batch) -> None:
     assert batch.remote is not None, "a live batch has a name at the service"
     op = run.api.batch(batch.remote) or _absent(run, work, batch)
     if op is None:
+        return
+    if adopt.is_anothers(batch, op):
+        adopt.look_anew(run, work, batch)
         return
     if is_odd(op):
         doubt(run, work, batch, f"it ended as {op.state} without an answer")
@@ -247,9 +252,9 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     if batch.answers_path is not None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
-        if tally.without_answer and not _is_complete(tally, batch):
+        if tally.without_answer and not _is_complete(run, tally, batch):
             check_pixels(run, work)
-            _fetch_again(run, work, batch)
+            _fetch_again(run, work, batch, least_s=_LACKING_S if tally.answers and not tally.is_torn else 0.0)
             return
     check_pixels(run, work)
     status, reason, transient = _fate(work, batch)
@@ -258,9 +263,9 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
 
 
-def _fetch_again(run: Run, work: Work, batch: Batch) -> None:
+def _fetch_again(run: Run, work: Work, batch: Batch, *, least_s: float) -> None:
     """What lacks answers may have been cut on its way, even at the end of a line: it is fetched again, for a while."""
-    if _has_been_tried(run, batch) and batch.fetches >= _MOST_FETCHES:
+    if _has_been_tried(run, batch, least_s=least_s) and batch.fetches >= _MOST_FETCHES * 2:
         hold(run, work, batch, "its answer never came whole")
         return
     with work.journal.transaction():
@@ -275,20 +280,23 @@ def _fetch_again(run: Run, work: Work, batch: Batch) -> None:
     )
 
 
-def _is_complete(tally: unpack.Tally, batch: Batch) -> bool:
+def _is_complete(run: Run, tally: unpack.Tally, batch: Batch) -> bool:
     """Whether an answer that lacks some of the requests is believed to be all there is.
 
-    It came twice the same, to its end, with as much as the service counts, and is about this batch at all: a page of
-    somebody between is not. What is not believed is held in the end, rather than bought again.
+    It came twice the same, to its end, and is about this batch at all: a page of somebody between is not, and is held
+    in the end rather than bought again. Where the service counts more answers than came, it is asked more often, for a
+    while: its counts are known to be wrong at times.
     """
-    is_not_ours = not tally.answers and (tally.unreadable or tally.extra)
-    is_whole = bool(batch.confirmed) and not tally.is_torn and not is_not_ours
-    return is_whole and tally.answers >= batch.succeeded
+    if not batch.confirmed or tally.is_torn or not tally.answers:
+        return bool(batch.confirmed) and not tally.is_torn and not (tally.unreadable or tally.extra or batch.succeeded)
+    is_asked_enough = batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch, least_s=_LACKING_S)
+    return tally.answers >= batch.succeeded or is_asked_enough
 
 
-def _has_been_tried(run: Run, batch: Batch) -> bool:
+def _has_been_tried(run: Run, batch: Batch, *, least_s: float = 0.0) -> bool:
     """Whether something has been wrong with a batch for as long as that is put up with."""
-    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= run.patience_s
+    patience_s = max(run.patience_s, least_s)
+    return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= patience_s
 
 
 def _fate(work: Work, batch: Batch) -> tuple[str, str, bool]:

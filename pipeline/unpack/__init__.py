@@ -291,7 +291,7 @@ class Unpacking:
             self._group.look(known.key, known.fingerprint, told)  # a killed run may not have looked at its pixels
         ours = {file["sha256"] for file in told.get("files") or []} | self._shown_before(wire_key, known)
         text = self._redacted(came.text)
-        is_other_text = not came.images and text != told.get("text")
+        is_other_text = not came.images and _bounded(text) != told.get("text")
         if is_other_text or any(page.sha256(data) not in ours for data in came.images):
             self.tally.conflicts += 1
             self._keep_aside(came.images or [text.encode()])
@@ -343,7 +343,7 @@ class Unpacking:
             },
             "cost": None if cost is None else {"amount": str(cost), "currency": "USD", "prices": price},
             "grounding": self._told(came.grounding),
-            "text": self._redacted(came.text) or None,
+            "text": _bounded(self._redacted(came.text)) or None,
         }  # fmt: skip
         files: list[Piece] = []
         if shortfall is None:
@@ -430,3 +430,11 @@ def _searched(model: Model, came: Answer) -> Decimal:
     found = came.grounding or {}
     queries = len(found.get("queries", ())) + len(found.get("image_queries", ()))
     return queries * (model.search_price or Decimal(0))
+
+
+_LONGEST_TEXT = 200_000
+
+
+def _bounded(text: str) -> str:
+    """Text as a record holds it: more than a model writes at a time is in the kept answer, and on the page if any."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters in all)"
