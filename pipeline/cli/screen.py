@@ -79,6 +79,7 @@ _SENTENCES = {
     "ahead": "{model} has not delivered here yet: its other images wait for its first batch, {remote}{whose}",
     "held_back": "the first images for {model} brought none: {count} more are held, and not sent",
     "fetched": "{remote}: its answer is here",
+    "lacking": "{remote}: its answer lacks {count} that the service counts; it is fetched again for a while",
     "late": "{remote}: its answer is not there yet ({why})",
     "held": "{remote}: {why}; a person must look at it, nothing is sent again",
     "unpacked": "{remote}: {outcome}",

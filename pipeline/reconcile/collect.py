@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ABSENCES = 3
 _FETCHES = 2
 _MOST_FETCHES = 5
-_LACKING_S = 60.0
+_LACKING_S = 10.0
 """So long at least, an answer that lacks what the service counts is fetched again before that is bought once more."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
@@ -115,7 +115,7 @@ def doubt(run: Run, work: Work, batch: Batch, why: str) -> None:
     if batch.trouble_at is None or batch.trouble_at > now:  # set back, the clock counts from now
         with work.journal.transaction():
             work.journal.batches.change(batch, trouble_at=now)
-    elif _has_been_tried(run, batch):
+    elif _has_been_tried(run, batch, run.patience_s):
         hold(run, work, batch, why)
 
 
@@ -254,7 +254,7 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
             tally = unpacking.read(stream)
         if tally.without_answer and not _is_complete(run, tally, batch):
             check_pixels(run, work)
-            _fetch_again(run, work, batch, least_s=_LACKING_S if tally.answers and not tally.is_torn else 0.0)
+            _fetch_again(run, work, batch, tally)
             return
     check_pixels(run, work)
     status, reason, transient = _fate(work, batch)
@@ -263,9 +263,10 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
     run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
 
 
-def _fetch_again(run: Run, work: Work, batch: Batch, *, least_s: float) -> None:
+def _fetch_again(run: Run, work: Work, batch: Batch, tally: unpack.Tally) -> None:
     """What lacks answers may have been cut on its way, even at the end of a line: it is fetched again, for a while."""
-    if _has_been_tried(run, batch, least_s=least_s) and batch.fetches >= _MOST_FETCHES * 2:
+    is_of_use = tally.answers and not tally.is_torn
+    if not is_of_use and _has_been_tried(run, batch, run.patience_s) and batch.fetches >= _MOST_FETCHES:
         hold(run, work, batch, "its answer never came whole")
         return
     with work.journal.transaction():
@@ -273,11 +274,13 @@ def _fetch_again(run: Run, work: Work, batch: Batch, *, least_s: float) -> None:
         batch = work.journal.batches.change(batch, state="ended", trouble_at=since)
     if batch.fetches % _FETCHES:
         fetch(run, work, batch)
-        return
-    raise UnfinishedError(
-        f"the answer of {batch.remote} is not whole, or is none: it lacks what the service says it holds",
-        hint="run again: it is fetched once more; nothing is lost",
-    )
+    elif is_of_use:
+        run.tell("lacking", job=work.job.name, remote=batch.remote, count=tally.without_answer)
+    else:
+        raise UnfinishedError(
+            f"the answer of {batch.remote} is not whole, or is none",
+            hint="run again: it is fetched once more; nothing is lost",
+        )
 
 
 def _is_complete(run: Run, tally: unpack.Tally, batch: Batch) -> bool:
@@ -287,15 +290,16 @@ def _is_complete(run: Run, tally: unpack.Tally, batch: Batch) -> bool:
     in the end rather than bought again. Where the service counts more answers than came, it is asked more often, for a
     while: its counts are known to be wrong at times.
     """
-    if not batch.confirmed or tally.is_torn or not tally.answers:
-        return bool(batch.confirmed) and not tally.is_torn and not (tally.unreadable or tally.extra or batch.succeeded)
-    is_asked_enough = batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch, least_s=_LACKING_S)
+    if not batch.confirmed or tally.is_torn:
+        return False
+    if not tally.answers:
+        return not (tally.unreadable or tally.extra or batch.succeeded)
+    is_asked_enough = batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch, max(run.settle_s, _LACKING_S))
     return tally.answers >= batch.succeeded or is_asked_enough
 
 
-def _has_been_tried(run: Run, batch: Batch, *, least_s: float = 0.0) -> bool:
+def _has_been_tried(run: Run, batch: Batch, patience_s: float) -> bool:
     """Whether something has been wrong with a batch for as long as that is put up with."""
-    patience_s = max(run.patience_s, least_s)
     return batch.trouble_at is not None and run.clock.time() - batch.trouble_at >= patience_s
 
 
