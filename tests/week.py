@@ -190,6 +190,8 @@ class Week(RuleBasedStateMachine):
         self.explicit, self.tries_explicit = Counter(), Counter()
         self.most = Counter()
         self.destroyed: set[str] = set()
+        self.endangered: set[str] = set()
+        """What is destroyed, if it is, by what a person is just doing."""
         self.edits: dict[str, bytes] = {}
         self.asks_of: dict[str, Ask] = {}
         self.unknown_answers: set[Path] = set()
@@ -361,7 +363,7 @@ class Week(RuleBasedStateMachine):
         if not self.doubled:
             assert set(names.values()) <= {1}, "G1: two batches for one create"
         for batch, lost in self.witness.unsafe:
-            assert lost <= self.destroyed, f"G10: {batch} was deleted before its images were safe"
+            assert lost <= self.destroyed | self.endangered, f"G10: {batch} was deleted before its images were safe"
 
     def learn(self):
         """Learn which ask a fingerprint is from the records and what was sent."""
@@ -442,8 +444,11 @@ class Week(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["clean", "clean all"]))
     def clean(self, name):
+        wanted, before = {*self.wanted().values()}, self.useful()
         with self.destroying():
             self.command(name, *COMMANDS[name])
+        lost = wanted & before.keys() - self.useful().keys()
+        assert not lost, f"G2: what is wanted was cleared away: {lost}"
 
     @rule(id_=st.sampled_from(IDS))
     def force(self, id_):
@@ -622,7 +627,9 @@ class Week(RuleBasedStateMachine):
         self.shop.state.settle()
         self.learn()
         before, useful = self.safe(), self.useful()
+        self.endangered = before
         yield
+        self.endangered = set()
         self.destroyed |= before - self.safe()
         left = self.useful()
         for ask in useful.keys() - left.keys():
