@@ -456,9 +456,11 @@ class Week(RuleBasedStateMachine):
         if not keys:
             return
         self.allow(self.wanted(), times=1)
-        self.edits = {path: data for path, data in self.edits.items() if not path.startswith(id_)}
         self.command("force", *RUN, "--force", "--select", f"id:{id_}")
-        self.edits = {path: data for path, data in self.edits.items() if not path.startswith(id_)}
+        for path, data in [*self.edits.items()]:  # it may take the place of what was edited, and of nothing else
+            there = self.outputs / path
+            if path.startswith(id_) and not (there.is_file() and there.read_bytes() == data):
+                del self.edits[path]
 
     @rule()
     def look(self):
