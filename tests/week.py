@@ -546,16 +546,19 @@ class Week(RuleBasedStateMachine):
             return
         self.remember()
         old = [*self.rows][number % len(self.rows)]
-        self.rows = {id_ if key == old else key: text for key, text in self.rows.items()}
         self.forgive_edited(old)
+        self.rows = {id_ if key == old else key: text for key, text in self.rows.items()}
         self.write()
 
     def forgive_edited(self, *ids):
-        """An image that somebody edited stays behind when its request has another name; another is bought."""
+        """An image that somebody edited stays behind when its request has another name; it is bought again if no answer
+        is kept from which it could be written."""
+        kept = self.useful() if self.edits else {}
         for path in self.edits:
             id_ = re.split("[-.]", path)[0]
             if id_ in ids:
-                self.allow(key for key in self.wanted() if key.split("/")[0] == id_)
+                asks = self.wanted()
+                self.allow(key for key in asks if key.split("/")[0] == id_ and asks[key] not in kept)
 
     @rule()
     def swap_rows(self):
