@@ -135,3 +135,39 @@ def test_a_rename_that_was_cut_in_two_leaves_no_key_twice_in_the_output_manifest
     assert statuses(shop) == {"b": "done"}
     assert bought(service) == [2]
     assert shop("verify").code == 0
+
+
+# ---------------------------------------------------------------------------------------------- edited, and renamed
+
+
+def test_behind_an_edited_image_the_one_that_came_goes_to_the_new_name_for_nothing(shop, service):
+    rows(shop, "a,a barn\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    image = shop.outputs / "shop" / shop.records()["a"]["files"][0]["path"]
+    before = image.read_bytes()
+    image.write_bytes(before + b"retouched")
+    rows(shop, "b,a barn\n")
+    assert shop(*SUBMIT).code == 0
+    assert image.read_bytes() == before + b"retouched"
+    assert image.with_stem("b").read_bytes() == before
+    assert bought(service) == [1]
+    assert shop(*SUBMIT).code == 0
+    assert statuses(shop) == {"b": "done"}
+
+
+def test_an_edited_image_still_keeps_its_place_when_what_was_there_is_asked_for_elsewhere(shop, service):
+    rows(shop, "a,a barn\nb,a mill\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    image = shop.outputs / "shop" / shop.records()["a"]["files"][0]["path"]
+    barn, mill = image.read_bytes(), image.with_stem("b").read_bytes()
+    image.write_bytes(b"retouched")
+    rows(shop, "a,a mill\nb,a barn\n")
+    for _ in range(2):
+        assert shop(*SUBMIT).code == 6
+        assert image.read_bytes() == b"retouched"
+        assert image.with_stem("b").read_bytes() == barn
+        assert statuses(shop) == {"a": "held", "b": "done"}
+    image.unlink()
+    assert shop(*SUBMIT).code == 0
+    assert image.read_bytes() == mill
+    assert bought(service) == [2]

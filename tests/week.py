@@ -190,6 +190,8 @@ class Week(RuleBasedStateMachine):
         self.explicit, self.tries_explicit = Counter(), Counter()
         self.most = Counter()
         self.destroyed: set[str] = set()
+        self.endangered: set[str] = set()
+        """What is destroyed, if it is, by what a person is just doing."""
         self.edits: dict[str, bytes] = {}
         self.asks_of: dict[str, Ask] = {}
         self.unknown_answers: set[Path] = set()
@@ -361,7 +363,7 @@ class Week(RuleBasedStateMachine):
         if not self.doubled:
             assert set(names.values()) <= {1}, "G1: two batches for one create"
         for batch, lost in self.witness.unsafe:
-            assert lost <= self.destroyed, f"G10: {batch} was deleted before its images were safe"
+            assert lost <= self.destroyed | self.endangered, f"G10: {batch} was deleted before its images were safe"
 
     def learn(self):
         """Learn which ask a fingerprint is from the records and what was sent."""
@@ -442,8 +444,11 @@ class Week(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["clean", "clean all"]))
     def clean(self, name):
+        wanted, before = {*self.wanted().values()}, self.useful()
         with self.destroying():
             self.command(name, *COMMANDS[name])
+        lost = wanted & before.keys() - self.useful().keys()
+        assert not lost, f"G2: what is wanted was cleared away: {lost}"
 
     @rule(id_=st.sampled_from(IDS))
     def force(self, id_):
@@ -451,9 +456,11 @@ class Week(RuleBasedStateMachine):
         if not keys:
             return
         self.allow(self.wanted(), times=1)
-        self.edits = {path: data for path, data in self.edits.items() if not path.startswith(id_)}
         self.command("force", *RUN, "--force", "--select", f"id:{id_}")
-        self.edits = {path: data for path, data in self.edits.items() if not path.startswith(id_)}
+        for path, data in [*self.edits.items()]:  # it may take the place of what was edited, and of nothing else
+            there = self.outputs / path
+            if path.startswith(id_) and not (there.is_file() and there.read_bytes() == data):
+                del self.edits[path]
 
     @rule()
     def look(self):
@@ -539,16 +546,19 @@ class Week(RuleBasedStateMachine):
             return
         self.remember()
         old = [*self.rows][number % len(self.rows)]
-        self.rows = {id_ if key == old else key: text for key, text in self.rows.items()}
         self.forgive_edited(old)
+        self.rows = {id_ if key == old else key: text for key, text in self.rows.items()}
         self.write()
 
     def forgive_edited(self, *ids):
-        """An image that somebody edited stays behind when its request has another name; another is bought."""
+        """An image that somebody edited stays behind when its request has another name; it is bought again if no answer
+        is kept from which it could be written."""
+        kept = self.useful() if self.edits else {}
         for path in self.edits:
             id_ = re.split("[-.]", path)[0]
             if id_ in ids:
-                self.allow(key for key in self.wanted() if key.split("/")[0] == id_)
+                asks = self.wanted()
+                self.allow(key for key in asks if key.split("/")[0] == id_ and asks[key] not in kept)
 
     @rule()
     def swap_rows(self):
@@ -622,7 +632,9 @@ class Week(RuleBasedStateMachine):
         self.shop.state.settle()
         self.learn()
         before, useful = self.safe(), self.useful()
+        self.endangered = before
         yield
+        self.endangered = set()
         self.destroyed |= before - self.safe()
         left = self.useful()
         for ask in useful.keys() - left.keys():

@@ -219,9 +219,9 @@ class Comparing:
         found = _Found(row.status, json.loads(row.line))
         if row.status not in HAS_IMAGE:
             return found
-        condition = self._tree.condition(found.told["files"]) if row.place == "tree" else "missing"
-        if condition != "missing":
-            return found if condition == "ok" else None
+        if row.place == "tree" and self._tree.condition(found.told["files"]) == "ok":
+            return found
+        # What somebody edited stays where it is: the image that came can be had once more all the same.
         is_kept = self._turns.has(row.key, row.fingerprint) or self._tree.is_retired(found.told)
         return found if is_kept else None
 
