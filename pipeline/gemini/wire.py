@@ -227,6 +227,8 @@ class RemoteFile:
     """PROCESSING, ACTIVE or FAILED."""
     expires_at: float | None
     """By the service's clock; seconds since 1970."""
+    created_at: float | None = None
+    """By the same clock."""
 
 
 def remote_file(reply: Any) -> RemoteFile | None:
@@ -243,6 +245,7 @@ def remote_file(reply: Any) -> RemoteFile | None:
         sha256=_hash(field(told, "sha256Hash")),
         state=words(told.get("state")) or "ACTIVE",
         expires_at=_instant(words(field(told, "expirationTime"))),
+        created_at=_instant(words(field(told, "createTime"))),
     )
 
 

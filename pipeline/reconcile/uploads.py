@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import LocalError, ServiceError, UnfinishedError
@@ -47,6 +47,7 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
     damaged = 0
     for name in _names(wish):
         there = api.file(f"files/{name}")
+        is_new = there is None
         if there is None:
             try:
                 there = api.upload(wish.path, name, wish.mime)
@@ -54,6 +55,8 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
                 if (there := api.file(f"files/{name}")) is None:  # somebody else's, who does not show it to us
                     continue
         there = _processed(api, there, clock)
+        if there is not None and is_new:
+            there = _by_its_own_life(api, there)
         if there is None or _lives(api, there) < wish.life_s:
             continue
         if there.state != "FAILED" and there.bytes in {None, wish.bytes} and there.sha256 in {None, wish.sha256}:
@@ -95,6 +98,13 @@ def _processed(api: Api, there: RemoteFile, clock: Clock) -> RemoteFile | None:
         clock.sleep(_LOOK_AGAIN_S)
         found = api.file(found.name)
     return found
+
+
+def _by_its_own_life(api: Api, there: RemoteFile) -> RemoteFile:
+    """A file that was made just now lives as long as its own times say, whatever the clock of an answer claims."""
+    if there.expires_at is None or there.created_at is None:
+        return there
+    return replace(there, expires_at=api.now() + there.expires_at - there.created_at)
 
 
 def _lives(api: Api, there: RemoteFile) -> float:
