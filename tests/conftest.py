@@ -224,6 +224,7 @@ def proxy(shop, service, monkeypatch):
     with proxying(service.url) as (url, proxy):
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
         monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        monkeypatch.setenv("PIPELINE_PATIENCE", "0")
         yield proxy
 
 

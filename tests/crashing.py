@@ -194,7 +194,12 @@ class Case:
         self, *args: str, at: str = "", log: str = "", strace: Sequence[str] = (), **limits: int
     ) -> int:  # fmt: skip
         """Run `pipeline ARGS` in a process of its own, to be killed at the point `at`, traced or with limits."""
-        names = {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": self.url, "PIPELINE_SETTLE": "0"}
+        names = {
+            "GEMINI_API_KEY": KEY,
+            "GOOGLE_GEMINI_BASE_URL": self.url,
+            "PIPELINE_SETTLE": "0",
+            "PIPELINE_PATIENCE": "0",
+        }
         return nursery().run(
             folder=str(self.folder), environment={**names, **self.environment}, args=list(args), at=at, log=log,
             strace=list(strace), limits=limits, ahead_s=self.ahead_s,

@@ -291,6 +291,7 @@ def test_an_answer_that_was_cut_is_fetched_again(shop, proxy, expected):
 @pytest.mark.parametrize("wrong", [a_page, of_others])
 def test_what_is_not_the_answer_is_not_taken_for_it_for_an_hour(shop, proxy, service, clock, monkeypatch, wrong):
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     proxy.after = lambda call: wrong(call) if call.is_download() else None
     for minutes in (0, 20, 40, 55):
         clock.ahead_s = minutes * 60.0
@@ -315,6 +316,7 @@ def test_what_never_becomes_the_answer_is_for_a_person_to_decide(shop, proxy, se
 
 def test_an_answer_that_is_late_is_waited_for(shop, proxy, expected, monkeypatch):
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     denial = {
         "error": {
             "code": 403,
@@ -447,6 +449,7 @@ def test_a_create_that_never_arrived_is_sent_again_after_the_settling_time(shop,
 
 def test_before_the_settling_time_nothing_is_sent_again(shop, proxy, service, monkeypatch):
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     proxy.before = once(lambda call: call.is_create(), drop)
     assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code == 4
     assert shop("submit", "jobs/shop.yaml", "--fail-if-pending").code == 4
@@ -455,6 +458,7 @@ def test_before_the_settling_time_nothing_is_sent_again(shop, proxy, service, mo
 
 def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock, monkeypatch):
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     proxy.before = once(lambda call: call.is_create(), drop)
     shop("submit", "jobs/shop.yaml")
     for ours, theirs in [(0.0, 0.0), (9e4, 0.0), (0.0, 9e4), (0.0, 0.0), (9e4, 0.0)]:
@@ -471,6 +475,7 @@ def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock
     [
         pytest.param({"error": {"code": 500, "message": "no"}}, id="error"),
         pytest.param({"operations": "later"}, id="word"),
+        pytest.param({"batches": [{"name": "batches/x"}]}, id="another word"),
         pytest.param({"operations": None, "unreachable": ["somewhere"]}, id="unreachable"),
         pytest.param({"operations": [{"metadata": {"displayName": "x"}}]}, id="nameless"),
     ],
@@ -702,6 +707,7 @@ def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy,
 
     proxy.after = torn
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     assert shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "2s").code == 4
     proxy.after = lambda call: None
     assert shop(*RUN).code == 0

@@ -55,6 +55,7 @@ def test_a_first_batch_that_is_only_found_again_holds_the_rest_as_well(slow_shop
 
 def test_behind_a_first_batch_that_is_held_itself_nothing_is_sent(slow_shop, slow_service, monkeypatch):
     monkeypatch.setenv("PIPELINE_SETTLE", "0")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "0")
     rows(slow_shop, 30)
     assert slow_shop(*SUBMIT).code == 0
     [batch] = slow_shop("status", "--json").json["jobs"][0]["batches"]

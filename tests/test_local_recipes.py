@@ -50,6 +50,7 @@ def rehearse(project, monkeypatch):
     project.write("jobs/products.csv", PRODUCTS)
     monkeypatch.setattr(send, "_RATE_PAUSE_S", 0.1)
     monkeypatch.setenv("PIPELINE_SETTLE", "0")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "0")
     monkeypatch.setenv("PIPELINE_LOCAL_LATENCY", "0s")
     monkeypatch.setenv("PIPELINE_LOCAL_PICTURES", "plain")
 

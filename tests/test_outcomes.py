@@ -387,6 +387,7 @@ def rehearsed(project, monkeypatch, *rules):
         monkeypatch.setenv("GEMINI_API_KEY", KEY)
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
         monkeypatch.setenv("PIPELINE_SETTLE", "0")
+        monkeypatch.setenv("PIPELINE_PATIENCE", "0")
         yield project
 
 

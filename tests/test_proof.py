@@ -592,7 +592,7 @@ def _child(folder, url, words, at, log):
     for name in [*os.environ]:
         if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")):
             del os.environ[name]
-    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
+    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0", PIPELINE_PATIENCE="0")
     crash.arm(at=at, log=log)
     os._exit(cli.run(words))
 

@@ -443,6 +443,7 @@ DENIED = {"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no s
 def withheld(shop, proxy, clock, monkeypatch):
     """A shop whose batch has ended, and whose answer the service does not give out."""
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     monkeypatch.setattr("pipeline.cli.recorded.time", clock)
     shop.write("jobs/shop.yaml", SHOP + "checks: {decode: false}\nretry: 0\n")
     shop.delivers()
@@ -620,7 +621,7 @@ def _recover(folder, url, at):
     from pipeline import cli, crash
 
     os.chdir(folder)
-    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0")
+    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0", PIPELINE_PATIENCE="0")
     crash.arm(at=at, log="")
     os._exit(cli.run(RECOVER))
 

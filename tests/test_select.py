@@ -338,6 +338,7 @@ def test_status_and_ls_tell_of_what_is_selected(failing):
 def test_a_held_request_outside_waits_for_its_batch(slow_shop, slow_service, monkeypatch):
     """`retry --only held` for one of a batch buys that one; the others are not given up."""
     monkeypatch.setenv("PIPELINE_SETTLE", "0")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "0")
     with proxying(slow_service.url) as (url, proxy):
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
         assert slow_shop("submit", "jobs/shop.yaml").code == 0

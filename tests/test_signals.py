@@ -61,7 +61,7 @@ class Held:
 
     def start(self, *words: str, **more) -> subprocess.Popen[str]:
         environment = {**os.environ, "GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": self._url, "PIPELINE_SETTLE": "0",
-                       "PYTHONPATH": str(ROOT)}  # fmt: skip
+                       "PIPELINE_PATIENCE": "0", "PYTHONPATH": str(ROOT)}  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline", *(words or RUN)], cwd=self.folder, env=environment, text=True,
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
@@ -435,6 +435,7 @@ def test_a_create_of_unknown_fate_waits_the_whole_settling_time_again_when_the_c
     from test_faults import once
 
     monkeypatch.setenv("PIPELINE_SETTLE", "15m")
+    monkeypatch.setenv("PIPELINE_PATIENCE", "1h")
     shop.delivers()
     proxy.before = once(lambda call: call.is_create(), lambda call: call.say(b"<html>", 502))
     submit = ("submit", "jobs/shop.yaml")

@@ -100,7 +100,7 @@ class Options:
     def check(self) -> None:
         """Raise `UsageError` for a setting of the environment that is none, before anything is done with the others."""
         self.count("PIPELINE_CONCURRENT", 50)
-        for name in ("PIPELINE_SETTLE", "PIPELINE_KEEP_REMOTE", "PIPELINE_LOCAL_LATENCY"):
+        for name in ("PIPELINE_SETTLE", "PIPELINE_PATIENCE", "PIPELINE_KEEP_REMOTE", "PIPELINE_LOCAL_LATENCY"):
             self.seconds(name, "0")
 
     def seconds(self, name: str, default: str) -> float:

@@ -303,6 +303,7 @@ def run_with(
         today=options.today,
         concurrent=options.count("PIPELINE_CONCURRENT", 50),
         settle_s=options.seconds("PIPELINE_SETTLE", "15m"),
+        patience_s=options.seconds("PIPELINE_PATIENCE", "1h"),
         keep_remote_s=options.seconds("PIPELINE_KEEP_REMOTE", "24h"),
         tell=screen.tell,
         shielded=shielded,

@@ -261,7 +261,8 @@ def remote_files(reply: Any) -> tuple[list[RemoteFile], str]:
 def _entries(reply: Any, name: str) -> list[Any]:
     """The entries of a page of a listing, which may have none; `TypeError` for what is no page, or not a whole one."""
     entries = reply.get(name) if isinstance(reply, dict) else reply
-    is_whole = isinstance(reply, dict) and not reply.get("error") and not reply.get("unreachable")
+    known = {name, "nextPageToken", "next_page_token"}
+    is_whole = isinstance(reply, dict) and not any(told for word, told in reply.items() if word not in known)
     if not is_whole or not isinstance(entries, list | None):
         raise TypeError("no listing")
     return entries or []

@@ -47,11 +47,14 @@ class Run:
     today: dt.date
     concurrent: int
     settle_s: float
+    """How long the absence of a batch is not believed."""
     tell: Callable[..., None]
     """Called with a word and details whenever something happened."""
     shielded: Callable[[], AbstractContextManager[object]]
     """A block that a signal must not cut; the signal is heard at its end."""
     pixels: PixelChecks | None = None
+    patience_s: float = 3600.0
+    """How long an answer that makes no sense is asked for again before a person must look."""
     keep_remote_s: float = 86_400.0
     """How long a batch that is unpacked is left at the service."""
     seen: set[str] = field(default_factory=set)
@@ -77,11 +80,6 @@ class Run:
         """Remember how long the service wants to be left alone, where it says so."""
         asked_s = getattr(trouble, "retry_after_s", None) or 0.0
         self.asked_pause_s = max(self.asked_pause_s, min(asked_s, _LONGEST_PAUSE_S))
-
-    @property
-    def patience_s(self) -> float:
-        """How long an answer that makes no sense is asked for again before a person must look: an hour by default."""
-        return self.settle_s * 4
 
 
 @dataclass(slots=True)

@@ -46,17 +46,7 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
     """
     damaged = 0
     for name in _names(wish):
-        there = api.file(f"files/{name}")
-        is_new = there is None
-        if there is None:
-            try:
-                there = api.upload(wish.path, name, wish.mime)
-            except TakenError:
-                if (there := api.file(f"files/{name}")) is None:  # somebody else's, who does not show it to us
-                    continue
-        there = _processed(api, there, clock)
-        if there is not None and is_new:
-            there = _by_its_own_life(api, there)
+        there = _found_or_made(api, wish, name, clock)
         if there is None or _lives(api, there) < wish.life_s:
             continue
         if there.state != "FAILED" and there.bytes in {None, wish.bytes} and there.sha256 in {None, wish.sha256}:
@@ -67,6 +57,18 @@ def published(api: Api, wish: Wish, clock: Clock) -> RemoteFile:
         if damaged == _DAMAGED_MOST:
             break
     raise _unkept(wish, is_damaged=bool(damaged))
+
+
+def _found_or_made(api: Api, wish: Wish, name: str, clock: Clock) -> RemoteFile | None:
+    """What is at the service under a name, uploaded if nothing was; `None` where the name is somebody else's."""
+    if there := api.file(f"files/{name}"):
+        return _processed(api, there, clock)
+    try:
+        made = _processed(api, api.upload(wish.path, name, wish.mime), clock)
+    except TakenError:  # somebody else's, who does not show it to us, or of another run of ours
+        there = api.file(f"files/{name}")
+        return there and _processed(api, there, clock)
+    return made and _by_its_own_life(api, made)
 
 
 def _unkept(wish: Wish, *, is_damaged: bool) -> ServiceError:

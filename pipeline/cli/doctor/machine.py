@@ -27,8 +27,8 @@ KNOWN = frozenset(
     f"PIPELINE_{word}"
     for word in (
         "SERVICE", "OUTPUTS", "STATE", "MODELS", "LOG_FORMAT", "COLOR", "KEY_FILE", "CONCURRENT", "SETTLE",
-        "KEEP_REMOTE", "PING", "ALLOW_NETWORK_FS", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS", "CRASH_AT",
-        "CRASH_LOG",
+        "PATIENCE", "KEEP_REMOTE", "PING", "ALLOW_NETWORK_FS", "LOCAL_LATENCY", "LOCAL_PICTURES", "LOCAL_FAULTS",
+        "CRASH_AT", "CRASH_LOG",
     )
 )  # fmt: skip
 """Every variable that is ours."""
@@ -60,7 +60,7 @@ def environment(options: Options) -> Check:
     """Variables that change what a run does, and those that were meant to."""
     try:
         options.count("PIPELINE_CONCURRENT", 50)
-        for name, default in (("PIPELINE_SETTLE", "15m"), ("PIPELINE_KEEP_REMOTE", "24h")):
+        for name, default in (("PIPELINE_SETTLE", "15m"), ("PIPELINE_PATIENCE", "1h"), ("PIPELINE_KEEP_REMOTE", "24h")):
             options.seconds(name, default)
     except UsageError as error:
         return of_error("environment", error)
