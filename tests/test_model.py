@@ -18,7 +18,7 @@ import pytest
 from conftest import KEY, Decoder
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
-from week import CLOCK, HAPPENED, Week, put_on
+from week import CLOCK, HAPPENED, Week, breed, put_on
 
 from pipeline import pixels
 
@@ -26,6 +26,7 @@ from pipeline import pixels
 @pytest.fixture
 def played(monkeypatch):
     """Play weeks: so many, of so many steps at most."""
+    breed()
     put_on(CLOCK, monkeypatch.setattr)
     monkeypatch.setattr(pixels, "_Worker", Decoder.one)
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
