@@ -48,7 +48,7 @@ def _telling(what: str) -> Iterator[None]:
             errno.ENOLCK: _NO_LOCKS,
             errno.EOPNOTSUPP: _NO_LOCKS,
         }
-        reason = os.strerror(error.errno) if error.errno else str(error)
+        reason = error.strerror or str(error)
         raise LocalError(f"{what}: {reason}", hint=hints.get(error.errno or 0, "")) from error
 
 
@@ -231,10 +231,11 @@ class Folder:
 
         What goes away meanwhile is left out.
         """
-        try:
-            here = self._open(self._way)
-        except OSError:
-            return
+        with _telling(f"cannot look into {self.path}"):
+            try:
+                here = self._open(self._way)
+            except FileNotFoundError:
+                return
         try:
             yield from os.fwalk(".", topdown=False, dir_fd=here, follow_symlinks=False)
         finally:
@@ -377,6 +378,10 @@ def _step(folder: str, here: int, *, create: bool) -> int:
     """The descriptor of a folder in the one that is open `here`, no link followed; with `create`, durably there."""
     try:
         below = os.open(folder, _DIRECTORY, dir_fd=here)
+    except NotADirectoryError:
+        if stat.S_ISLNK(os.stat(folder, dir_fd=here, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, f"{folder} is a symbolic link") from None
+        raise
     except FileNotFoundError:
         if not create:
             raise

@@ -107,8 +107,8 @@ def test_an_unknown_price_is_a_question_mark_and_null_never_nothing(shop):
 
 
 def test_what_was_asked_one_by_one_counts_and_is_told_apart(shop):
-    shop("plan")
     with journal.opened(shop.outputs / ".pipeline", outputs=shop.outputs) as opened, opened.transaction():
+        opened.job("shop", str(shop.folder / "jobs/shop.yaml"))
         batch = opened.batches.add(
             job="shop", service="gemini", model_id=MODEL, name="by hand", chunk="c", attempt=1, requests=1,
             answer_bytes=0, cost=0, state="unpacked", planned_at=0.0, lane="interactive",

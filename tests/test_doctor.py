@@ -222,7 +222,7 @@ def test_a_key_that_is_none_is_2_with_a_way_out(shop, monkeypatch, tmp_path):
 
 
 def test_a_journal_that_is_damaged_is_7_and_the_rest_is_looked_at(shop):
-    shop("plan")
+    shop("submit", "jobs/shop.yaml")
     path = shop.outputs / ".pipeline/journal.db"
     data = bytearray(path.read_bytes())
     data[4096:8192] = b"\xff" * 4096
@@ -277,7 +277,8 @@ def test_a_batch_of_this_folder_that_no_journal_knows_is_named(slow_shop):
     assert checks["strangers"]["status"] == "ok"
     assert "1 batch of other outputs folders" in checks["strangers"]["message"]
     shutil.rmtree(slow_shop.outputs / ".pipeline")
-    slow_shop("plan")
+    with journal.opened(slow_shop.outputs / ".pipeline", outputs=slow_shop.outputs):
+        pass
     checks = looked(slow_shop)[1]
     assert checks["strangers"]["status"] == "warning"
     assert "1 batch made for this folder" in checks["strangers"]["message"]

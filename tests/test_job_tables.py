@@ -145,7 +145,7 @@ def test_what_is_wrong_in_a_table_is_told_with_its_place(tmp_path, text, found):
             ['{"k": [1]}', "{", '{"k": 1, "K": 2}'],
             ["t.jsonl:1:7: ", "t.jsonl:2:2: is not JSON", "t.jsonl:3:10: columns "],
         ),
-        ([], ["job.yaml:1:16: table 'copy': 'T' has no column 'k' (columns: none)"]),
+        ([], ["t.jsonl:1:1: is empty"]),
     ],
 )
 def test_what_is_wrong_in_a_table_of_jsonl_is_told_with_its_place(tmp_path, lines, found):

@@ -44,7 +44,7 @@ def test_of_many_runs_of_one_job_one_works_and_the_others_leave_at_once(shop, se
     assert len(service.ledger("files.upload")) == 1
     for one in ended:
         if one.code:
-            complaint, hint = one.err.splitlines()
+            *_where, complaint, hint = one.err.splitlines()
             assert complaint.startswith("error: another run works on the job 'shop' (process ")
             assert hint.startswith("hint: wait for it to end")
             assert one.out == ""

@@ -158,7 +158,7 @@ def test_lines_of_cron(shell, copy, tmp_path, block):
 def test_names_what_is_not_there_yet():
     _, _, rest = README.partition("## Not there yet\n")
     section = rest.partition("\n## ")[0]
-    verbs, _flags, keys = re.split(r"^\* \w+", section, flags=re.MULTILINE)[1:]
+    verbs, keys = re.split(r"^\* \w+", section, flags=re.MULTILINE)[1:]
     assert set(re.findall(r"`([\w.]+)`", verbs)) == set(cli._LATER)
     later = {".".join([*above, name]) for above, names in schema._LATER.items() for name in names}
     assert set(re.findall(r"`([\w.]+)`", keys)) == later
@@ -185,7 +185,14 @@ def test_names_every_variable():
             r"\b(?:PIPELINE_[A-Z_]+[A-Z]|G[A-Z]+_[A-Z_]*(?:KEY|BASE_URL))\b", path.read_text("utf-8")
         )
     }
-    read |= {"PIPELINE_OUTPUTS", "PIPELINE_STATE", "PIPELINE_MODELS", "PIPELINE_SERVICE", "NO_COLOR"}
+    read |= {
+        "PIPELINE_ALLOW_NETWORK_FS",
+        "PIPELINE_OUTPUTS",
+        "PIPELINE_STATE",
+        "PIPELINE_MODELS",
+        "PIPELINE_SERVICE",
+        "NO_COLOR",
+    }
     _, _, rest = README.partition("## Environment\n")
     table = set(
         re.findall(r"`([A-Z_]+)`", " ".join(re.findall(r"^\| (`.*?) \|", rest.partition("\n## ")[0], re.MULTILINE)))

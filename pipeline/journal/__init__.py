@@ -294,7 +294,7 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     db.execute("BEGIN")  # all of it as it is at one moment: another process may just be making it
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    db.execute("COMMIT")
+    db.execute("ROLLBACK")
     if (application, version, tables) == (0, 0, 0):
         return 0
     if application != _APPLICATION_ID or version < 1:

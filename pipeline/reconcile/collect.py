@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ABSENCES = 3
 _FETCHES = 2
 _MOST_FETCHES = 5
-_LACKING_S = 10.0
+_LACKING_S = 3.0
 """So long at least, an answer that lacks what the service counts is fetched again before that is bought once more."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
@@ -294,7 +294,7 @@ def _is_complete(run: Run, tally: unpack.Tally, batch: Batch) -> bool:
         return False
     if not tally.answers:
         return not (tally.unreadable or tally.extra or batch.succeeded)
-    is_asked_enough = batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch, max(run.settle_s, _LACKING_S))
+    is_asked_enough = batch.fetches >= _MOST_FETCHES and _has_been_tried(run, batch, _LACKING_S)
     return tally.answers >= batch.succeeded or is_asked_enough
 
 
