@@ -61,13 +61,14 @@ class _Hurried:
 def _live(order: dict[str, Any]) -> None:
     """Be a command of the product, in a process that was forked for it."""
     from pipeline import cli, crash
-    from pipeline.cli import spending
+    from pipeline.cli import spending, streams
 
     signal.alarm(_LONGEST_S)
     os.chdir(order["folder"])
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(order["environment"])
+    streams.steady()  # as for a process of its own
     spending.time = _Hurried(order["ahead_s"])
     crash.arm(at=order["at"], log=order["log"])
     for limit, most in order["limits"].items():

@@ -455,14 +455,14 @@ def test_a_key_that_the_service_repeats_reaches_no_file(shop, proxy):
     assert job(shop, BOTH + "thoughts: true\nsearch: true\n")(*RUN).code == 0
     for path in shop.outputs.rglob("*"):
         assert path.is_dir() or "answers" in path.parts or KEY.encode() not in path.read_bytes(), path
-    rest, key = b"*" * len(KEY[9:]), b"*" * len(KEY)
-    said = b"your key is %b%b\n\n![image 1](mug.jpg)\n\nso long, %b\n" % (KEY[:9].encode(), rest, key)
-    assert content(shop, "mug.md") == said, "what is left of it is of no use to anybody"
+    first, second = KEY[:9] + "*" * len(KEY[9:]), "*" * len(KEY)  # what is left is of no use to anybody
+    said = f"your key is {first}\n\n![image 1](mug.jpg)\n\nso long, {second}\n"
+    assert content(shop, "mug.md") == said.encode()
     (shop.outputs / "shop/mug.md").unlink()
     (shop.outputs / "shop/mug.thought1.md").unlink()
     assert shop(*RUN).code == 0
     # What the answer file has is never written as it is: the page is made of the record.
-    assert content(shop, "mug.md") == b"your key is ***so long, ***\n\n![image 1](mug.jpg)\n"
+    assert content(shop, "mug.md") == f"your key is {first}so long, {second}\n\n![image 1](mug.jpg)\n".encode()
     assert shop("verify").code == 0
 
 
