@@ -54,6 +54,7 @@ WAITS = (
     "wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL"
     f" AND {IS_INSIDE.format('record')}"
 )
+_HAS_PLACE = "o.place = 'tree' AND o.status IN ('done', 'check')"
 OVERTAKEN = (
     "place = 'tree' AND status IN ('done', 'check') AND line ->> '$.files' <> '[]' AND EXISTS (SELECT 1 FROM wanted w"
     f" WHERE w.key = record.key AND w.fingerprint <> record.fingerprint) AND {IS_INSIDE.format('record')}"
@@ -321,10 +322,11 @@ class Records:
         for row in self._db.execute(
             "SELECT r.line, r.place, r.status, r.path,"
             " (SELECT o.line FROM record o WHERE o.job = r.job AND o.key = r.key"
-            " AND o.fingerprint <> r.fingerprint AND o.place = 'tree' AND o.status IN ('done', 'check')"
-            " ORDER BY o.fingerprint LIMIT 1) AS older FROM record r"
-            " WHERE job = ? AND (wanted OR (place = 'tree' AND status IN ('done', 'check') AND NOT EXISTS"
-            " (SELECT 1 FROM record w WHERE w.job = r.job AND w.key = r.key AND w.wanted))) ORDER BY key",
+            f" AND o.fingerprint <> r.fingerprint AND {_HAS_PLACE}"
+            " ORDER BY o.line ->> '$.files' = '[]', o.fingerprint LIMIT 1) AS older FROM record r"
+            " WHERE job = ? AND fingerprint = (SELECT o.fingerprint FROM record o WHERE o.job = r.job AND o.key = r.key"
+            f" AND (o.wanted OR {_HAS_PLACE})"
+            " ORDER BY o.wanted DESC, o.line ->> '$.files' = '[]', o.fingerprint LIMIT 1) ORDER BY key",
             (job,),
         ):
             yield _published(row)

@@ -89,7 +89,18 @@ class Unpacking:
                     self._journal.batches.settle(self._batch, wire_key, answer_at=offset, answer_bytes=size)
         self.tally.answers = len(answered & self._asked.keys())
         self.tally.without_answer = len(self._asked) - len(self._settled)
+        if self._batch.requests_path is None:
+            self._count_found(len(answered))
         return self.tally
+
+    def _count_found(self, answers: int) -> None:
+        """What a batch was asked for that was only found at the service is not known: what of it is missing is a guess.
+
+        It is what an output manifest says to be in there; and where the answer seems to be cut, one more.
+        """
+        self.tally.answers = answers
+        self.tally.without_answer += len(self._journal.records.claimed(self._batch.job, str(self._batch.remote)))
+        self.tally.without_answer += self.tally.is_torn or answers < self._batch.succeeded
 
     def close(self, *, status: str, reason: str, transient: bool) -> None:
         """Give every request that got no answer the outcome of its batch, and call the batch unpacked."""
@@ -368,7 +379,8 @@ class Unpacking:
         """
         known = asked.known
         wanted = self._journal.wanted.path_of(known.key, known.fingerprint)
-        path = known.path if wanted is None else wanted
+        # Nobody asks for it any more, and an output manifest did not tell where it was to lie: any name will do.
+        path = (known.path or known.wire_key.partition("~")[0]) if wanted is None else wanted
         base = asked.below + path
         found = pieces(came, told["settings"], base, self._redacted)
         for damaged in found.damaged:
