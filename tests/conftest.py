@@ -25,6 +25,24 @@ KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config, items):
+    """Of the many cases of a long trial take a spread, the first and the last among them; TORTURE=all takes all."""
+    if os.environ.get("TORTURE") == "all":
+        return
+    trials: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("torture"):
+            trials.setdefault((item.path, item.originalname), []).append(item)
+    left_out = set()
+    for cases in trials.values():
+        most = cases[0].get_closest_marker("torture").kwargs.get("most", 20)
+        taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
+        left_out.update(case for number, case in enumerate(cases) if number not in taken)
+    if left_out:
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch):
     """No key, service or home of the person who runs the tests reaches a test."""
