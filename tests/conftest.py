@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,13 @@ from pipeline.cli import spending
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure():
+    """Processes that are started here hear every signal, also where the tests run as a job in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -362,7 +362,7 @@ def test_a_folder_that_was_moved_and_then_lost_its_journal_finds_its_batches(slo
     shop, service = slow_shop, slow_service
     pending(shop, service)
     shop.outputs.rename(shop.folder / "moved")
-    assert shop("--outputs", "moved", "plan").code == 0
+    assert shop("--outputs", "moved", "collect", "jobs/shop.yaml").code == 0
     for path in shop.folder.glob("moved/.pipeline/journal.db*"):
         path.unlink()
     shutil.rmtree(shop.folder / "moved/shop")

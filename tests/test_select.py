@@ -342,7 +342,14 @@ def test_a_held_request_outside_waits_for_its_batch(slow_shop, slow_service, mon
     with proxying(slow_service.url) as (url, proxy):
         monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
         assert slow_shop("submit", "jobs/shop.yaml").code == 0
-        proxy.before = lambda call: call.say({"error": {"code": 404, "message": "no"}}, 404) if call.is_get() else None
+
+        def gone(call):
+            if call.is_get():
+                call.say({"error": {"code": 404, "message": "no"}}, 404)
+            if call.is_list():
+                call.say({}, 200)
+
+        proxy.before = gone
         for _pass in range(3):
             slow_shop("collect", "jobs/shop.yaml")
         assert {record["status"] for record in slow_shop.records().values()} == {"held"}

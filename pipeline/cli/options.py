@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.models import Models
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([smhdw])")
-_LONGEST_S = 3650 * 86_400.0
+_LONGEST_S = 36_500 * 86_400.0
 _COUNT = re.compile(r"[0-9]{1,9}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

@@ -145,7 +145,8 @@ class Press:
         handle = {"key": asked["key"]} if row["file"] else {"metadata": asked.get("metadata", {})}
         first = hashlib.sha256(f"{row['id']}/{position}/side".encode()).digest()[0] % 2
         answer = {**handle, **said} if first else {**said, **handle}
-        return fates.line(row, number, answer)
+        written, is_bad = fates.line(row, number, answer)
+        return written, is_bad or not written  # what has no answer is not counted as answered
 
     def _answer(self, row: sqlite3.Row, asked: dict[str, Any]) -> dict[str, Any]:
         try:

@@ -193,10 +193,13 @@ def look_for_doubled(run: Run, work: Work) -> None:
     if not work.may_be_doubled or work.batches(*LIVE):
         return
     try:
-        census(run, work)
-        work.may_be_doubled = False
+        doubled = [op for op in run.api.batches() if _is_doubled(work, op)]
+        _cancel_doubled(run, work, doubled)
     except UnfinishedError as trouble:
         run.tell("trouble", job=work.job.name, why=str(trouble))
+        return
+    work.may_be_doubled = False
+    _expect_doubled(run, work, doubled)
 
 
 def _cancel_doubled(run: Run, work: Work, doubled: list[Operation]) -> None:
