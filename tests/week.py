@@ -21,7 +21,6 @@ from pathlib import Path
 
 from conftest import KEY, ROOT, Service
 from hypothesis import strategies as st
-from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from witness import HOUR, Ask, Clock, images_of, is_whole, serving
 
@@ -804,7 +803,6 @@ class Week(RuleBasedStateMachine):
         try:
             if hasattr(self, "folder"):
                 self.come_to_rest()
-                target(float(len({one.ask for one in self.witness.sent})), label="asks")
         finally:
             self.opened.close()
 
