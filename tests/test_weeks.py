@@ -226,3 +226,17 @@ def test_what_was_overtaken_on_its_way_to_another_working_copy_is_retired_and_co
     assert slow_shop(*SUBMIT).code == 0
     assert manifest_keys(slow_shop) == ["a", "b"]
     assert bought(slow_service) == [1, 1]
+
+
+def test_an_image_that_somebody_deleted_is_not_told_of_when_no_other_comes_for_it(shop, service):
+    rows(shop, "a,a barn\n")
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    [old] = shop.records()["a"]["files"]
+    (shop.outputs / "shop" / old["path"]).unlink()
+    shutil.rmtree(shop.outputs / ".pipeline/answers")
+    assert shop(*SUBMIT).code == 0
+    assert bought(service) == [1, 1]
+    assert (statuses(shop), shop.records()["a"]["files"]) == ({"a": "pending"}, [])
+    assert shop("verify").code == 0
+    assert shop(*SUBMIT).code == 0
+    assert (statuses(shop), shop.records()["a"]["files"]) == ({"a": "done"}, [old])

@@ -60,6 +60,11 @@ OVERTAKEN = (
     f" WHERE w.key = record.key AND w.fingerprint <> record.fingerprint) AND {IS_INSIDE.format('record')}"
 )
 """The condition for images in the tree under a key that asks for something else by now."""
+UNANSWERED = (
+    "wanted AND place = 'tree' AND status NOT IN ('done', 'check') AND line ->> '$.files' <> '[]'"
+    f" AND {IS_INSIDE.format('record')}"
+)
+"""The condition for what has no image yet, or none again, and tells of one of an earlier time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import record
 from pipeline.gemini.answers import UnreadableLineError, answer
-from pipeline.journal.records import OVERTAKEN
+from pipeline.journal.records import OVERTAKEN, UNANSWERED
 from pipeline.outputs import base_of
 from pipeline.unpack.pieces import pieces
 
@@ -26,6 +26,7 @@ def apply(work: Work, service: str) -> None:
     _let_go(work)
     with work.journal.transaction():
         work.journal.records.want(work.job.name, service)
+    _forget(work)
 
 
 def _move(work: Work) -> None:
@@ -62,6 +63,16 @@ def _let_go(work: Work) -> None:
                 if work.tree.condition(json.loads(row.line)["files"]) == "missing":
                     work.tree.retire(json.loads(row.line))
                     work.journal.records.change(row, place="retired", wanted=0)
+
+
+def _forget(work: Work) -> None:
+    """Tell no more of an image of an earlier time that somebody has deleted, where another one is asked for."""
+    for page in work.journal.records.pages(work.job.name, UNANSWERED):
+        with work.journal.transaction():
+            for row in page:
+                told = json.loads(row.line)
+                if work.tree.condition(told["files"]) == "missing" and not work.tree.is_retired(told):
+                    work.journal.records.change(row, line=record.dumps({**told, "files": []}))
 
 
 def _bring(work: Work, key: str, fingerprint: str) -> None:
