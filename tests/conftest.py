@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config, items):
             trials.setdefault((item.path, item.originalname), []).append(item)
     left_out = set()
     for cases in trials.values():
-        most = cases[0].get_closest_marker("torture").kwargs.get("most", 20)
+        most = cases[0].get_closest_marker("torture").kwargs.get("most", 8)
         taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
         left_out.update(case for number, case in enumerate(cases) if number not in taken)
     if left_out:

@@ -260,9 +260,7 @@ CASES = [*of_calls(), *for_ever(), *SPECIAL, *of_things()]
 
 
 def params():
-    return [
-        pytest.param(one, id=one.name, marks=() if one.is_quick else pytest.mark.torture(most=100)) for one in CASES
-    ]
+    return [pytest.param(one, id=one.name, marks=() if one.is_quick else pytest.mark.torture(most=30)) for one in CASES]
 
 
 @pytest.fixture
