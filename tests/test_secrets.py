@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -232,13 +233,19 @@ def test_a_process_with_everything_talkative_turned_on_says_nothing_of_the_key(s
         [sys.executable, "-m", "pipeline", "-v", *RUN], cwd=tmp_path, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
-        said = b""
-        for line in process.stdout:
-            said += line
-            for child in _children(process.pid):
-                seen[f"{child} environ"] = _read(f"/proc/{child}/environ")
-                seen[f"{child} cmdline"] = _read(f"/proc/{child}/cmdline")
-            seen["cmdline"] = _read(f"/proc/{process.pid}/cmdline") or seen.get("cmdline", b"")
+
+        def look():
+            while process.poll() is None:
+                for child in _children(process.pid):
+                    for what in ("environ", "cmdline"):
+                        if told := _read(f"/proc/{child}/{what}"):
+                            seen[f"{child} {what}"] = told
+                seen["cmdline"] = _read(f"/proc/{process.pid}/cmdline") or seen.get("cmdline", b"")
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        said = process.stdout.read()
+        looking.join()
     assert process.returncode == 0, said
     assert b"DEBUG" in said
     assert not has_key(said, KEY)

@@ -234,6 +234,7 @@ def test_an_image_that_somebody_deleted_is_not_told_of_when_no_other_comes_for_i
     [old] = shop.records()["a"]["files"]
     (shop.outputs / "shop" / old["path"]).unlink()
     shutil.rmtree(shop.outputs / ".pipeline/answers")
+    service.delete(shop.records()["a"]["batch"])
     assert shop(*SUBMIT).code == 0
     assert bought(service) == [1, 1]
     assert (statuses(shop), shop.records()["a"]["files"]) == ({"a": "pending"}, [])
