@@ -238,7 +238,7 @@ def test_serving_is_ended_like_a_run(held):
     process.send_signal(signal.SIGTERM)
     _out, err = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert err.splitlines()[1] == "error: terminated"
+    assert err.splitlines()[-2] == "error: terminated"
 
 
 # -------------------------------------------------------------------------------- in this process
