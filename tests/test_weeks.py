@@ -241,3 +241,17 @@ def test_an_image_that_somebody_deleted_is_not_told_of_when_no_other_comes_for_i
     assert shop("verify").code == 0
     assert shop(*SUBMIT).code == 0
     assert (statuses(shop), shop.records()["a"]["files"]) == ({"a": "done"}, [old])
+
+
+def test_a_missing_image_is_made_of_whichever_kept_answer_to_its_ask_there_is(shop, service):
+    rows(shop, "a,a barn\nb,a barn\n")
+    run = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--yes")
+    assert shop(*run).code == 0
+    lose_the_state(shop)
+    assert shop(*run, "--force", "--select", "id:b").code == 0
+    (shop.outputs / "shop/a.jpg").unlink()
+    assert shop(*run).code == 0
+    assert shop("verify").code == 0, "what plan says is written from a kept answer is written"
+    assert (shop.outputs / "shop/a.jpg").is_file()
+    assert bought(service) == [2, 1]
+    assert "2 done" in shop("plan").out

@@ -45,8 +45,14 @@ class Turns:
     def line(self, key: str, fingerprint: str) -> bytes | None:
         """The answer to a turn, as the line it came in; `None` where it is not here.
 
-        Of several answers to one ask it is the one to this very request, if that is still known. What cannot be read,
-        or is the answer to another request by now, is passed over.
+        Of several answers to one ask it is the one to this very request, if that is still known.
+        """
+        return next(self.lines(key, fingerprint), None)
+
+    def lines(self, key: str, fingerprint: str) -> Iterator[bytes]:
+        """All kept answers to an ask, as the lines they came in; those to this very request first, the newest of them.
+
+        What cannot be read, or is the answer to another request by now, is passed over.
         """
         for wire_key, name, offset, size in (*self._answers(key, fingerprint), (None, self.name(fingerprint), 0, -1)):
             try:
@@ -56,8 +62,7 @@ class Turns:
             except FileNotFoundError:
                 continue
             if answers.content(found, wire_key) is not None:
-                return found
-        return None
+                yield found
 
     def let_go(self, fingerprint: str) -> None:
         """Forget an answer that `line` could not read, so that the next plan knows; inside a transaction.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import record
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pipeline.journal import Record
+    from pipeline.outputs import File
     from pipeline.reconcile.run import Work
     from pipeline.unpack.pieces import Piece
 
@@ -93,10 +95,10 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
             work.tree.retire(json.loads(other.line))
             journal.records.change(other, place="retired", wanted=0)
         files = work.tree.destined(told, base, kept)
-        if files is None and known.status not in record.HAS_IMAGE:
-            journal.records.change(known, line=record.dumps({**told, "files": []}))
+        files = _made_anew(work, known, base) if files is None else files
         if files is None:
-            return  # something lies in its way: it stays where it is, held, and comes with a later run
+            _stays(work, known, told)
+            return
         told = {**told, "files": files}
         journal.records.change(known, path=base, line=record.dumps(told))
     work.tree.arrive(told)
@@ -104,6 +106,12 @@ def _bring(work: Work, key: str, fingerprint: str) -> None:
         for file in files:
             work.tree.publish(file["path"], file["sha256"])
         journal.records.change(known, place="tree")
+
+
+def _stays(work: Work, known: Record, told: dict[str, Any]) -> None:
+    """Something lies in the way of an image: it stays where it is, held, and comes with a later run."""
+    if known.status not in record.HAS_IMAGE:
+        work.journal.records.change(known, line=record.dumps({**told, "files": []}))
 
 
 def _let_be(work: Work, known: Record) -> None:
@@ -126,17 +134,30 @@ def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Cal
 
     @functools.cache
     def pieces_there() -> list[Piece]:
-        return _pieces(work.tree.turns(known.service).line(known.key, known.fingerprint), told, base)
+        had = {file["sha256"] for file in told["files"]}
+        lines = work.tree.turns(known.service).lines(known.key, known.fingerprint)
+        kept = (_pieces(line, told, base) for line in lines)
+        return next((found for found in kept if not had or had & {piece.sha256 for piece in found}), [])
 
     if base and not told["files"] and known.status in record.HAS_IMAGE:
         told["files"] = [piece.entry() for piece in pieces_there()]
     return told, lambda: {piece.sha256: piece.data for piece in pieces_there()}
 
 
-def _pieces(line: bytes | None, told: Mapping[str, Any], base: str) -> list[Piece]:
-    """What the kept answer of a record becomes; nothing when it is not there any more."""
+def _made_anew(work: Work, known: Record, base: str) -> list[File] | None:
+    """Files that another kept answer to the same ask makes at `base`, where those a record had are nowhere any more."""
+    told = json.loads(known.line)
+    is_gone = work.tree.condition(told["files"]) == "missing" and not work.tree.is_retired(told)
+    if not base or not is_gone or known.status not in record.HAS_IMAGE:
+        return None
+    made, kept = _restored(work, replace(known, line=record.dumps({**told, "files": []})), base)
+    return work.tree.destined(made, base, kept) or None
+
+
+def _pieces(line: bytes, told: Mapping[str, Any], base: str) -> list[Piece]:
+    """What a kept answer of a record becomes; nothing when it cannot be read."""
     try:
-        _key, came = answer(line or b"")
+        _key, came = answer(line)
     except UnreadableLineError:
         return []
     # Not redacted, and so only used where it is, byte for byte, what was published; or where nothing had to be hidden.
