@@ -244,8 +244,8 @@ def remote_file(reply: Any) -> RemoteFile | None:
         bytes=int(size) if size.isdecimal() else None,
         sha256=_hash(field(told, "sha256Hash")),
         state=words(told.get("state")) or "ACTIVE",
-        expires_at=_instant(words(field(told, "expirationTime"))),
-        created_at=_instant(words(field(told, "createTime"))),
+        expires_at=instant(words(field(told, "expirationTime"))),
+        created_at=instant(words(field(told, "createTime"))),
     )
 
 
@@ -283,8 +283,8 @@ def _hash(told: Any) -> str | None:
     return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
 
 
-def _instant(text: str) -> float | None:
-    """A time of the API (UTC, with up to nanoseconds) as seconds since 1970."""
+def instant(text: str) -> float | None:
+    """A time of the API (UTC, with up to nanoseconds) as seconds since 1970; `None` for what is none."""
     try:
         return dt.datetime.fromisoformat(text[:19]).replace(tzinfo=dt.UTC).timestamp()
     except ValueError:

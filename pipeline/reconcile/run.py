@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.gemini.wire import instant
 from pipeline.journal.batches import UNFINISHED
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pipeline.reconcile.room import NoRoomError
 
 _SOON_S = 24 * 3600.0
-
-
 _LONGEST_PAUSE_S = 3600.0
 
 
@@ -185,12 +184,8 @@ def age_s(run: Run, batch: Batch) -> float:
 
 def moment(run: Run, text: str) -> float:
     """A time of the service as our clock has it, never later than now; now for what is none."""
-    now = run.clock.time()
-    try:
-        at = dt.datetime.fromisoformat(text[:19] + "+00:00").timestamp()
-    except (ValueError, OverflowError):
-        return now
-    return min(now, at - (run.api.ahead_s or 0.0))
+    now, at = run.clock.time(), instant(text)
+    return now if at is None else min(now, at - (run.api.ahead_s or 0.0))
 
 
 def vanishing(work: Work, now: float) -> list[Batch]:

@@ -12,6 +12,7 @@ from pipeline.cli.doctor import memory
 from pipeline.cli.doctor.check import Check, of_error, ok, problem, warning
 from pipeline.cli.screen import megabytes, plural
 from pipeline.errors import PipelineError
+from pipeline.gemini.wire import instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -169,8 +170,5 @@ def _vanishing(api: Api, asking: Asking, batches: Sequence[Operation]) -> Iterat
 
 def _ended_s(api: Api, one: Operation) -> float:
     """How long ago a batch ended, in seconds, by the service's clock; since it was made where the end is not told."""
-    try:
-        at = dt.datetime.fromisoformat((one.ended_at or one.created_at)[:19] + "+00:00").timestamp()
-    except ValueError:
-        return 0.0
-    return api.now() - at
+    at = instant(one.ended_at or one.created_at)
+    return 0.0 if at is None else api.now() - at
