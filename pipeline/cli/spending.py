@@ -235,6 +235,8 @@ def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
 
     The service is not asked: nothing is open there, and nothing of ours is due to be deleted.
     """
+    from pipeline.durable import Folder
+
     if call.reopened or call.force or call.recovers:
         return None
     started, rests = time.time(), resting.found(words, options, str(options.service))
@@ -248,6 +250,7 @@ def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
         ended = _Ended(options, started, call.force, of_jobs={end.job: _code(end, call) for end in ends})
         ended.code = first_code(ended.of_jobs.values())
         for end in ends:
+            Folder(options.state).below(f"runs/{end.job}").sweep()
             _leave(end, ended)
             _tell_end(end, Screen(options, several=len(words) > 1), ended)
     return ended.code
