@@ -19,7 +19,7 @@ PACKAGE = ROOT / "pipeline"
 LAYERS = [
     {"errors"},
     {"crash"},
-    {"durable"},
+    {"durable", "seen"},
     {"job", "gemini"},
     {"decoder"},
     {"record", "pixels", "selection", "ping"},

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import opening
+from pipeline.cli import opening, resting
 from pipeline.cli.pointers import Pointers
 from pipeline.cli.screen import MICRO, plural
-from pipeline.cli.tables import amount, longest_s, plan_table, print_json
+from pipeline.cli.tables import amount, idle_table, longest_s, plan_table, print_json
 from pipeline.errors import JobError, PipelineError, Problem, UsageError
 from pipeline.selection import Facts
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.plan import Plan
+    from pipeline.plan.rest import Rest, Row
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -127,20 +128,47 @@ def _problem(problem: Problem) -> dict[str, Any]:
 @click.pass_obj
 def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_exitcode: bool, key: str | None) -> int:
     """What a run would render, why, and what it costs. Nothing is sent."""
-    models, service = options.models(), options.expected_service()
+    service = options.expected_service()
+    if key is None and (rests := _at_rest(jobs, options, service)) is not None:
+        _tell_rests(rests, options, as_json=as_json)
+        return 0
+    models = options.models()
     documents, work = [], 0
     with opening.opened(jobs, options, models, service, default=True, must_lock=False) as opened:
         for one in opened.jobs:
             work += one.plan.requests + one.plan.counts["moved"]
             if as_json:
-                documents.append(_plan_document(one.plan, one.journal, models, options, everything=key is not None))
+                documents.append(_compared_document(one, models, options, everything=key is not None))
             else:
                 click.echo(plan_table(one.plan, models, options.today, service))
-                _explain(one.plan, one.journal, key, tells_gone=bool(options.selection or key))
+                if key is None:
+                    gone = _gone(one.plan, one.journal) if options.selection else ()
+                    _explain(itertools.chain(one.journal.wanted.not_done(), gone))
+                else:
+                    _explain_one(one.plan, one.journal, key)
                 _tell_budget(one, service)
     if as_json:
         print_json({"jobs": documents})
     return 10 if detailed_exitcode and work else 0
+
+
+def _at_rest(words: Sequence[str], options: Options, service: str) -> list[Rest] | None:
+    """The jobs, where all of them were at rest and everything is as it was; `None` where they must be compared."""
+    rests = resting.found(words or [opening.DEFAULT_JOBS], options, service)
+    return rests if rests and resting.are_unchanged(rests, options) else None
+
+
+def _tell_rests(rests: Sequence[Rest], options: Options, *, as_json: bool) -> None:
+    resting.warn(rests, options)
+    if as_json:
+        documents = [
+            _plan_document(rest.plan, rest.prices_as_of, itertools.chain(rest.not_done, rest.gone)) for rest in rests
+        ]
+        print_json({"jobs": documents})
+        return
+    for rest in rests:
+        click.echo(idle_table(rest.plan))
+        _explain(rest.not_done)
 
 
 def _tell_budget(one: OpenJob, service: str) -> None:
@@ -156,21 +184,26 @@ def _tell_budget(one: OpenJob, service: str) -> None:
 _MANY = 20
 
 
-def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool) -> None:
-    """Why things change, for as many as one can read; a first run needs no reasons."""
+def _explain_one(plan: Plan, journal: Journal, key: str) -> None:
+    """Why one image is what it is."""
     from pipeline.job.problems import escaped, quoted
 
-    shown = hidden = 0
-    if key is not None and not journal.wanted.is_wanted(key):
+    if not journal.wanted.is_wanted(key):
         click.echo(f"  the job asks for nothing with the key {quoted(key)}; `pipeline plan --json` has them all")
-    gone = _gone(plan, journal) if tells_gone else ()
-    rows = journal.wanted.not_done(everything=key is not None)
-    for name, state, why, path, _model, _cost in itertools.chain(rows, gone):
-        if key is not None:
-            if name == key:
-                why = why or _otherwise(plan, journal).get(key, "")  # noqa: PLW2901
-                click.echo(escaped(f"  {state}  {name} → {path}{f': {why}' if why else ''}"))
-        elif why:
+    rows = itertools.chain(journal.wanted.not_done(everything=True), _gone(plan, journal))
+    for name, state, said, path, _model, _cost in rows:
+        if name == key:
+            why = said or _otherwise(plan, journal).get(key, "")
+            click.echo(escaped(f"  {state}  {name} → {path}{f': {why}' if why else ''}"))
+
+
+def _explain(rows: Iterable[Row]) -> None:
+    """Why things change, for as many as one can read; a first run needs no reasons."""
+    from pipeline.job.problems import escaped
+
+    shown = hidden = 0
+    for name, state, why, _path, _model, _cost in rows:
+        if why:
             shown += 1
             if shown <= _MANY:
                 click.echo(escaped(f"  {state}  {name}: {why}"))
@@ -180,12 +213,21 @@ def _explain(plan: Plan, journal: Journal, key: str | None, *, tells_gone: bool)
         click.echo(f"  … and {hidden:,} more; `pipeline plan --json` has them all")
 
 
-def _plan_document(
-    plan: Plan, journal: Journal, models: Models, options: Options, *, everything: bool
-) -> dict[str, Any]:
+def _compared_document(one: OpenJob, models: Models, options: Options, *, everything: bool) -> dict[str, Any]:
+    plan, journal = one.plan, one.journal
     priced = [models.find(total.model_id) for total in plan.totals]
     since = [price.since.isoformat() for model in priced if model and (price := model.price(options.today))]
     others = _otherwise(plan, journal) if everything else {}
+    rows = (
+        (key, state, why or others.get(key, ""), path, model, cost)
+        for key, state, why, path, model, cost in itertools.chain(
+            journal.wanted.not_done(everything=everything), _gone(plan, journal)
+        )
+    )
+    return _plan_document(plan, max(since, default=models.prices_as_of.isoformat()), rows)
+
+
+def _plan_document(plan: Plan, prices_of: str, rows: Iterable[Row]) -> dict[str, Any]:
     return {
         "job": plan.job,
         "counts": plan.counts,
@@ -209,7 +251,7 @@ def _plan_document(
             "amount": None if plan.unpriced else amount(plan.cost),
             "upper_bound": None if plan.unpriced else amount(plan.upper_bound),
             "currency": "USD",
-            "prices": max(since, default=models.prices_as_of.isoformat()),
+            "prices": prices_of,
         },
         "stuck": {
             "deadline_s": int(plan.stuck.deadline_s),
@@ -217,12 +259,7 @@ def _plan_document(
             "amount": amount(plan.stuck.cost),
             "upper_bound": amount(plan.stuck.upper_bound),
         },
-        "items": [
-            _item(key, state, why or others.get(key, ""), path, model, cost)
-            for key, state, why, path, model, cost in itertools.chain(
-                journal.wanted.not_done(everything=everything), _gone(plan, journal)
-            )
-        ],
+        "items": [_item(*row) for row in rows],
     }
 
 
@@ -237,7 +274,7 @@ def _otherwise(plan: Plan, journal: Journal) -> dict[str, str]:
     return found
 
 
-def _gone(plan: Plan, journal: Journal) -> Iterator[tuple[str, str, str, str, str, int | None]]:
+def _gone(plan: Plan, journal: Journal) -> Iterator[Row]:
     for key, path, model, _was_wanted, _cost in journal.wanted.gone(plan.job):
         yield key, "gone", "no longer asked for", path, model, 0
 

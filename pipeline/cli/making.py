@@ -38,7 +38,8 @@ class Marks:
     def __init__(self, stamp: str | None = None, depfile: str | None = None) -> None:
         self._stamp, self._depfile = stamp, depfile
         self._started_ns = time.time_ns() - _COARSE_NS
-        self.dependencies = Dependencies(is_kept=bool(stamp or depfile))
+        self.are_asked = bool(stamp or depfile)
+        self.dependencies = Dependencies(is_kept=self.are_asked)
         if stamp and depfile and Path(stamp).absolute() == Path(depfile).absolute():
             raise UsageError("--stamp and --depfile name the same file", hint="give each its own")
         for option, name in (("--stamp", stamp), ("--depfile", depfile)):

@@ -50,7 +50,7 @@ def gate(options: Options, jobs: list[OpenJob], call: Call, service: str, models
     _refuse_pointers(jobs)
     for opened in jobs:
         _refuse_drastic(opened, yes=call.yes)
-        if service == "local" and _is_paid(opened):
+        if service == "local" and is_paid(opened):
             raise RefusedError(
                 f"the job '{opened.job.name}' has images that were paid for; the local service would mix in its own",
                 hint="rehearse elsewhere: --outputs outputs/rehearsal",
@@ -78,7 +78,7 @@ def _late(jobs: list[OpenJob], call: Call) -> list[OpenJob]:
     return [opened for opened in jobs if opened.plan.stuck.asks_singly and call.lane == "batch"]
 
 
-def _is_paid(opened: OpenJob) -> bool:
+def is_paid(opened: OpenJob) -> bool:
     """Whether the job has images, or batches on their way, that cost money."""
     journal, job = opened.journal, opened.job.name
     lanes = ("batch", "interactive")

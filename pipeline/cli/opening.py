@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
     from pipeline.plan import Look, Plan
+    from pipeline.plan.rest import Sources
 
 LOCAL_KEY = "local-service-needs-no-key"
 DEFAULT_JOBS = "jobs"
@@ -50,6 +51,10 @@ class OpenJob:
     """Compares once more, when what is recorded has changed."""
     is_changed: bool = False
     """Some of what would be bought is asked with the settings of this call."""
+    sources: Sources | None = None
+    """What it was read from; `None` where nobody asked, or that may have been changed meanwhile."""
+    said: tuple[tuple[Problem, ...], tuple[Problem, ...]] = ((), ())
+    """The warnings of its manifest, and of its rows."""
 
 
 @dataclass(slots=True)
@@ -73,13 +78,23 @@ def load(
     problems: list[Problem] = []
     for path in named.manifests(words, cwd=Path.cwd()):
         try:
-            jobs.append(language.load(path, root=Path.cwd(), dependencies=dependencies))
+            jobs.append(language.load(path, root=Path.cwd(), dependencies=_own(dependencies)))
         except JobError as error:
             problems.extend(_all_of(path, options) or error.problems)
     problems.extend(same_names(jobs))
     if problems:
         raise JobError(list(dict.fromkeys(problems)))  # a base that several jobs share is told of once
     return jobs
+
+
+def _own(dependencies: Dependencies | None) -> Dependencies | None:
+    """Where to collect what one job is made from: all of it, or as much as is remembered of a job at rest."""
+    if dependencies is None:
+        return None
+    from pipeline.job.dependencies import Dependencies
+    from pipeline.plan.rest import MOST_SOURCES
+
+    return Dependencies(is_kept=True, most=None if dependencies.is_kept else MOST_SOURCES)
 
 
 def _all_of(path: Path, options: Options) -> Sequence[Problem]:
@@ -170,12 +185,14 @@ def opened(
     dependencies: Dependencies | None = None,
     lane: Lane = "batch",
     change: Change | None = None,
+    since_ns: int = 0,
 ) -> Iterator[Opened]:
     """Open jobs for the block: lock, journal and plan of each. All of them are checked before any is yielded.
 
     A job that another run holds is left out and named in `locked`; without `must_lock` jobs are only looked at, and
     nothing is written. What is wrong with any of them, to its last row, is found before anything is.
-    What the jobs are made from goes to `dependencies`. What is `reopened` is asked with the settings of `change`.
+    What the jobs are made from goes to `dependencies`; what of it was not changed after `since_ns`, before anything was
+    read, is known as that. What is `reopened` is asked with the settings of `change`.
     """
     from pipeline.plan import Look
 
@@ -199,7 +216,26 @@ def opened(
         if problems:
             raise JobError(problems)
         _warn_of_slips(options, found.jobs, change)
+        if dependencies is not None:
+            _remember(found.jobs, options, dependencies, warn, since_ns)
         yield found
+
+
+def _remember(
+    jobs: Sequence[OpenJob], options: Options, dependencies: Dependencies, warn: _Warner, since_ns: int
+) -> None:
+    """Keep in mind what jobs were read from, and what was said of them, for when they are at rest."""
+    from pipeline.plan.rest import Sources
+
+    of_manifests = {problem for one in jobs for problem in one.job.warnings}
+    of_rows = tuple(problem for problem in warn.said if problem not in of_manifests)
+    for one in jobs:
+        dependencies.take(one.job.dependencies)
+        if options.models_file is not None:
+            one.job.dependencies.add(options.models_file)
+        if not (of_rows and len(jobs) > 1) and not one.plan.problems:
+            one.sources = Sources.of(one.job.dependencies, since_ns)
+            one.said = tuple(dict.fromkeys(one.job.warnings)), of_rows
 
 
 def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _Warner) -> None:
@@ -236,15 +272,13 @@ def _open(
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
-    from pipeline.cli.doctor.machine import refuse_network
     from pipeline.durable import Folder, is_held, locked
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
     from pipeline.plan import firsts
 
     if must_lock:
-        refuse_network(options)
-        _refuse_link(options)
+        check_state(options)
         state = Folder(options.state).make()
         stack.enter_context(locked(state, f"locks/{job.name}.lock", what=f"the job '{job.name}'"))
         _ignore(state)
@@ -283,8 +317,14 @@ def _open(
     return OpenJob(job, journal, tree, found, pointers, compared, is_changed=bool(changing and changing.is_used))
 
 
-def _refuse_link(options: Options) -> None:
-    """Below the outputs folder no link is followed, and the state lies there unless it was told otherwise."""
+def check_state(options: Options) -> None:
+    """Raise `LocalError` where the state lies where it cannot be relied on.
+
+    Below the outputs folder no link is followed, and the state lies there unless it was told otherwise.
+    """
+    from pipeline.cli.doctor.machine import refuse_network
+
+    refuse_network(options)
     if options.state == options.outputs / ".pipeline" and options.state.is_symlink():
         raise LocalError(
             f"{options.state} is a symbolic link: it is not followed",

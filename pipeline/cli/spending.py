@@ -7,21 +7,22 @@ import os
 import shlex
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import flags, making, opening
+from pipeline.cli import flags, making, opening, resting
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
 from pipeline.cli.screen import MICRO, Screen, age, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
 from pipeline.cli.tables import amount
 from pipeline.errors import PipelineError
+from pipeline.seen import now_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.job.change import Change
     from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
+    from pipeline.plan.rest import Rest
     from pipeline.reconcile import Progress, Run, Work
 
 
@@ -178,13 +180,22 @@ def _work(
     options: Options, words: Sequence[str], call: Call, before: Callable[[Run, list[Work]], None] | None = None
 ) -> int:
     options = opening.decided(options)
-    service = str(options.service)
+    since_ns, marks = now_ns(), making.asked()
+    code = _at_rest(options, words, call) if before is None and not marks.are_asked else None
+    return _reconciled(options, words, call, before, marks, since_ns) if code is None else code
+
+
+def _reconciled(
+    options: Options, words: Sequence[str], call: Call, before: Callable[[Run, list[Work]], None] | None,
+    marks: making.Marks, since_ns: int,
+) -> int:  # fmt: skip
+    service, started = str(options.service), time.time()
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    started, marks = time.time(), making.asked()
     with opening.opened(
         words, options, models, service,
         reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
+        since_ns=since_ns,
     ) as opened:  # fmt: skip
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
@@ -201,7 +212,7 @@ def _work(
                 _tidy(run, works)
                 for job in opened.jobs if call.recovers else ():
                     _tell_recovered(job, screen)
-                codes = [_code(work, step, call) for work, step in zip(works, steps, strict=True)]
+                codes = [_code(_end(work, step), call) for work, step in zip(works, steps, strict=True)]
                 ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
                 ended.code = first_code([*codes, *(error.exit_code for error in opened.locked)])
         except PipelineError as error:
@@ -215,6 +226,33 @@ def _work(
                 _conclude(work, screen, ended)
         if not ended.code and all(step.is_finished for step in steps):
             marks.succeed(options, opened)
+        resting.note(options, models, opened.jobs, works)
+    return ended.code
+
+
+def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
+    """The exit code of a call that has nothing to do, as everything is as it was; `None` where that is not certain.
+
+    The service is not asked: nothing is open there, and nothing of ours is due to be deleted.
+    """
+    from pipeline.durable import Folder
+
+    if call.reopened or call.force or call.recovers:
+        return None
+    started, rests = time.time(), resting.found(words, options, str(options.service))
+    if rests is None or not all(resting.is_tidy(rest, options) for rest in rests):
+        return None
+    with resting.locked(rests, options) as are_unchanged:
+        if not are_unchanged:
+            return None
+        resting.warn(rests, options)
+        ends = [_of_rest(rest, options) for rest in rests]
+        ended = _Ended(options, started, call.force, of_jobs={end.job: _code(end, call) for end in ends})
+        ended.code = first_code(ended.of_jobs.values())
+        for end in ends:
+            Folder(options.state).below(f"runs/{end.job}").sweep()
+            _leave(end, ended)
+            _tell_end(end, Screen(options, several=len(words) > 1), ended)
     return ended.code
 
 
@@ -351,11 +389,44 @@ def first_code(codes: Iterable[int]) -> int:
     return min(codes, key=_ORDER.index, default=0)
 
 
-def _code(work: Work, step: Progress, call: Call) -> int:
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where a job stands at the end of a call."""
+
+    job: str
+    service: str
+    step: Progress
+    spent: int
+    """Millionths of a USD."""
+    manifest: Path
+    folder: Path
+    skipped: int = 0
+    next_wave: str = ""
+    """What to type for turns that can be sent now."""
+
+
+def _end(work: Work, step: Progress) -> _End:
+    spent = work.journal.batches.spent(work.job.name, work.service)
+    return _End(
+        work.job.name, work.service, step, spent, work.job.path, work.tree.folder.path, work.skipped,
+        _next_wave(work, step),
+    )  # fmt: skip
+
+
+def _of_rest(rest: Rest, options: Options) -> _End:
+    from pipeline.reconcile import Progress
+
+    step = Progress(counts=dict(rest.statuses), to_send=0, live=0, held=0, at_service=0)
+    folder = Path(os.path.realpath(options.outputs)) / rest.plan.job
+    return _End(rest.plan.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
+
+
+def _code(end: _End, call: Call) -> int:
     """The exit code of a job in a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
+    step = end.step
     if step.held or step.counts.get("held"):
         return 6
-    if work.skipped or step.counts.get("skipped"):
+    if end.skipped or step.counts.get("skipped"):
         return 5
     waits_for_nothing_new = call.waits and not call.sends
     is_unfinished = bool(step.live) if waits_for_nothing_new else not step.is_finished
@@ -367,24 +438,32 @@ def _code(work: Work, step: Progress, call: Call) -> int:
 def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
     """Publish the output manifest, write the run's result, and say how it ended."""
     from pipeline import reconcile
+
+    reconcile.finish(work)
+    end, now = _end(work, reconcile.progress(work)), time.time()
+    _leave(end, ended)
+    for batch in reconcile.vanishing(work, now):
+        screen.complain(_vanishing(work, batch, now))
+    _tell_end(end, screen, ended)
+
+
+def _leave(end: _End, ended: _Ended) -> None:
+    """Write the run's result."""
     from pipeline.durable import Folder
     from pipeline.record import timestamp
 
-    reconcile.finish(work)
-    job, now = work.job.name, time.time()
-    step = reconcile.progress(work)
-    spent = work.journal.batches.spent(job, work.service)
+    job, step, now = end.job, end.step, time.time()
     result = {
         "schema_version": 1,
         "job": job,
-        "service": work.service,
+        "service": end.service,
         "started": timestamp(ended.started),
         "ended": timestamp(now),
         "exit_code": ended.code,
         "counts": step.counts,
         "open": step.to_send,
         "batches": step.live,
-        "cost": {"amount": amount(spent), "currency": "USD"},
+        "cost": {"amount": amount(end.spent), "currency": "USD"},
     }
     folder = Folder(ended.options.state)
     text = json.dumps(result, indent=1).encode() + b"\n"
@@ -392,9 +471,6 @@ def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
     for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
         with folder.replacing(name) as stream:
             stream.write(text)
-    for batch in reconcile.vanishing(work, now):
-        screen.complain(_vanishing(work, batch, now))
-    _tell_end(work, step, screen, spent, ended)
 
 
 def _vanishing(work: Work, batch: Batch, now: float) -> str:
@@ -405,13 +481,13 @@ def _vanishing(work: Work, batch: Batch, now: float) -> str:
     return f"warning: the answer of {batch.remote} is not here, and {when}: {typed} fetches it"
 
 
-def _tell_end(work: Work, step: Progress, screen: Screen, spent: int, ended: _Ended) -> None:
-    job = work.job.name
+def _tell_end(end: _End, screen: Screen, ended: _Ended) -> None:
+    job, step = end.job, end.step
     words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
-    money = f"would cost {usd(spent)}" if work.service == "local" else f"{usd(spent)} so far"
-    hint = _next_wave(work, step) or _hint(work, step, force=ended.force)
+    money = f"would cost {usd(end.spent)}" if end.service == "local" else f"{usd(end.spent)} so far"
+    hint = end.next_wave or _hint(end, force=ended.force)
     if not ended.options.quiet:
-        screen.say(f"{job}: {words} · {money} · {shown_path(work.tree.folder.path)}")
+        screen.say(f"{job}: {words} · {money} · {shown_path(end.folder)}")
         if hint:
             screen.say(f"hint: {hint}")
     elif ended.of_jobs.get(job):  # what went well has nothing to say, and an error speaks for itself
@@ -432,8 +508,8 @@ def _next_wave(work: Work, step: Progress) -> str:
     return ready and f"{ready} can be sent: `pipeline submit {path}` or `pipeline run {path}` sends it"
 
 
-def _hint(work: Work, step: Progress, *, force: bool) -> str:
-    job, path = work.job.name, shlex.quote(shown_path(work.job.path))
+def _hint(end: _End, *, force: bool) -> str:
+    job, step, path = end.job, end.step, shlex.quote(shown_path(end.manifest))
     if step.counts.get("held"):
         listed = f"`pipeline ls items --job {job} --status held`"
         return f"a person must decide about money: {listed} says why, `pipeline retry {path} --only held` buys again"

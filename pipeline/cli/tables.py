@@ -48,10 +48,9 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
 
 def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane = "batch") -> str:
     """What a run, or a proof, would render, for somebody who pays for it."""
-    states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
-    lines = [f"{plan.job}: {', '.join(states) or 'nothing asked for'}"]
     if not plan.requests:
-        return "\n".join([*lines, "  nothing to buy", *_later(plan, lane)])
+        return idle_table(plan, lane)
+    lines = [_states(plan)]
     rows = [["", "images", "model", "aspect", "size", "with", "each", "total"]]
     for total in plan.totals:
         each = total.cost // total.requests if not total.unpriced else None
@@ -65,6 +64,16 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     lines += _waves(plan, lane)
     lines.append(_small_print(plan, models, today, service, lane))
     return "\n".join([*lines, *_ahead(plan, lane), *_later(plan, lane)])
+
+
+def idle_table(plan: Plan, lane: Lane = "batch") -> str:
+    """The same for a plan of which nothing would be bought."""
+    return "\n".join([_states(plan), "  nothing to buy", *_later(plan, lane)])
+
+
+def _states(plan: Plan) -> str:
+    states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
+    return f"{plan.job}: {', '.join(states) or 'nothing asked for'}"
 
 
 def _ahead(plan: Plan, lane: Lane) -> Iterator[str]:

@@ -267,6 +267,8 @@ class Judge:
             raise JobError([place.problem(f"template {quoted(name)} leads out of the project")])
         for one in (path, *templates.nearer(path, folders=folders, root=job.root)):
             job.dependencies.add(one)
+        for one in templates.before(name, path, folders=folders, root=job.root) if job.dependencies.is_kept else ():
+            job.dependencies.add_absent(one)
         return templates.load(path, name, place)
 
     def _tried(self, word: str, said: Said, reading: Callable[[Any, Place], Prompt]) -> Prompt | None:

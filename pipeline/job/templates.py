@@ -86,6 +86,14 @@ def nearer(path: Path, *, folders: Sequence[Path], root: Path) -> Iterator[Path]
             yield folder
 
 
+def before(name: str, path: Path, *, folders: Sequence[Path], root: Path) -> Iterator[Path]:
+    """The files that `find` looked for before it found `path`, and that are not there."""
+    for candidate in _candidates(name, _parents(folders, root), folders[-1]):
+        if candidate == path:
+            return
+        yield candidate
+
+
 def _parents(folders: Sequence[Path], root: Path) -> list[Path]:
     return list(dict.fromkeys(parent for folder in folders for parent in _upwards(folder, root)))
 

@@ -1,11 +1,11 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
-`Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which reference
-images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is not about,
-`Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which models have
-not delivered yet, `Journal.late` what else a request costs when its batch does not come home. They share one
-connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
-block ends.
+`Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which
+reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is
+not about, `Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which
+models have not delivered yet, `Journal.late` what else a request costs when its batch does not come home,
+`Journal.rests` which jobs have nothing to do. They share one connection; whatever must become true together is written
+in one `Journal.transaction()`, which is on disk when the block ends.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from pipeline.journal.leftovers import Leftovers
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
+from pipeline.journal.rest import Resting, Rests
 from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
 from pipeline.journal.wanted import Candidate, Classified, Comparison, Link, Wanted, WantedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
-    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Spent", "Upload", "WantedRequest",
-    "copied", "opened",
+    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Resting", "Spent", "Upload",
+    "WantedRequest", "copied", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
-_VERSION = 3
+_VERSION = 4
 _NAME = "journal.db"
 _MAKING = "locks/.journal.lock"
 _PATIENCE_S = 10.0
@@ -72,6 +73,7 @@ class Journal:
         self.spending = Spending(db)
         self.leftovers = Leftovers(db)
         self.firsts = Firsts(db)
+        self.rests = Rests(db)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -209,13 +211,42 @@ def copied(state: Path, *, outputs: Path) -> Iterator[Journal]:
         copy.close()
 
 
+def resting(state: Path, manifests: Sequence[Path]) -> list[Resting] | None:
+    """The jobs of these manifests, where all of them are at rest; `None` where one is not, or there is any doubt.
+
+    The journal in the folder `state` is only read, and left without a trace as `copied` leaves it.
+    """
+    path = Path(os.path.realpath(state)) / _NAME
+    found: list[Resting | None] = []
+
+    def read(db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA trusted_schema = OFF")
+        is_ours = _version(db, path) == _VERSION
+        found[:] = [Rests(db).of(str(manifest)) if is_ours else None for manifest in manifests]
+
+    try:
+        _refuse_what_is_no_file(path)
+        if not path.exists():
+            return None
+        _read(path, read)
+    except (sqlite3.Error, OSError, LocalError):
+        return None
+    return [one for one in found if one] if all(found) else None
+
+
 def _copy(path: Path, db: sqlite3.Connection) -> None:
     """Copy a journal as it is at one moment. One that nobody is writing to is read without a trace."""
+    _read(path, lambda source: source.backup(db))
+
+
+def _read(path: Path, reading: Callable[[sqlite3.Connection], None]) -> None:
+    """Read a journal as it is at one moment; without a trace where nobody is writing to it, if need be once more."""
     before = _at_rest(path)
     for is_at_rest in (True, False) if before else (False,):
         options = "mode=ro&immutable=1" if is_at_rest else "mode=ro"
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?{options}", uri=True, timeout=10.0)) as source:
-            source.backup(db)
+        uri = f"{path.as_uri()}?{options}"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)) as source:
+            reading(source)
         if not is_at_rest or _at_rest(path) == before:
             return
 

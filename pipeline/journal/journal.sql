@@ -148,3 +148,23 @@ CREATE TABLE event (
     kind          TEXT NOT NULL,
     detail        TEXT NOT NULL             -- JSON
 ) STRICT;
+
+-- What a job that is at rest was compared with, and what came out: a call that finds all of it unchanged has its answer.
+-- Whatever changes what is recorded of the job takes it away, so that nobody can forget to.
+CREATE TABLE rest (
+    job           TEXT PRIMARY KEY,
+    manifest      TEXT NOT NULL,            -- the path of the job manifest
+    told          TEXT NOT NULL             -- JSON
+) STRICT;
+CREATE TRIGGER record_came AFTER INSERT ON record BEGIN DELETE FROM rest WHERE job = NEW.job; END;
+CREATE TRIGGER record_left AFTER DELETE ON record BEGIN DELETE FROM rest WHERE job = OLD.job; END;
+CREATE TRIGGER record_changed AFTER UPDATE ON record BEGIN DELETE FROM rest WHERE job IN (OLD.job, NEW.job); END;
+CREATE TRIGGER file_came AFTER INSERT ON file BEGIN DELETE FROM rest WHERE job = NEW.job; END;
+CREATE TRIGGER file_left AFTER DELETE ON file BEGIN DELETE FROM rest WHERE job = OLD.job; END;
+CREATE TRIGGER file_changed AFTER UPDATE ON file BEGIN DELETE FROM rest WHERE job IN (OLD.job, NEW.job); END;
+CREATE TRIGGER batch_came AFTER INSERT ON batch BEGIN DELETE FROM rest WHERE job = NEW.job; END;
+CREATE TRIGGER batch_left AFTER DELETE ON batch BEGIN DELETE FROM rest WHERE job = OLD.job; END;
+CREATE TRIGGER batch_changed AFTER UPDATE ON batch BEGIN DELETE FROM rest WHERE job IN (OLD.job, NEW.job); END;
+CREATE TRIGGER asked_came AFTER INSERT ON asked BEGIN DELETE FROM rest WHERE job = NEW.job; END;
+CREATE TRIGGER asked_left AFTER DELETE ON asked BEGIN DELETE FROM rest WHERE job = OLD.job; END;
+CREATE TRIGGER asked_changed AFTER UPDATE ON asked BEGIN DELETE FROM rest WHERE job IN (OLD.job, NEW.job); END;

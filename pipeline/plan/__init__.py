@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pipeline.selection import Selection
 
 __all__ = [
-    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "chosen", "compare", "duration", "give_way", "may_retry",
-    "narrowed", "wanted",
+    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "Stuck", "chosen", "compare", "compare_again", "duration",
+    "give_way", "may_retry", "narrowed", "wanted",
 ]  # fmt: skip
 
 _MANY_GONE = 20
@@ -142,6 +142,19 @@ def compare(
     published, _census = _known(journal, job)
     problems = outputs.read_manifest(journal, tree, published=published)
     journal.wanted.replace(requests)
+    return _compared(journal, tree, job, look, again, problems)
+
+
+def compare_again(journal: Journal, tree: Tree, job: Job, look: Look) -> Plan:
+    """Compare what a job wanted when it was last compared with what is recorded by now."""
+    published, _census = _known(journal, job)
+    problems = outputs.read_manifest(journal, tree, published=published)
+    return _compared(journal, tree, job, look, None, problems)
+
+
+def _compared(
+    journal: Journal, tree: Tree, job: Job, look: Look, again: Again | None, problems: list[str]
+) -> Plan:  # fmt: skip
     journal.outside.replace(())
     if look.selection:
         # It goes by what things are now, not by what is to be done about them.

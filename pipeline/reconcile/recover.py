@@ -20,6 +20,7 @@ from pipeline.record import HAS_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pipeline.gemini.wire import Operation
     from pipeline.journal import Batch, Record
@@ -35,17 +36,17 @@ def search(run: Run, work: Work) -> None:
         return
     work.is_searched = True
     _keep_turns(run, work)
-    for name in _unknown_answers(run, work):
+    for name in unknown_answers(run.state, work):
         _take_in(run, work, name)
 
 
 # ----------------------------------------------------------------------------------- answers that are here
 
 
-def _unknown_answers(run: Run, work: Work) -> Iterator[str]:
+def unknown_answers(state: Path, work: Work) -> Iterator[str]:
     """The answer files of a job that no batch knows, and that no `clean` has let go of."""
     journal, job = work.journal, work.job.name
-    folder = Folder(run.state).path / "answers" / job
+    folder = Folder(state).path / "answers" / job
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         is_known = journal.batches.knows_answers(job, f"answers/{job}/{path.name}")
         if not is_known and not journal.leftovers.is_settled(job, path.name):

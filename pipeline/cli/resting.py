@@ -1,0 +1,180 @@
+"""Jobs that are at rest: the commands that find one unchanged have its answer, and need neither rows nor records."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import __version__, seen
+from pipeline.errors import LocalError, LockedError, PipelineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import date
+
+    from pipeline.cli.opening import OpenJob
+    from pipeline.cli.options import Options
+    from pipeline.gemini.models import Models
+    from pipeline.plan.rest import Rest
+    from pipeline.reconcile import Work
+
+_MOST_TOLD = 1000
+"""Images that are not done and that a plan tells of; a job with more of them is always compared."""
+_PARTS = (".py", ".sql", ".yaml", ".json", ".md")
+
+
+def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | None:
+    """The jobs that words name, where each was at rest when it was looked at last; `None` where one was not.
+
+    Whether that still holds is for `are_unchanged` to say.
+    """
+    from pipeline import journal as journals
+    from pipeline.job import named
+    from pipeline.plan.rest import Rest
+
+    if options.selection or options.environment.get("PIPELINE_LOCAL_FAULTS"):
+        return None
+    try:
+        manifests = [path.absolute() for path in named.manifests(words, cwd=Path.cwd())]
+        resting = journals.resting(options.state, manifests) or ()
+        rests = [Rest.loads(one.told) for one in resting]
+    except (PipelineError, OSError, ValueError, LookupError, TypeError):
+        return None
+    around, today = _around(options, service), options.today.isoformat()
+    is_ours = all(
+        rest.is_for(around, today) and one.published == rest.published and one.manifest == str(manifest)
+        for rest, one, manifest in zip(rests, resting, manifests, strict=False)
+    )
+    return rests if rests and is_ours else None
+
+
+def are_unchanged(rests: Sequence[Rest], options: Options) -> bool:
+    """Whether all that these jobs were compared with is as it was."""
+    state = Path(os.path.realpath(options.state))
+    return all(rest.is_unchanged(options.outputs / rest.plan.job, state / "answers" / rest.plan.job) for rest in rests)
+
+
+@contextlib.contextmanager
+def locked(rests: Sequence[Rest], options: Options) -> Iterator[bool]:
+    """Hold the locks of these jobs for the block; yields whether they are all ours, and unchanged."""
+    from pipeline import durable
+    from pipeline.cli import opening
+
+    opening.check_state(options)
+    state = durable.Folder(options.state)
+    with contextlib.ExitStack() as stack:
+        try:
+            for rest in rests:
+                job = rest.plan.job
+                stack.enter_context(durable.locked(state, f"locks/{job}.lock", what=f"the job '{job}'"))
+            is_quiet = True
+        except (LockedError, LocalError):
+            is_quiet = False
+        yield is_quiet and are_unchanged(rests, options)
+
+
+def warn(rests: Sequence[Rest], options: Options) -> None:
+    """Say once more what was wrong with these jobs, in the order of all times: manifests, then rows."""
+    from pipeline.cli import opening
+
+    warner = opening.warner(options)
+    for phase in (0, 1):
+        for rest in rests:
+            for problem in rest.said[phase]:
+                warner(problem)
+
+
+def is_tidy(rest: Rest, options: Options) -> bool:
+    """Whether nothing of a job is due to be deleted at the service."""
+    return rest.tidy_from is None or time.time() < rest.tidy_from + options.seconds("PIPELINE_KEEP_REMOTE", "24h")
+
+
+def note(options: Options, models: Models, jobs: Sequence[OpenJob], works: Sequence[Work]) -> None:
+    """Write down which jobs are at rest: all that each was compared with, and what came out.
+
+    Call it under their locks, when all is published and nothing more will be done. What cannot be written down costs
+    nothing but time.
+    """
+    for one, work in zip(jobs, works, strict=True):
+        with contextlib.suppress(PipelineError, OSError, RecursionError, UnicodeEncodeError):
+            rest = _rest(options, models, one, work)
+            if rest is not None:
+                with one.journal.transaction():
+                    one.journal.rests.put(one.job.name, str(one.job.path), rest.dumps())
+
+
+def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | None:
+    from pipeline import plan, reconcile
+    from pipeline.cli.money import is_paid
+    from pipeline.plan.rest import Rest
+
+    if options.selection or one.sources is None or one.is_changed:
+        return None
+    if work.service == "local" and is_paid(one):
+        return None
+    before = seen.now_ns()  # what is changed from here on has another time of change than what is compared
+    compared = plan.compare_again(one.journal, one.tree, one.job, plan.Look(work.service, time.time()))
+    if not reconcile.is_at_rest(work, compared, time.time()) or (since := reconcile.tidy_from(work)) == -float("inf"):
+        return None
+    rows = tuple(itertools.islice(one.journal.wanted.not_done(), _MOST_TOLD + 1))
+    gone = tuple(itertools.islice(one.journal.wanted.gone(one.job.name), _MOST_TOLD + 1))
+    sources, answers = one.sources.read(), work.state / "answers" / one.job.name
+    extent = seen.extent(str(one.tree.folder.path), is_large=compared.wanted > seen.LARGE)
+    kept = seen.look(str(answers))
+    newest = max(extent.newest_ns if extent else 0, kept.ctime_ns if kept else 0)
+    if sources is None or max(len(rows), len(gone)) > _MOST_TOLD or newest >= before:
+        return None
+    return Rest(
+        around=_around(options, work.service),
+        until=_until(models, options.today),
+        sources=sources,
+        extent=extent,
+        answers=kept,
+        published=one.journal.published(one.job.name),
+        tidy_from=since,
+        manifest=str(one.job.path),
+        plan=compared,
+        statuses=work.journal.records.counts(one.job.name),
+        spent=work.journal.batches.spent(one.job.name, work.service),
+        prices_as_of=models.prices_as_of.isoformat(),
+        said=one.said,
+        not_done=rows,
+        gone=tuple((key, "gone", "no longer asked for", path, model, 0) for key, path, model, _was, _cost in gone),
+    )
+
+
+def _until(models: Models, today: date) -> str:
+    """The first day to come on which a price changes, or a model is shut down; empty for none."""
+    days = (day for model in models for day in (model.shutdown, *(price.since for price in model.prices)))
+    return min((day.isoformat() for day in days if day is not None and day > today), default="")
+
+
+def _around(options: Options, service: str) -> dict[str, str]:
+    """What an answer depends on beside the job, its files and its records."""
+    return {
+        "version": f"{__version__} {_code()}",
+        "python": sys.version,
+        "service": service,
+        "folder": str(Path.cwd()),
+        "outputs": os.path.realpath(options.outputs),
+        "state": os.path.realpath(options.state),
+        "models": os.path.realpath(options.models_file) if options.models_file else "",
+    }
+
+
+def _code() -> int:
+    """A number for the program itself: who works on it has not always another version."""
+    waiting, total = [str(Path(__file__).parent.parent)], 0
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.name.endswith(_PARTS):
+                    total += entry.stat().st_mtime_ns
+    return total
