@@ -1,209 +1,223 @@
-"""Speed and memory against the usual way of doing this: `make bench`, or `make bench BENCH=--quick` for a first look.
+"""Speed and memory against the usual way of doing this: `make bench`, or `make bench-quick` for a first look.
 
-Every contender runs in a process of its own, in turns, so that what else the machine does hits all of them. Time is
-that of the whole process, its start included; memory is its peak. Quote the ratios, not the seconds.
+Each stage is run as a user runs it, by the command line in a project folder, beside the shortest code that a competent
+user would write (usual.py) and what the machine alone can do with the same bytes (limits.py). Quote the ratios, not the
+seconds: the machine and what else it does are in both.
+
+It fails when a contender does not do its work, and when a baseline is slower than it has to be (references.json).
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import io
+import datetime as dt
 import json
 import os
-import random
-import shutil
+import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from pipeline import journal as journals
+from measure import ROOT, Contender, FailedError, Less, ratio, spread
+from stages import Amounts, Bench, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
-HERE = Path(__file__).parent
-JOB = """\
-prompt: Studio photo of a [product] in [colour] on [ground], soft window light, no text. [description]
-items: catalog.csv
-matrix:
-  aspect: [1:1, 4:5]
-batch: {max_requests: 100000}
-"""
-PIXELS = {"1:1": (1024, 1024), "4:5": (928, 1152)}
-DESCRIPTION = "Made by hand in small runs, glazed twice, and meant for daily use at a table with many people. " * 4
-
-
-@dataclass
-class Contender:
-    """A way to do the work: its command, what makes it ready, and how often it did it how fast."""
-
-    name: str
-    command: Sequence[str | Path]
-    prepare: Callable[[], object]
-    made: Callable[[], int]
-    """How many results it left: all contenders must do the same work."""
-    seconds: list[float] = field(default_factory=list)
-    peak_mib: float = 0.0
-
-    def run(self, cwd: Path, expected: int) -> None:
-        self.prepare()
-        started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *map(str, self.command)], cwd=cwd, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        self.seconds.append(time.perf_counter() - started)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode or self.made() != expected:
-            sys.exit(f"{self.name}: exit code {process.returncode}, {self.made()} of {expected} results")
-        self.peak_mib = max(self.peak_mib, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20))
+FULL = Amounts(runs=5, small=500, large=60, tiny=20_000, rows=100_000, done=100_000)
+QUICK = Amounts(runs=2, small=60, large=6, tiny=600, rows=4_000, done=1_500)
+REFERENCES = Path(__file__).with_name("references.json")
+_LIBRARIES = ("click", "google-genai", "httpx2", "jsonschema", "orjson", "pillow", "pybase64", "pyyaml")
 
 
 def main() -> int:
-    """Run both comparisons and print their tables."""
-    words = argparse.ArgumentParser(description="Compare with the usual way.")
-    words.add_argument("--quick", action="store_true", help="less work, fewer runs")
-    words.add_argument("--rows", type=int, help="rows of the catalog (20000)")
-    words.add_argument("--images", type=int, help="images to unpack (100)")
-    words.add_argument("--runs", type=int, help="runs of each contender (5)")
-    told = words.parse_args()
-    rows, images, runs = (2000, 20, 3) if told.quick else (20_000, 100, 5)
-    rows, images, runs = told.rows or rows, told.images or images, told.runs or runs
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        _compile(Path(folder).resolve() / "compile", rows, runs)
-        _unpack(Path(folder).resolve() / "unpack", images, runs)
-    return 0
+    """Run the stages, print their tables, write them down; 1 when a baseline is too slow, or somebody failed."""
+    told = _words().parse_args()
+    amounts = _amounts(told)
+    if not amounts.runs:
+        return 2
+    document: dict[str, Any] = {"schema_version": 1, **_machine(), "amounts": vars(amounts) | {}, "stages": []}
+    slow: list[str] = []
+    references = json.loads(told.references.read_text())
+    told.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=told.folder) as folder:
+            bench = Bench(Path(folder).resolve(), amounts)
+            for key, stages in bench.stages().items():
+                if told.only and key not in told.only.split(","):
+                    continue
+                for stage in stages():
+                    print("\n".join(_table(stage)), flush=True)
+                    document["stages"].append(_document(stage))
+                    slow += judged(stage, references)
+    except FailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    document["slow_baselines"] = slow
+    if told.json:
+        told.json.parent.mkdir(parents=True, exist_ok=True)
+        told.json.write_text(json.dumps(document, indent=1) + "\n")
+        print(f"\nwritten to {told.json}")
+    for words in slow:
+        print(f"error: {words}", file=sys.stderr)
+    return 1 if slow else 0
 
 
-def _compile(top: Path, rows: int, runs: int) -> None:
-    _project(top, rows)
-    out = top / "out"
-    ours = ["-m", "pipeline", "-q", "compile", "jobs/bench.yaml", "-o", out]
-    usual = [HERE / "usual.py", "compile", top / "jobs" / "catalog.csv", out]
-    contenders = [
-        Contender(name, command, lambda: _emptied(out), lambda: _lines_in(out))
-        for name, command in (("json + jsonschema per request", usual), ("pipeline compile", ours))
-    ]
-    _compare(contenders, top, runs, expected=2 * rows)
-    _table(f"compile: {rows:,} rows in 2 aspects", contenders, 2 * rows, "requests/s")
+def _words() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description="Compare speed and memory with the usual way.")
+    words.add_argument("--quick", action="store_true", help="less work and fewer runs: under two minutes")
+    words.add_argument("--million", action="store_true", help="compile a catalog of a million rows as well")
+    words.add_argument("--rows", type=int, help=f"rows of the catalogs ({FULL.rows:,})")
+    words.add_argument("--images", type=int, help=f"images to unpack of each kind ({FULL.small}, {FULL.large}, …)")
+    words.add_argument("--runs", type=int, help=f"runs of each contender ({FULL.runs})")
+    words.add_argument("--only", metavar="STAGE,…", help="only these stages")
+    words.add_argument("--json", type=Path, metavar="FILE", help="write all of it down")
+    words.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where to work; all goes again")
+    words.add_argument("--references", type=Path, default=REFERENCES, help="how fast the baselines have to be")
+    return words
 
 
-def _unpack(top: Path, images: int, runs: int) -> None:
-    answers = top / "answers.jsonl"
-    _project(top, (images + 1) // 2)
-    decoded, total = _answered(top, answers)
-    prepared = top.with_name("prepared")
-    shutil.copytree(top / "outputs", prepared)
-    out, pictures = top / "out", top / "outputs" / "bench"
-
-    def restored() -> None:
-        shutil.rmtree(top / "outputs")
-        shutil.copytree(prepared, top / "outputs")
-
-    contenders = [
-        Contender(name, [HERE / "usual.py", word, answers, out], lambda: _emptied(out), lambda: _jpegs_in(out))
-        for name, word in (("notebook: whole file, Pillow", "notebook"), ("line by line, json.loads", "lines"))
-    ]
-    ours = [HERE / "ours.py", top, answers]
-    contenders.append(Contender("pipeline, checked and recorded", ours, restored, lambda: _jpegs_in(pictures)))
-    _compare(contenders, top, runs, expected=total)
-    _table(f"unpack: {total} images, {decoded / 1e6:,.0f} MB", contenders, decoded / 1e6, "MB/s")
+def _amounts(told: argparse.Namespace) -> Amounts:
+    usual = QUICK if told.quick else FULL
+    few = {"small": told.images, "large": told.images, "tiny": told.images} if told.images else {}
+    rows = {"rows": told.rows, "done": told.rows} if told.rows else {}
+    runs = {"runs": told.runs} if told.runs else {}
+    return Amounts(**{**vars(usual), **few, **rows, **runs, "million": told.million})
 
 
-def _compare(contenders: Sequence[Contender], cwd: Path, runs: int, *, expected: int) -> None:
-    for _ in range(runs):
-        for contender in contenders:
-            contender.run(cwd, expected)
-
-
-def _table(title: str, contenders: Sequence[Contender], work: float, unit: str) -> None:
-    """The first contender is what the others are held against."""
-    runs = len(contenders[0].seconds)
-    print(f"\n{title} (median of {runs}, whole processes)")
-    print(f"  {'':32}{'seconds':>9}{unit:>13}{'ratio':>8}{'of runs':>13}{'peak MiB':>10}")
-    first = contenders[0].seconds
-    for one in contenders:
-        median = statistics.median(one.seconds)
-        ratios = [base / mine for base, mine in zip(first, one.seconds, strict=True)]
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        ratio = f"{statistics.median(ratios):.2f}x"
-        print(f"  {one.name:32}{median:9.2f}{work / median:13,.0f}{ratio:>8}{spread:>13}{one.peak_mib:10.0f}")
-
-
-# ------------------------------------------------------------------------------------------- what they work on
-
-
-def _project(top: Path, rows: int) -> None:
-    jobs = top / "jobs"
-    jobs.mkdir(parents=True)
-    (jobs / "bench.yaml").write_text(JOB)
-    with (jobs / "catalog.csv").open("w") as out:
-        out.write("id,product,colour,ground,description\n")
-        for number in range(rows):
-            out.write(
-                f'p-{number:07},mug number {number},blue {number % 97},slate {number % 7},"{DESCRIPTION}{number}"\n'
+def judged(stage: Stage, references: dict[str, Any]) -> Iterator[str]:
+    """Which baselines are slower than they have to be, in words; runs too short to tell are not judged."""
+    known = {one.name: one for one in stage.contenders}
+    for one in references["parts"]:
+        if one["stage"] != stage.key or one["usual"] not in known:
+            continue
+        usual, limit = known[one["usual"]], known[one["limit"]]
+        if statistics.median(usual.seconds) < references["judged_from_s"]:
+            continue
+        reached = ratio(limit, usual)["median"]
+        if reached < one["part"] * references["least"]:
+            yield (
+                f"{stage.key}: the baseline '{usual.name}' reaches {reached:.3f} of '{limit.name}', and should reach"
+                f" {one['part']:.3f} ({one['from']}): what is held against it proves nothing"
             )
 
 
-def _answered(top: Path, answers: Path) -> tuple[int, int]:
-    """Send the job to the local service, and write the answers ourselves; returns bytes of images, and how many."""
-    words = [sys.executable, "-m", "pipeline", "-q", "--service", "local", "submit", "jobs/bench.yaml"]
-    subprocess.run(words, cwd=top, env={**os.environ, "PIPELINE_LOCAL_LATENCY": "10w"}, check=True)
-    state, decoded, total = top / "outputs" / ".pipeline", 0, 0
-    pictures = {aspect: _picture(size) for aspect, size in PIXELS.items()}
-    with journals.opened(state, outputs=top / "outputs") as journal, answers.open("w") as out:
-        [batch] = journal.batches.of("bench", "local", "live")
-        with (state / str(batch.requests_path)).open() as requests:
-            for number, line in enumerate(requests):
-                asked = json.loads(line)
-                aspect = asked["request"]["generationConfig"]["imageConfig"]["aspectRatio"]
-                data = _numbered(pictures[aspect], number)
-                out.write(json.dumps({"key": asked["key"], "response": _response(data)}) + "\n")
-                decoded, total = decoded + len(data), total + 1
-        with journal.transaction():
-            journal.batches.change(batch, state="fetched", remote_state="SUCCEEDED")
-    return decoded, total
+# ------------------------------------------------------------------------------------------- in words
 
 
-def _picture(size: tuple[int, int]) -> bytes:
-    """A JPEG of about the bytes that a model makes of so many pixels: 1.4 MB."""
-    noise = random.Random(1).randbytes(256 * 256 * 3)
-    image = Image.frombytes("RGB", (256, 256), noise).resize(size, Image.Resampling.BICUBIC)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=97, subsampling=0)
-    return out.getvalue()
+def _table(stage: Stage) -> Iterator[str]:
+    yield ""
+    if stage.growth:
+        yield from _growth_table(stage)
+        return
+    runs = len(stage.contenders[0].seconds)
+    yield f"{stage.title} (median of {runs} whole processes)"
+    yield f"  {'':56}{'seconds':>9}{'of runs':>15}{stage.unit:>13}{'peak MiB':>10}"
+    for one in stage.contenders:
+        seconds = spread(one.seconds)
+        span = f"{seconds['least']:.2f}-{seconds['most']:.2f}"
+        rate = f"{stage.work / seconds['median']:,.0f}" if stage.work else ""
+        yield f"  {one.name:56}{seconds['median']:9.3f}{span:>15}{rate:>13}{max(one.peaks):10.0f}"
+    for ours, usual in _pairs(stage):
+        if usual.kind == "usual":
+            found = ratio(usual, ours)
+            span = f"{found['least']:.2f}-{found['most']:.2f}"
+            yield f"  {found['median']:7.2f}x ({span}) {ours.name}: against {usual.name}"
+        else:
+            yield f"  {100 * ratio(usual, ours)['median']:7.0f} % {ours.name}: of {usual.name}"
 
 
-def _numbered(picture: bytes, number: int) -> bytes:
-    """The same picture with a comment of its own, so that no two are equal."""
-    return b"".join((picture[:2], b"\xff\xfe\x00\x0a", f"{number:08}".encode(), picture[2:]))
+def _pairs(stage: Stage) -> Iterator[tuple[Contender | Less, Contender | Less]]:
+    """Each of ours, and what it is held against: without their starts, where that is how it is looked at."""
+    for ours in stage.of("ours"):
+        is_alone = isinstance(ours, Less)
+        started = {one.whole.name for one in stage.of("usual") if isinstance(one, Less)}
+        for usual in stage.of("usual"):
+            if isinstance(usual, Less) == is_alone or (is_alone and usual.name not in started):
+                yield ours, usual
+        yield from ((ours, limit) for limit in stage.of("limit"))
 
 
-def _response(data: bytes) -> dict[str, object]:
-    part = {"inlineData": {"mimeType": "image/jpeg", "data": base64.b64encode(data).decode()}}
-    usage = {"promptTokenCount": 64, "candidatesTokenCount": 1120, "totalTokenCount": 1184}
-    candidate = {"content": {"parts": [part], "role": "model"}, "finishReason": "STOP", "index": 0}
-    return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-nano-banana-2.1"}
+def _growth_table(stage: Stage) -> Iterator[str]:
+    yield f"{stage.title} (median of {len(stage.growth[0][1].seconds)} whole processes)"
+    yield f"  {'':28}{'a tenth, s':>12}{'all of it, s':>14}{'growth':>9}{'of runs':>13}{'MiB, a tenth':>14}{'all':>7}"
+    for name, few, many in stage.growth:
+        found = ratio(many, few)
+        span = f"{found['least']:.1f}-{found['most']:.1f}"
+        seconds = (statistics.median(few.seconds), statistics.median(many.seconds))
+        peaks = (max(few.peaks), max(many.peaks))
+        yield (
+            f"  {name:28}{seconds[0]:12.2f}{seconds[1]:14.2f}{found['median']:8.1f}x{span:>13}"
+            f"{peaks[0]:14.0f}{peaks[1]:7.0f}"
+        )
 
 
-def _emptied(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+# --------------------------------------------------------------------------------------------- as data
 
 
-def _lines_in(folder: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
+def _document(stage: Stage) -> dict[str, Any]:
+    return {
+        "stage": stage.key,
+        "title": stage.title,
+        "work": stage.work,
+        "unit": stage.unit,
+        "contenders": [_measured(one) for one in stage.contenders],
+        "ratios": [
+            {"of": ours.name, "against": other.name, "kind": other.kind, **ratio(other, ours)}
+            for ours, other in _pairs(stage)
+        ],
+        "growth": [
+            {"what": name, "few": _measured(few), "many": _measured(many), "ratio": ratio(many, few)}
+            for name, few, many in stage.growth
+        ],
+    }
 
 
-def _jpegs_in(folder: Path) -> int:
-    return sum(1 for _ in folder.rglob("*.jpg"))
+def _measured(one: Contender | Less) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "seconds": spread(one.seconds),
+        "runs": [round(seconds, 4) for seconds in one.seconds],
+        "peak_mib": round(max(one.peaks), 1),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30), 1),
+        },
+        "versions": {"python": platform.python_version(), **dict(_versions(_LIBRARIES))},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _versions(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    from pipeline import __version__  # noqa: PLC0415 - ours, wherever it was put
+
+    yield "pipeline", __version__
+    for name in names:
+        try:
+            yield name, metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
     sys.exit(main())

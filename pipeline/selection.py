@@ -7,11 +7,7 @@ characters and `?` any single one; nothing else is special.
 
 from __future__ import annotations
 
-import fnmatch
-import json
 import re
-import unicodedata
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import UsageError
@@ -30,19 +26,20 @@ _AS_WRITTEN = frozenset({"key", "id"})
 _KNOWN = {"state": STATES, "status": STATUSES}
 
 
-@dataclass(slots=True)
 class Facts:
-    """What a selection asks of an item: a request of a job, or a record."""
+    """What a selection asks of an item: a request of a job, or a record.
 
-    key: str
-    line: str
-    """The record, or the draft of it, as JSON."""
-    tags: Sequence[str] = ()
-    """Those of its job."""
-    state: str | None = None
-    """What the plan says of it; None where nothing was compared."""
-    status: str | None = None
-    _told: dict[str, Any] | None = field(default=None, init=False)
+    Its line is its record, or the draft of it, as JSON; the tags are those of its job; the state is what the plan says
+    of it, where it was compared.
+    """
+
+    __slots__ = ("_told", "key", "line", "state", "status", "tags")
+
+    def __init__(
+        self, key: str, line: str, tags: Sequence[str] = (), state: str | None = None, status: str | None = None
+    ) -> None:
+        self.key, self.line, self.tags, self.state, self.status = key, line, tags, state, status
+        self._told: dict[str, Any] | None = None
 
     def of(self, fact: str) -> Iterable[str]:
         """The texts a fact has: none where it is not known, both words of a model that was named by an alias."""
@@ -61,6 +58,8 @@ class Facts:
 
     def _recorded(self, fact: str) -> Iterable[str | None]:
         if self._told is None:
+            import json  # noqa: PLC0415 - nothing asks for it in most commands
+
             self._told = json.loads(self.line)
         if fact == "aspect":
             return (self._told["settings"].get("aspect"),)
@@ -83,8 +82,7 @@ class _Test(NamedTuple):
 _Term = tuple[_Test, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """What `--select` takes and `--exclude` takes away again; without either it takes everything, and is false."""
 
     taken: tuple[_Term, ...] = ()
@@ -140,6 +138,8 @@ def _test(flag: str, text: str, term: str) -> _Test:
         raise UsageError(f"{flag}: unknown word {fact!r} in {text!r}{meant(fact, FACTS)}", hint=f"one of {_or(FACTS)}")
     if not value:
         raise UsageError(f"{flag}: {text!r} says nothing behind the colon", hint=f"such as {fact}:*")
+    import unicodedata  # noqa: PLC0415 - as json
+
     value = unicodedata.normalize("NFC", value)
     pattern = _pattern(value if fact in _AS_WRITTEN else value.casefold())
     if fact in _KNOWN and not any(map(pattern.match, _KNOWN[fact])):
@@ -166,4 +166,6 @@ def _or(words: Sequence[str]) -> str:
 
 def _pattern(text: str) -> re.Pattern[str]:
     """A glob for a whole text; linear however many stars it has."""
+    import fnmatch  # noqa: PLC0415 - as json
+
     return re.compile(fnmatch.translate(text.replace("[", "[[]")))

@@ -152,7 +152,9 @@ def _until_told(words: list[str], environment: Mapping[str, str]) -> int:
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
     try:
-        code = group.main(args=words, prog_name="pipeline", standalone_mode=False, obj=environment)
+        code = group.main(
+            args=words, prog_name="pipeline", standalone_mode=False, obj=environment, terminal_width=_width(environment)
+        )
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
@@ -169,6 +171,21 @@ def _run(words: list[str], environment: Mapping[str, str]) -> int:
     except PipelineError as error:
         _complain(str(error), error.hint, quiet=_is_quiet(words))
         return error.exit_code
+
+
+_NARROW, _WIDE = 50, 80
+
+
+def _width(environment: Mapping[str, str]) -> int:
+    """How wide a help is, in characters: as click has it, which loads all that packs and copies files to find out."""
+    columns = environment.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() else 0
+    if not width:
+        try:
+            width = os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns
+        except (OSError, ValueError):
+            width = _WIDE
+    return max(min(width or _WIDE, _WIDE) - 2, _NARROW)
 
 
 def _is_quiet(words: Sequence[str]) -> bool:

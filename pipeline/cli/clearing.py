@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -106,7 +106,7 @@ def _at_service(options: Options, jobs: Sequence[OpenJob], said: _Said, *, locks
         yield None
         return
     with contextlib.ExitStack() as stack:
-        api = stack.enter_context(opening.service(replace(options, service=name), said.say))
+        api = stack.enter_context(opening.service(options.asking(name), said.say))
         others_run = locks and not _lock_others(stack, options, jobs)
         found = leftovers.Service(api, name, options.models(), options.state.resolve(), options.today, others_run)
         works = [_as_work(options, one, name) for one in jobs]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import stat
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 _LENGTHS = range(20, 201)
 _STRANGE = re.compile(r"""[\s"'`\\]""")
@@ -38,6 +36,8 @@ def key(environment: Mapping[str, str]) -> str:
         raise UsageError(f"{' and '.join(_NAMES)} are both set, and different", hint="unset the one that is not meant")
     source, value = next(iter(keys.items()), (_FILE, ""))
     if not value and environment.get(_FILE):
+        from pathlib import Path
+
         source = f"{_FILE}: what {environment[_FILE]} holds"
         value = _of_file(Path(environment[_FILE]))
         if not value:
@@ -104,6 +104,8 @@ def _wrong_with_address(url: str) -> str:
         return "it holds a character that is not ASCII (a host has a form of its own for these: xn--…)"
     if not url.isprintable() or " " in url or "\\" in url:
         return "it holds a space, a backslash or a control character"
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -149,6 +151,8 @@ def withheld() -> Iterator[Mapping[str, str]]:
 
 def stay_out_of_dumps(*, debuggers: bool) -> None:
     """Have the system write no core of this process, which holds a key; without `debuggers` none can look into it."""
+    import resource
+
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux" and not debuggers:

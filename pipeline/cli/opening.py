@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -432,7 +432,7 @@ def decided(options: Options) -> Options:
         options.key()
         for line in credentials.told(options.environment, DEFAULT_URL):
             Screen(options).say(line)
-    return replace(options, service=options.service or "gemini", is_told=True)
+    return options.asking(options.service or "gemini", is_told=True)
 
 
 MOST_SKEW_S = 300.0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli import credentials
@@ -24,51 +23,51 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-@dataclass(frozen=True, slots=True)
 class Options:
-    """The global options, with the environment behind them."""
+    """The global options, with the environment behind them.
 
-    outputs: Path
-    state: Path
-    service: str | None
-    models_file: Path | None
-    quiet: bool
-    verbose: bool
-    json_log: bool
-    color: str
-    selection: Selection
-    environment: Mapping[str, str]
-    is_told: bool = False
-    """Where the service is was said already."""
-    allows_network_fs: bool = False
-    """Whether locks and journals on a disk of another machine are believed in."""
+    A class as plain as this one costs a start of the program nothing, which a dataclass does.
+    """
 
-    @classmethod
-    def of(cls, given: Mapping[str, Any], environment: Mapping[str, str]) -> Options:
-        """Flags before `PIPELINE_*` before defaults; raises `UsageError` for a word that is none."""
+    __slots__ = (
+        "allows_network_fs", "color", "environment", "is_told", "json_log", "models_file", "outputs", "quiet",
+        "selection", "service", "state", "verbose",
+    )  # fmt: skip
+
+    def __init__(self, given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        from pathlib import Path
 
         def told(name: str) -> str | None:
             return given.get(name) or environment.get(f"PIPELINE_{name.upper()}") or None
 
-        service = told("service")
-        if service not in {None, "gemini", "local"}:
-            raise UsageError(f"PIPELINE_SERVICE={service}: it is gemini or local")
-        outputs = Path(told("outputs") or "outputs")
-        state = told("state")
-        models = told("models")
-        return cls(
-            outputs=outputs,
-            state=Path(state) if state else outputs / ".pipeline",
-            service=service,
-            models_file=Path(models) if models else None,
-            quiet=bool(given.get("quiet")),
-            verbose=bool(given.get("verbose")),
-            json_log=told("log_format") == "json",
-            color=told("color") or "auto",
-            selection=Selection.of(given.get("select") or (), given.get("exclude") or ()),
-            environment=environment,
-            allows_network_fs=bool(told("allow_network_fs")),
-        )
+        state, models = told("state"), told("models")
+        self.service = told("service")
+        if self.service not in {None, "gemini", "local"}:
+            raise UsageError(f"PIPELINE_SERVICE={self.service}: it is gemini or local")
+        self.outputs = Path(told("outputs") or "outputs")
+        self.state = Path(state) if state else self.outputs / ".pipeline"
+        self.models_file = Path(models) if models else None
+        self.quiet, self.verbose = bool(given.get("quiet")), bool(given.get("verbose"))
+        self.json_log = told("log_format") == "json"
+        self.color = told("color") or "auto"
+        self.selection = Selection.of(given.get("select") or (), given.get("exclude") or ())
+        self.environment = environment
+        self.is_told = False
+        """Where the service is was said already."""
+        self.allows_network_fs = bool(told("allow_network_fs"))
+        """Whether locks and journals on a disk of another machine are believed in."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], environment: Mapping[str, str]) -> Options:
+        """Flags before `PIPELINE_*` before defaults; raises `UsageError` for a word that is none."""
+        return cls(given, environment)
+
+    def asking(self, service: str, *, is_told: bool | None = None) -> Options:
+        """The same options, with this service."""
+        other = copy(self)
+        other.service = service
+        other.is_told = self.is_told if is_told is None else is_told
+        return other
 
     @property
     def today(self) -> dt.date:

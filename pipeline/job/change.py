@@ -85,7 +85,7 @@ class Changing:
         found = Problems()
         self._look_at(ask, changed, found)
         for problem in found.found():
-            told = replace(problem, message=f"{problem.message}, and {quoted(request.key)} is to be asked so")
+            told = problem._replace(message=f"{problem.message}, and {quoted(request.key)} is to be asked so")
             self._problems.add(told, once=problem)
         return replace(request, ask=changed)
 

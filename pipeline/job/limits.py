@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.job.placeholders import fold
@@ -120,6 +119,8 @@ def _same_ratio(value: str, offered: Sequence[str]) -> str:
     width, colon, height = value.partition(":")
     if not colon:
         return ""
+    from fractions import Fraction  # noqa: PLC0415 - only for what is not offered
+
     ratio = Fraction(int(width), int(height))
     same = f"{ratio.numerator}:{ratio.denominator}"
     return f"; write {quoted(same)}, which is the same" if same in offered else ""

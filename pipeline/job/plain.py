@@ -8,7 +8,6 @@ are paid for.
 from __future__ import annotations
 
 import re
-from html import unescape
 
 _BLOCKS = frozenset(
     [
@@ -96,6 +95,8 @@ def plain(html: str) -> str:
     if "<" in text:
         text = "".join(_pieces(text))
     if "&" in text:
+        from html import unescape  # noqa: PLC0415 - two thousand names of characters
+
         text = unescape(_LONG_NUMBER.sub("\ufffd", text))
     lines = (" ".join(line.split()) for line in _ACTING.sub("", text).split("\n"))
     return "\n".join(filter(None, lines))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import unicodedata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -99,7 +98,7 @@ class Problems:
 
 def excerpt(problem: Problem, *, kind: str = "error") -> str:
     """A problem as a compiler shows it: the message, the line, and a caret below the column."""
-    place = str(replace(problem, message="")).removesuffix(" ")
+    place = str(problem._replace(message="")).removesuffix(" ")
     shown = [escaped(f"{place} {kind}: {problem.message}")]
     if problem.line and problem.source:
         before, after = _window(problem.source, max(problem.column - 1, 0))
@@ -169,7 +168,9 @@ def meant(word: str, words: Iterable[str]) -> str:
     """`; did you mean 'x'?` when one of the words is near, else nothing."""
     known = list(words)
     folded = {known_word.casefold(): known_word for known_word in reversed(known)}
-    near = folded.get(word.casefold()) or next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), "")
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip
+
+    near = folded.get(word.casefold()) or next(iter(get_close_matches(word, known, n=1, cutoff=0.6)), "")
     return f"; did you mean {quoted(near)}?" if near else ""
 
 

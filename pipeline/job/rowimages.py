@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
@@ -88,7 +87,7 @@ class RowImages:
         if first is not None:
             others = len(self._pointers) - 1
             more = f", and so {'is another one' if others == 1 else f'are {others:,} others'}" if others else ""
-            self._warn(replace(first, message=f"{first.message}{more}"))
+            self._warn(first._replace(message=f"{first.message}{more}"))
 
     def _problem(self, fitted: TurnFitting, row: Row, message: str, hint: str) -> Problem:
         """At the entry of `images` when they are the same for all rows, else at the row."""

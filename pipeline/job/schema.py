@@ -6,13 +6,12 @@ limits. What this version does not know yet is named here, so that it is refused
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline.job.fits import fits, matches
 from pipeline.job.problems import Place, listed, meant, quoted
 from pipeline.job.vocabulary import CALLED, INSTEAD
 from pipeline.job.wording import KINDS, in_words, is_kind, name_of, of_type
@@ -64,15 +63,23 @@ def _validator(name: str = "") -> Any:
     from jsonschema import Draft202012Validator, ValidationError, validators  # noqa: PLC0415 - 0.1 s
 
     def pattern(_validator: Any, form: str, value: Any, _rule: Any) -> Iterator[ValidationError]:
-        # A pattern of JSON Schema is one of JavaScript, where $ is the end: in Python a line break may follow it.
-        if isinstance(value, str) and not re.search(form.replace("$", r"\Z"), value):
+        if isinstance(value, str) and not matches(form, value):
             yield ValidationError(f"{value!r} does not match {form!r}")
 
-    whole = schema("job")
     extend: Any = validators.extend
-    return extend(Draft202012Validator, {"pattern": pattern})(
-        whole if not name else {**definition(name), "definitions": whole["definitions"]}
-    )
+    return extend(Draft202012Validator, {"pattern": pattern})(_rule(name))
+
+
+def _errors(value: Any, name: str = "") -> Iterator[Any]:
+    """What `jsonschema` has against a value; it is not even loaded for one that plainly fits."""
+    rule = _rule(name)
+    return iter(()) if fits(value, rule, rule["definitions"]) else _validator(name).iter_errors(value)
+
+
+@cache
+def _rule(name: str) -> Mapping[str, Any]:
+    whole = schema("job")
+    return {**definition(name), "definitions": whole["definitions"]} if name else whole
 
 
 # --------------------------------------------------------------------------------------------- types
@@ -160,7 +167,7 @@ def _types(rule: Mapping[str, Any]) -> set[str]:
 
 def violations(manifest: Map, name: str = "") -> Iterator[Violation]:
     """What the schema, or the definition `name` of it, has against a map that was read by type."""
-    for error in _validator(name).iter_errors(manifest):
+    for error in _errors(manifest, name):
         yield from _explained(error, manifest, name)
 
 
@@ -188,8 +195,10 @@ def _gap(path: Path_) -> str:
     top = schema("job")["properties"]
     if not path or path[0] in top:
         return str(path[0]) if path else "?"
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip
+
     called = CALLED.get(path[0].casefold())
-    return called or next(iter(difflib.get_close_matches(path[0], top, n=1)), "?")
+    return called or next(iter(get_close_matches(path[0], top, n=1)), "?")
 
 
 def _from_the_end(path: Path_) -> tuple[Any, ...]:
@@ -203,7 +212,7 @@ def _holds(inside: Any, part: Any) -> bool:
 
 def wrong_value(word: str, value: Any, name: str) -> tuple[str, str] | None:
     """What is wrong with the value of one setting that stands outside of a manifest: message and hint."""
-    for error in _validator(word).iter_errors(value):
+    for error in _errors(value, word):
         first = error
         while first.validator == "anyOf":
             first = next((inner for inner in first.context if inner.validator != "type"), first.context[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.cli import opening
@@ -46,7 +46,7 @@ def checks(asking: Asking) -> Iterator[Check]:
     said: list[str] = []
     with contextlib.ExitStack() as stack:
         try:
-            options = replace(asking.options, service=asking.service)
+            options = asking.options.asking(asking.service)
             api = stack.enter_context(opening.service(options, said.append))
         except PipelineError as error:
             yield of_error("service", error)
