@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
 from pipeline.job import items, language
-from pipeline.job.ask import Ask
 from pipeline.job.cells import Judge
 from pipeline.job.fitting import Fitter
+from pipeline.job.forms import Filled, Forms
 from pipeline.job.paths import path_of, reserved
 from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
+from pipeline.job.request import MAX_PROMPT, Name, Request, Texts, ask_of, key_of, request_of
 from pipeline.job.rowimages import RowImages
 from pipeline.job.twins import Paid, Twins
 from pipeline.job.yaml12 import refuse_keys
@@ -20,53 +20,18 @@ from pipeline.job.yaml12 import refuse_keys
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import date
-    from decimal import Decimal
     from pathlib import Path
 
     from pipeline.errors import Problem
+    from pipeline.job.ask import Ask
     from pipeline.job.cells import Cell
     from pipeline.job.fitting import Fitting, TurnFitting
     from pipeline.job.items import Row
     from pipeline.job.language import Job
     from pipeline.job.limits import Models
     from pipeline.job.placeholders import Bound
-    from pipeline.job.problems import Place
 
-__all__ = ["Request", "examine", "expand"]
-
-MAX_PROMPT = 1_000_000
-"""Characters of one prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One image to ask for, and what it will be called."""
-
-    key: str
-    item: str
-    id: str
-    sample: int
-    turn: int
-    path: str
-    """Below the job's folder, with `/`, slugged, without an extension."""
-    ask: Ask
-    fingerprint: str
-    template: str | None
-    template_sha256: str
-    """The version of the template: the sha256 of its file; empty without one."""
-    vars: dict[str, str]
-    where: str
-    """The row it came from: `catalog.csv:12`."""
-    price: Decimal | None = None
-    """USD for the image alone, in a batch; None where it is not known."""
-    keeps: bool = True
-    """Whether its image is a result: false for a turn of a conversation that only leads to the next."""
-    follows: str = ""
-    """The key of the turn it goes on from; empty for what is no later turn of a conversation."""
-    max_age_s: float | None = None
-    """An image that is older counts as changed."""
-    provenance: Mapping[str, Place] = field(default_factory=dict)
-    """Where each setting was written, by its word; what nobody wrote is not there."""
+__all__ = ["Filled", "Request", "asked", "examine", "expand"]
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
@@ -75,6 +40,12 @@ def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], N
     Raises one `JobError` with the problems found anywhere in the job, after its last row: from the first
     problem on nothing more is yielded, and what was yielded before must not be sent.
     """
+    for request in asked(job, models=models, today=today, warn=warn):
+        yield request.request() if isinstance(request, Filled) else request
+
+
+def asked(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Filled | Request]:
+    """The same as `expand`, but what is of the plain kind as a form that its row fills in, which takes far less."""
     problems = Problems()
     yield from _expanded(job, models, today, problems, warn)
     problems.check()
@@ -97,15 +68,14 @@ def examine(path: Path, *, root: Path, models: Models, today: date, warn: Callab
 
 def _expanded(
     job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
-) -> Iterator[Request]:
-    judge = Judge(job, models, today, problems, warn)
-    fitter = Fitter(judge, problems, warn)
-    images = RowImages(job, problems, warn)
+) -> Iterator[Filled | Request]:
+    way = _Way(job, models, today, problems, warn)
+    images, fitter = way.images, way.fitter
     images.check(job.settings)
     twins, count = Twins(job), 0
     for row in _rows(job, problems):
         twins.note_row(row)
-        for request in _of_row(row, fitter, images, problems):
+        for request in way.requests(row):
             count += 1
             twins.note(request)
             if not problems:
@@ -120,13 +90,34 @@ def _expanded(
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
 
 
-def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterator[Request]]]:
+class _Way:
+    """From a row to its requests."""
+
+    def __init__(
+        self, job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
+    ) -> None:
+        self.fitter = Fitter(Judge(job, models, today, problems, warn), problems, warn)
+        self.images = RowImages(job, problems, warn)
+        self._forms = None if job.items.is_images else Forms(self.images)
+        self._problems = problems
+
+    def requests(self, row: Row) -> Iterator[Filled | Request]:
+        for fitting in self.fitter.fittings(row):
+            filled = self._forms.filled(row, fitting) if self._forms is not None else None
+            if filled is not None:
+                yield from filled
+                continue
+            try:
+                yield from _requests(row, fitting, self.fitter, self.images)
+            except JobError as error:
+                self._problems.extend(error.problems)
+
+
+def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterator[Filled | Request]]]:
     """All rows once more, each with its requests; what is wrong with them was told the first time."""
-    silent = Problems()
-    fitter = Fitter(Judge(job, models, today, silent, _silent), silent, _silent)
-    images = RowImages(job, silent, _silent)
+    way = _Way(job, models, today, Problems(), _silent)
     for row in _rows(job, Problems()):
-        yield row, _of_row(row, fitter, images, Problems())
+        yield row, way.requests(row)
 
 
 def _rows(job: Job, problems: Problems) -> Iterator[Row]:
@@ -135,23 +126,14 @@ def _rows(job: Job, problems: Problems) -> Iterator[Row]:
     return items.rows(job.items, job=job.name, folder=job.folder, problems=problems, dependencies=job.dependencies)
 
 
-def _of_row(row: Row, fitter: Fitter, images: RowImages, problems: Problems) -> Iterator[Request]:
-    for fitting in fitter.fittings(row):
-        try:
-            yield from _requests(row, fitting, fitter, images)
-        except JobError as error:
-            problems.extend(error.problems)
-
-
 def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> Iterator[Request]:
-    """The samples of one row in one cell, and the turns of each."""
-    cell, cells = fitting.cell, row.line.cells
+    """The samples of one row in one cell, and the turns of each: the law, which forms are made by."""
+    cell = fitting.cell
     item = row.id + cell.suffix
     facts = {"id": row.id, "=id": row.id, "item": item, **row.line.facts}
-    told = {name: cells[at] for name, at in fitting.told if cells[at] and not cells[at].isspace()}
-    told.update(fitting.constants)
+    told = fitting.told_of(row)
     for sample in range(1, cell.samples + 1):
-        key = f"{item}/s{sample}" if cell.samples > 1 else item
+        key = key_of(item, cell, sample)
         facts["sample"] = facts["=sample"] = str(sample)
         earlier: tuple[Ask, ...] = ()
         before = ""
@@ -165,25 +147,7 @@ def _requests(row: Row, fitting: Fitting, fitter: Fitter, images: RowImages) -> 
             if turn.number:
                 earlier = (*earlier, ask)
             follows, before = before, f"{key}/t{turn.number}" if turn.number else key
-            yield Request(
-                key=before,
-                item=item,
-                id=row.id,
-                sample=sample,
-                turn=turn.number or 1,
-                follows=follows,
-                path=path,
-                ask=ask,
-                fingerprint=ask.fingerprint(),
-                template=turn.prompt.name,
-                template_sha256=turn.prompt.sha256,
-                vars=told,
-                where=row.where,
-                price=turn.price,
-                keeps=turn.keeps,
-                max_age_s=turn.max_age_s,
-                provenance=turn.provenance,
-            )
+            yield request_of(Name(before, item, row.id, path, told, row.where, follows), turn, ask)
 
 
 def _ask(
@@ -195,22 +159,11 @@ def _ask(
     turn, cells = fitted.turn, row.line.cells
     moving = dict(facts) if fitted.images else facts
     found = images.of(fitted, row, moving, cell.known_model) if fitted.images else ()  # type: ignore[arg-type]
-    written = turn.written
+    system = None
     if fitted.system is not None:
         system = _checked(fill(fitted.system, cells, moving), row, "system instruction")
-        written = {**written, "system": system}
-    ask = Ask(
-        prompt=_checked(fill(fitted.text, cells, moving), row),
-        model=cell.model,
-        aspect=turn.aspect,
-        size=turn.size,
-        images=found,
-        sample=sample,
-        written=written,
-        edits_image=fitter.job.items.is_images,
-        turn=turn.number,
-        earlier=earlier,
-    )
+    texts = Texts(_checked(fill(fitted.text, cells, moving), row), system, found, earlier)
+    ask = ask_of(cell, turn, texts, sample=sample, edits_image=fitter.job.items.is_images)
     return ask, _path(fitted.path, row, moving, is_image=ask.edits_image) if turn.keeps else ""
 
 

@@ -59,6 +59,12 @@ class Fitting:
     constants: Mapping[str, str]
     """Axes and vars a record tells of."""
 
+    def told_of(self, row: Row) -> dict[str, str]:
+        """What a record tells of a row: its fields that are not empty, then axes and vars."""
+        cells = row.line.cells
+        told = {name: cells[at] for name, at in self.told if cells[at] and not cells[at].isspace()}
+        return {**told, **self.constants}
+
 
 class Fitter:
     """Fits the cells of a job to rows, and remembers how."""

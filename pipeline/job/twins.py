@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pipeline.errors import Problem
-    from pipeline.job.expand import Request
+    from pipeline.job.forms import Filled
     from pipeline.job.items import Row
     from pipeline.job.language import Job
     from pipeline.job.problems import Problems
+    from pipeline.job.request import Request
 
 
 class First(NamedTuple):
@@ -37,13 +38,13 @@ class Twins:
     def note_row(self, row: Row) -> None:
         self._marks["id"].add(row.id)
 
-    def note(self, request: Request) -> None:
+    def note(self, request: Filled | Request) -> None:
         self._marks["key"].add(request.key)
         self._marks["ask"].add(request.fingerprint)
         if request.keeps:
             self._marks["path"].add(request.path)
 
-    def tell(self, rows: Iterable[tuple[Row, Iterator[Request]]], problems: Problems, paid: Paid) -> None:
+    def tell(self, rows: Iterable[tuple[Row, Iterator[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
         twice = {kind: marks.twice() for kind, marks in self._marks.items()}
         if not any(twice.values()):
@@ -59,7 +60,7 @@ class Twins:
                 self._compare(request, row, twice, first, problems, paid)
 
     def _compare(
-        self, request: Request, row: Row, twice: dict[str, set[int]], first: dict[tuple[str, str], First],
+        self, request: Filled | Request, row: Row, twice: dict[str, set[int]], first: dict[tuple[str, str], First],
         problems: Problems, paid: Paid,
     ) -> None:  # fmt: skip
         own = First(request.key, request.where, request.id)
@@ -95,7 +96,7 @@ class Twins:
         missing = listed([f"[{axis}]" for axis in axes], last="and")
         return self._job.output[1].problem(f"output.path: {both}", f"add {missing} to the path")
 
-    def _clash(self, kind: str, text: str, first: First, second: Request, row: Row) -> Problem:
+    def _clash(self, kind: str, text: str, first: First, second: Filled | Request, row: Row) -> Problem:
         both = f"{quoted(first.name)} ({first.where}) and {quoted(second.key)}"
         hint = 'tell them apart: output: {path: "…"}' if kind == "path" else "rename one of the ids"
         return row.problem(f"{both} have the same {kind} {quoted(text)}", hint)
@@ -109,7 +110,7 @@ class Paid:
         self._pair: tuple[First, First] | None = None
         self._cost: Decimal | None = Decimal(0)
 
-    def add(self, first: First, second: First, request: Request) -> None:
+    def add(self, first: First, second: First, request: Filled | Request) -> None:
         self.count += 1
         self._pair = self._pair or (first, second)
         self._cost = None if self._cost is None or request.price is None else self._cost + request.price
