@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import journal
-from pipeline.gemini.answers import answer
+from pipeline.gemini.answers import decoded, reading
+from pipeline.unpack.arrivals import held
 from pipeline.unpack.pieces import Pieces, pieces
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "30s")
@@ -796,7 +797,7 @@ RESPONSES = st.sampled_from([None, ["image"], ["text", "image"], ["text"]])
 @settings(max_examples=150, deadline=None)
 @given(reply=REPLY, response=RESPONSES, thoughts=st.booleans())
 def test_any_answer_becomes_files_that_are_whole_or_a_reason_that_can_be_stored(reply, response, thoughts):
-    _key, came = answer(json.dumps(reply).encode())
+    _key, came = reading(json.dumps(reply).encode(), lambda text: held(decoded(text)))
     shortfall = came.shortfall(response or ["image"])
     told = {"thoughts": thoughts, **({"response": response} if response else {})}
     found = Pieces(status=shortfall.status, reason=shortfall.reason) if shortfall else pieces(came, told, "mug", str)

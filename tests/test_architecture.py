@@ -22,6 +22,7 @@ LAYERS = [
     {"durable", "seen"},
     {"job", "gemini"},
     {"decoder"},
+    {"structure"},
     {"record", "pixels", "selection", "ping"},
     {"journal", "images"},
     {"batchfile"},
@@ -54,7 +55,7 @@ HOMES = {
     "socketserver": {"local/"},
     "random": {"gemini/connection.py", "reconcile/", "local/"},
 }
-WRITERS = ("durable.py", "crash.py", "local/")
+WRITERS = ("durable/", "crash.py", "local/")
 
 
 class Module:

@@ -9,31 +9,34 @@ import base64
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipeline.gemini.lenient import as_list, as_map, count, field, whole, word, words
 from pipeline.gemini.prices import Usage
 from pipeline.gemini.refusals import Refusal, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Image = TypeVar("Image")
+"""What stands for an image: its bytes, or whatever is made of them while an answer is read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(Generic[Image]):
     """A piece of an answer, in the order it came: an image, or text; what was asked for, or a thought on the way."""
 
-    image: bytes | None = None
-    """Its bytes, which are none where they cannot be read; `None` for a text."""
+    image: Image | None = None
+    """It has no bytes where they cannot be read; `None` for a text."""
     text: str = ""
     is_thought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Generic[Image]):
     """What the service had to say to one request."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part[Image], ...] = ()
     refusal: Refusal | None = None
     """Why there is no image; `None` where there is one that is no thought."""
     finish_reason: str | None = None
@@ -44,7 +47,7 @@ class Answer:
     """Which model it says it is from."""
 
     @property
-    def images(self) -> list[bytes]:
+    def images(self) -> list[Image]:
         """The images that are no thoughts, in their order."""
         return [part.image for part in self.parts if part.image is not None and not part.is_thought]
 
@@ -75,11 +78,16 @@ class UnreadableLineError(ValueError):
     """A line of an answer file that is no answer; its text says why."""
 
 
-def answer(line: bytes) -> tuple[str, Answer]:
+def answer(line: bytes) -> tuple[str, Answer[bytes]]:
     """Read one line of a batch's output: the wire key, and what the service had to say.
 
     Raises `UnreadableLineError` for what cannot be joined to a request, and nothing else.
     """
+    return reading(line, decoded)
+
+
+def reading(line: bytes, image: Callable[[str], Image]) -> tuple[str, Answer[Image]]:
+    """The same, with what `image` makes of the text of each image, in base64."""
     try:
         reply = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -88,7 +96,8 @@ def answer(line: bytes) -> tuple[str, Answer]:
         raise UnreadableLineError("no object with a key")
     response = as_map(reply.get("response"))
     candidate = _candidate(response)
-    parts = (*_aside(response, candidate), *_parts(as_list(field(as_map(candidate.get("content")), "parts"))))
+    own = _parts(as_list(field(as_map(candidate.get("content")), "parts")), image)
+    parts = (*_aside(response, candidate, image), *own)
     has_image = any(part.image is not None and not part.is_thought for part in parts)
     return reply["key"], Answer(
         parts=parts,
@@ -136,38 +145,40 @@ def _candidate(response: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(filter(None, told), {})
 
 
-def _aside(response: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[Part]:
+def _aside(
+    response: Mapping[str, Any], chosen: Mapping[str, Any], image: Callable[[str], Image]
+) -> Iterator[Part[Image]]:
     """The images of other candidates than the one that counts: they are paid for, and come before its own."""
     for one in map(as_map, as_list(field(response, "candidates"))):
         if one is not chosen:
-            for part in _parts(as_list(field(as_map(one.get("content")), "parts"))):
+            for part in _parts(as_list(field(as_map(one.get("content")), "parts")), image):
                 if part.image is not None and not part.is_thought:
                     yield part
 
 
-def _parts(told_parts: list[Any]) -> Iterator[Part]:
+def _parts(told_parts: list[Any], image: Callable[[str], Image]) -> Iterator[Part[Image]]:
     for part in map(as_map, told_parts):
         is_thought = bool(part.get("thought"))
         if text := whole(part.get("text")):
             yield Part(text=text, is_thought=is_thought)
-        image = _image(as_map(field(part, "inlineData")).get("data"))
-        if image is not None:
-            yield Part(image=image, is_thought=is_thought)
+        data = as_map(field(part, "inlineData")).get("data")
+        if data:
+            yield Part(image=image(data if isinstance(data, str) else _UNREADABLE), is_thought=is_thought)
 
 
-def _image(data: Any) -> bytes | None:
-    """The bytes of an image part; `None` where there are none.
+_UNREADABLE = "?"
+STANDARD = bytes.maketrans(b"-_", b"+/")
+"""From the base64 alphabet for URLs, which replies may use, to the other one."""
 
-    Replies may use either base64 alphabet, with or without padding. What cannot be decoded is an image of no
-    bytes: whoever verifies it will say so.
+
+def decoded(text: str) -> bytes:
+    """The bytes of an image, of which there are none where they cannot be decoded: whoever verifies it will say so.
+
+    Replies may use either base64 alphabet, or both, with or without padding.
     """
-    if not data:
-        return None
-    if not isinstance(data, str):
-        return b""
-    text = "".join(data.split()).translate(_STANDARD).rstrip("=")
+    plain = "".join(text.split()).translate(_STANDARD).rstrip("=")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except ValueError:
         return b""
 

@@ -105,10 +105,10 @@ class Tree:
             self._learned.pop(file["path"], None)
             self._records.forget_file(self.job, file["path"])
 
-    def retire_bytes(self, record: Mapping[str, Any], file: File, data: bytes) -> None:
+    def retire_bytes(self, record: Mapping[str, Any], file: File, pieces: Iterable[bytes]) -> None:
         """Keep an image that nobody asks for any more."""
         with self.retired.replacing(_content_name(record, file)) as stream:
-            stream.write(data)
+            stream.writelines(pieces)
 
     def retire_file(self, record: Mapping[str, Any], file: File) -> None:
         """Move one file out of the tree that is ours and that no row knows."""
@@ -140,7 +140,7 @@ class Tree:
             if there == "missing" and file["kind"] == "text":
                 data = self._page(record, file, kept, names)
                 target |= {"sha256": page.sha256(data), "bytes": len(data)}
-                self.retire_bytes(record, target, data)
+                self.retire_bytes(record, target, (data,))
             elif there == "missing" and not self._is_kept(record, file, kept):
                 if file["kind"] in _BY_THE_WAY:
                     continue
@@ -178,7 +178,7 @@ class Tree:
             return file["sha256"] in {self.retired.sha256(name), pointer(self.retired, name)}
         data = kept().get(file["sha256"])
         if data is not None:
-            self.retire_bytes(record, file, data)
+            self.retire_bytes(record, file, (data,))
         return data is not None
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pipeline.durable import Staging
+    from pipeline.durable.staging import Staging
     from pipeline.journal import Journal
 
 

@@ -292,7 +292,7 @@ def _seen(work: Work, batch: Batch, unpacking: Unpacking, reason: str) -> Arrive
     """What there is to be seen of a call that was unpacked."""
     if unpacking.proofs:
         [*_others, proof] = unpacking.proofs
-        return Arrived(proof.told, {piece.path: piece.data for piece in proof.files})
+        return Arrived(proof.told, {piece.path: piece.content.read() for piece in proof.files})
     [(key, fingerprint, _attempt, status)] = work.journal.batches.asked(batch).values()
     known = work.journal.records.get(batch.job, key, fingerprint)
     if known is not None and known.batch == batch.id:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import record
-from pipeline.gemini.answers import UnreadableLineError, answer
+from pipeline.gemini.answers import UnreadableLineError, decoded, reading
 from pipeline.journal.records import OVERTAKEN, UNANSWERED
 from pipeline.outputs import base_of
+from pipeline.unpack.arrivals import held
 from pipeline.unpack.pieces import pieces
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _restored(work: Work, known: Record, base: str) -> tuple[dict[str, Any], Cal
 
     if base and not told["files"] and known.status in record.HAS_IMAGE:
         told["files"] = [piece.entry() for piece in pieces_there()]
-    return told, lambda: {piece.sha256: piece.data for piece in pieces_there()}
+    return told, lambda: {piece.sha256: piece.content.read() for piece in pieces_there()}
 
 
 def _made_anew(work: Work, known: Record, base: str) -> list[File] | None:
@@ -157,7 +158,7 @@ def _made_anew(work: Work, known: Record, base: str) -> list[File] | None:
 def _pieces(line: bytes, told: Mapping[str, Any], base: str) -> list[Piece]:
     """What a kept answer of a record becomes; nothing when it cannot be read."""
     try:
-        _key, came = answer(line)
+        _key, came = reading(line, lambda text: held(decoded(text)))
     except UnreadableLineError:
         return []
     # Not redacted, and so only used where it is, byte for byte, what was published; or where nothing had to be hidden.

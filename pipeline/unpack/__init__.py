@@ -11,19 +11,20 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipeline import batchfile, images, record
-from pipeline.gemini import prices
-from pipeline.gemini.answers import UnreadableLineError, answer
+from pipeline import images, record
+from pipeline.gemini import prices, spans
+from pipeline.gemini.answers import answer
 from pipeline.outputs import PROOF, page
 from pipeline.plan import MICRO
 from pipeline.record import HAS_IMAGE
+from pipeline.unpack.arrivals import Arrivals, Excerpt, Held
 from pipeline.unpack.group import Asked, Group, Outcome, Tally, response_of, results
 from pipeline.unpack.pieces import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import date
-    from typing import IO
+    from io import BufferedIOBase
 
     from pipeline.gemini.answers import Answer
     from pipeline.gemini.models import Model, Models
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
     from pipeline.journal import Batch, Journal, Record
     from pipeline.outputs import Tree
     from pipeline.pixels import PixelChecks
+    from pipeline.unpack.arrivals import Arrival, Content
     from pipeline.unpack.pieces import Piece
+
+    Came = Answer[Arrival]
+    Lines = Iterator[spans.Line[Arrival]]
 
 __all__ = ["Outcome", "Tally", "Unpacking"]
 
@@ -41,11 +46,10 @@ _UNDER_ANOTHER_KEY = (
     "no answer of {0.remote} has its key: it may have had another one when it was sent; what came is in"
     " conflicts/{0.job}, and `pipeline retry --only held` asks once more"
 )
-_LONGEST = 128 << 20
 
 
 class Unpacking:
-    """Unpacks the answer of one batch. Holds one answer and one group of pictures at a time."""
+    """Unpacks the answer of one batch. Holds no image, and the rest of one group of answers at a time."""
 
     def __init__(  # noqa: PLR0913 - each by its own name
         self, journal: Journal, tree: Tree, batch: Batch, *, models: Models, checks: Checks, today: date,
@@ -66,23 +70,22 @@ class Unpacking:
         """What was asked for to be looked at, and is not kept: the job knows nothing of it."""
         self._group = Group(journal, tree, batch, self.tally, checks=checks, pixels=pixels)
 
-    def read(self, stream: IO[bytes]) -> Tally:
+    def read(self, stream: BufferedIOBase) -> Tally:
         """Take every line of an answer file; may be called again for the same batch, and then changes nothing."""
         answered: set[str] = set()
-        for offset, text in batchfile.lines(stream, longest=_LONGEST):
-            if text is not None and not text.strip():
-                continue
-            try:
-                if text is None:
-                    raise UnreadableLineError("longer than 128 MiB")  # noqa: TRY301 - one way for all such lines
-                wire_key, came = answer(text)
-            except UnreadableLineError as error:
-                self.tally.is_torn = text is not None and not text.endswith(b"\n")
-                self._unreadable(offset, text, str(error))
-                continue
-            answered.add(wire_key)
-            self._take(wire_key, came, offset, text)
-        self._group.commit()
+        with self._tree.folder.staging() as staging, Arrivals(staging) as arrivals:
+            self._group.staging = staging
+            for line in _one_behind(spans.read(stream, arrivals)):
+                if line.answer is None:
+                    self.tally.is_torn = line.text is not None and not line.is_whole
+                    self._unreadable(line.offset, line.text, line.why)
+                else:
+                    answered.add(line.key)
+                    self._take(line.key, line.answer, Excerpt(stream, line.offset, line.size))
+                for image in line.made:
+                    if not self._group.claims(image.content):
+                        image.drop()
+            self._group.commit()
         if self._places:
             with self._journal.transaction():
                 for wire_key, (offset, size) in self._places.items():
@@ -153,7 +156,7 @@ class Unpacking:
         with self._tree.quarantine.replacing(name) as stream:
             stream.write(text or why.encode())
 
-    def _take(self, wire_key: str, came: Answer, offset: int, text: bytes) -> None:
+    def _take(self, wire_key: str, came: Came, line: Excerpt) -> None:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)
         if asked is None:
             self._strangers += 1
@@ -166,19 +169,19 @@ class Unpacking:
             known = self._journal.records.get(self._batch.job, asked[0], asked[1])
         before = json.loads(known.line) if known else {}
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
-            self._prove(wire_key, came, (offset, len(text)))
+            self._prove(wire_key, came, line)
             return
         shortfall = self._in_time(came.shortfall(response_of(before)))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
-            self._again(wire_key, came, known, shortfall, (offset, len(text)))
+            self._again(wire_key, came, known, shortfall, line)
         elif known is None or known.service != self._batch.service:  # another service has taken this request over
             self._extra(wire_key, came)
         elif known.status in HAS_IMAGE and known.batch != self._batch.id:
             self._late(wire_key, known, came, shortfall)
         else:
-            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, (offset, len(text)))
+            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, line)
             if outcome.told["status"] in HAS_IMAGE and self._journal.wanted.leads_on(known.key):
-                outcome.turn = text
+                outcome.turn = line
             self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
 
@@ -190,7 +193,7 @@ class Unpacking:
             return replace(shortfall, status="expired", reason=f"{TOOK_TOO_LONG} ({shortfall.reason})")
         return replace(shortfall, status="expired") if self._batch.remote_state == "EXPIRED" else shortfall
 
-    def _prove(self, wire_key: str, came: Answer, line: tuple[int, int]) -> None:
+    def _prove(self, wire_key: str, came: Came, line: Excerpt) -> None:
         """Take in what a proof brought: it is paid for, and its files are for whoever asked, not for the job."""
         key, fingerprint, _attempt, _status = self._asked[wire_key]
         draft = self._journal.wanted.draft(self._batch.job, self._batch.service, key, fingerprint)
@@ -203,12 +206,13 @@ class Unpacking:
         with self._journal.transaction():
             self._journal.batches.settle(
                 self._batch, asked.wire_key, status="proof" if status in HAS_IMAGE else status,
-                reason=outcome.told["reason"], cost=outcome.cost, answer_at=line[0], answer_bytes=line[1],
+                reason=outcome.told["reason"], cost=outcome.cost, answer_at=line.offset, answer_bytes=line.bytes,
             )  # fmt: skip
         self._settled[wire_key] = status
+        outcome.files = [replace(piece, content=Held(piece.content.read())) for piece in outcome.files]
         self.proofs.append(outcome)
 
-    def _settle_unseen(self, wire_key: str, came: Answer, line: tuple[int, int]) -> None:
+    def _settle_unseen(self, wire_key: str, came: Came, line: Excerpt) -> None:
         """Note what a proof came to that a killed process had asked for, and that the job no longer asks for."""
         batch, model = self._batch, self._models.find(self._batch.model_id)
         status = came.refusal.status if came.refusal else "proof"
@@ -218,7 +222,7 @@ class Unpacking:
         with self._journal.transaction():
             self._journal.batches.settle(
                 batch, wire_key, status=status, reason=came.refusal.reason if came.refusal else None,
-                cost=None if cost is None else int(cost * MICRO), answer_at=line[0], answer_bytes=line[1],
+                cost=None if cost is None else int(cost * MICRO), answer_at=line.offset, answer_bytes=line.bytes,
             )  # fmt: skip
         self._settled[wire_key] = status
 
@@ -268,7 +272,7 @@ class Unpacking:
         self._settled[wire_key] = known.status
         return known.status
 
-    def _extra(self, wire_key: str, came: Answer) -> None:
+    def _extra(self, wire_key: str, came: Came) -> None:
         """An answer nobody asked for here: its images are kept, its key is never part of a path.
 
         In a batch whose requests are not known here it was paid for all the same; so was what another service has
@@ -278,7 +282,7 @@ class Unpacking:
             self.tally.foreign += 1
             return
         self.tally.extra += 1
-        self._keep_aside(came.images)
+        self._keep_images_aside(came)
         is_paid = self._batch.requests_path is None or wire_key in self._asked
         if not is_paid or not (came.usage or came.images):
             return
@@ -290,9 +294,7 @@ class Unpacking:
                 cost=None if cost is None else int(cost * MICRO),
             )  # fmt: skip
 
-    def _again(
-        self, wire_key: str, came: Answer, known: Record | None, shortfall: Refusal | None, line: tuple[int, int]
-    ) -> None:
+    def _again(self, wire_key: str, came: Came, known: Record | None, shortfall: Refusal | None, line: Excerpt) -> None:
         """A second answer for a key: the same bytes are nothing new, others are kept apart."""
         if shortfall is not None:
             return
@@ -303,20 +305,21 @@ class Unpacking:
         ours = {file["sha256"] for file in told.get("files") or []} | self._shown_before(wire_key, known)
         text = self._redacted(came.text)
         is_other_text = not came.images and _bounded(text) != told.get("text")
-        if is_other_text or any(page.sha256(data) not in ours for data in came.images):
+        if is_other_text or any(image.sha256 not in ours for image in came.images):
             self.tally.conflicts += 1
-            self._keep_aside(came.images or [text.encode()])
+            self._keep_answer_aside(came)
         elif pending is None:
-            self._places[wire_key] = line  # this may be another file than the one it was found in
+            self._places[wire_key] = (line.offset, line.bytes)  # this may be another file than it was found in
 
     def _shown_before(self, wire_key: str, known: Record | None) -> set[str]:
         """The sha256 of the images that came for a turn, where these are no files of the job."""
         if known is None or not self._journal.wanted.leads_on(known.key):
             return set()
-        kept = self._group.turn(wire_key) or self._tree.turns(known.service).line(known.key, known.fingerprint)
+        turn = self._group.turn(wire_key)
+        kept = turn.read() if turn else self._tree.turns(known.service).line(known.key, known.fingerprint)
         return set(map(page.sha256, answer(kept)[1].images)) if kept else set()
 
-    def _late(self, wire_key: str, known: Record, came: Answer, shortfall: Refusal | None) -> None:
+    def _late(self, wire_key: str, known: Record, came: Came, shortfall: Refusal | None) -> None:
         """An answer for an ask that another batch has delivered: it is paid and kept, but replaces nothing."""
         status = shortfall.status if shortfall else "done"
         cost = self._cost(known, came, delivered=shortfall is None)
@@ -328,14 +331,25 @@ class Unpacking:
         self._settled[wire_key] = status
         self.tally.conflicts += 1
         if shortfall is None:
-            self._keep_aside(came.images or [self._redacted(came.text).encode()])
+            self._keep_answer_aside(came)
 
-    def _keep_aside(self, contents: list[bytes]) -> None:
-        for data in contents:
-            with self._tree.conflicts.replacing(f"{page.sha256(data)[:32]}.bin") as stream:
-                stream.write(data)
+    def _keep_answer_aside(self, came: Came) -> None:
+        """Keep an answer that replaces nothing: its images, or else its text."""
+        text = self._redacted(came.text).encode()
+        if came.images:
+            self._keep_images_aside(came)
+        else:
+            self._keep_aside(page.sha256(text), Held(text))
 
-    def _outcome(self, asked: Asked, came: Answer, shortfall: Refusal | None, line: tuple[int, int]) -> Outcome:
+    def _keep_images_aside(self, came: Came) -> None:
+        for image in came.images:
+            self._keep_aside(image.sha256, image.content)
+
+    def _keep_aside(self, sha256: str, content: Content) -> None:
+        with self._tree.conflicts.replacing(f"{sha256[:32]}.bin") as stream:
+            stream.writelines(content.pieces())
+
+    def _outcome(self, asked: Asked, came: Came, shortfall: Refusal | None, line: Excerpt) -> Outcome:
         known, told = asked.known, dict(asked.before)
         cost = self._cost(known, came, delivered=shortfall is None)
         price = self._price_day(known)
@@ -362,7 +376,8 @@ class Unpacking:
         else:
             told |= {"status": shortfall.status, "reason": self._redacted(shortfall.reason)[:500]}
         micro = None if cost is None else int(cost * MICRO)
-        return Outcome(asked, told, *line, shortfall is not None and shortfall.transient, micro, files)
+        is_transient = shortfall is not None and shortfall.transient
+        return Outcome(asked, told, line.offset, line.bytes, is_transient, micro, files)
 
     def _told(self, value: Any) -> Any:
         """What the service said, in whatever shape, without the key."""
@@ -372,7 +387,7 @@ class Unpacking:
             return [self._told(inner) for inner in value]
         return self._redacted(value) if isinstance(value, str) else value
 
-    def _verified(self, asked: Asked, told: dict[str, Any], came: Answer) -> list[Piece]:
+    def _verified(self, asked: Asked, told: dict[str, Any], came: Came) -> list[Piece]:
         """Check what came, write what is right into `told`, and return the files to publish.
 
         Where nothing is right, the files of before stay named: they lie there still.
@@ -384,7 +399,7 @@ class Unpacking:
         base = asked.below + path
         found = pieces(came, told["settings"], base, self._redacted)
         for damaged in found.damaged:
-            self._quarantine(known, damaged.number, damaged.data)
+            self._quarantine(known, damaged.number, damaged.image.content)
         told |= {"status": found.status, "reason": found.reason}
         if not found.files or not path:  # a turn that only leads to the next has no place of its own
             return []
@@ -406,13 +421,13 @@ class Unpacking:
                 return problem if image["kind"] == "image" else f"{image['path']} {problem}"
         return None
 
-    def _quarantine(self, known: Record, number: int, data: bytes) -> None:
+    def _quarantine(self, known: Record, number: int, content: Content) -> None:
         with self._tree.quarantine.replacing(
             f"{known.wire_key.replace('~', '-')}-{known.attempts}-{number}.bin"
         ) as stream:
-            stream.write(data)
+            stream.writelines(content.pieces())
 
-    def _cost(self, known: Record, came: Answer, *, delivered: bool) -> Decimal | None:
+    def _cost(self, known: Record, came: Came, *, delivered: bool) -> Decimal | None:
         model = self._models.find(known.model_id)
         if came.usage is None or model is None:
             # Of what is asked at once, each request has the price of a batch of its own; a record may have another.
@@ -429,6 +444,15 @@ class Unpacking:
         return price.since.isoformat() if price else None
 
 
+def _one_behind(lines: Lines) -> Lines:
+    """The same lines, each while the next one is read already: so long its last images have to be written."""
+    before = next(lines, None)
+    while before is not None:
+        line = next(lines, None)
+        yield before
+        before = line
+
+
 def _micro(amount: object) -> int | None:
     """What a record says that it came to, in millionths of a USD; `None` for what is no amount."""
     try:
@@ -437,7 +461,7 @@ def _micro(amount: object) -> int | None:
         return None
 
 
-def _searched(model: Model, came: Answer) -> Decimal:
+def _searched(model: Model, came: Came) -> Decimal:
     """What the searches of an answer cost; whether a batch pays less for them than the list says is not known."""
     found = came.grounding or {}
     queries = len(found.get("queries", ())) + len(found.get("image_queries", ()))

@@ -7,20 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline import record
+from pipeline.durable.staging import Temporary
 from pipeline.outputs import base_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pipeline.durable import Staging
+    from pipeline.durable.staging import Staging
     from pipeline.job.language import Checks
     from pipeline.journal import Batch, Journal, Record
     from pipeline.outputs import File, Tree
     from pipeline.pixels import PixelChecks
+    from pipeline.unpack.arrivals import Excerpt
     from pipeline.unpack.pieces import Piece
 
-_MOST = 64
-_MOST_BYTES = 64 << 20
+_MOST = 256
+_MOST_BYTES = 256 << 20
 
 
 @dataclass(slots=True)
@@ -68,14 +70,18 @@ class Outcome:
     cost: int | None
     files: list[Piece]
     """What is published; empty when nothing is."""
-    turn: bytes | None = None
+    turn: Excerpt | None = None
     """The line of the answer, where another turn of the conversation goes on from it."""
+    written: list[Temporary] = field(default_factory=list)
+    """What becomes of `files`, in their order."""
     place: str = "tree"
     is_wanted: bool = True
 
 
 class Group:
-    """Outcomes of one batch, written down when there are enough of them."""
+    """Outcomes of one batch, written down when there are enough of them. Their files are in `staging`."""
+
+    staging: Staging
 
     def __init__(
         self, journal: Journal, tree: Tree, batch: Batch, tally: Tally, *, checks: Checks, pixels: PixelChecks | None
@@ -83,12 +89,14 @@ class Group:
         self._journal, self._tree, self._batch, self._tally = journal, tree, batch, tally
         self._checks, self._pixels = checks, pixels
         self._waiting: dict[str, Outcome] = {}
+        self._claimed: set[Temporary] = set()
         self._bytes = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome in, and write all of them down when they are many or large."""
         self._waiting[outcome.asked.wire_key] = outcome
-        self._bytes += sum(len(piece.data) for piece in outcome.files) + len(outcome.turn or b"")
+        self._claimed |= {piece.content for piece in outcome.files if isinstance(piece.content, Temporary)}
+        self._bytes += sum(piece.bytes for piece in outcome.files) + (outcome.turn.bytes if outcome.turn else 0)
         if len(self._waiting) >= _MOST or self._bytes >= _MOST_BYTES:
             self.commit()
 
@@ -97,7 +105,11 @@ class Group:
         outcome = self._waiting.get(wire_key)
         return outcome.told if outcome else None
 
-    def turn(self, wire_key: str) -> bytes | None:
+    def claims(self, file: Temporary) -> bool:
+        """Whether a file belongs to an outcome that waits to be written down."""
+        return file in self._claimed
+
+    def turn(self, wire_key: str) -> Excerpt | None:
         """The line of an answer that waits to be kept for the turns after it."""
         outcome = self._waiting.get(wire_key)
         return outcome.turn if outcome else None
@@ -107,19 +119,21 @@ class Group:
         if not self._waiting:
             return
         self._keep_turns()
-        with self._tree.folder.staging() as staging:
+        for outcome in self._waiting.values():
+            self._stage(outcome)
+        self.staging.sync()
+        with self._journal.transaction():
             for outcome in self._waiting.values():
-                self._stage(outcome, staging)
-            staging.sync()
-            with self._journal.transaction():
-                for outcome in self._waiting.values():
-                    self._make_room(outcome)
-                staging.publish()
-                for outcome in self._waiting.values():
-                    self._write_down(outcome)
+                self._make_room(outcome)
+            self.staging.publish()
+            for outcome in self._waiting.values():
+                self._write_down(outcome)
+        for file in self._claimed:
+            self.staging.drop(file)
         for outcome in self._waiting.values():
             self._check_pixels(outcome)
         self._waiting.clear()
+        self._claimed.clear()
         self._bytes = 0
 
     def _keep_turns(self) -> None:
@@ -130,19 +144,18 @@ class Group:
         turns = self._tree.turns(self._batch.service)
         with turns.staging() as staging:
             for fingerprint, line in kept:
-                staging.write(turns.name(fingerprint), line)
+                staging.copy(turns.name(fingerprint), line.pieces())
             staging.sync()
             staging.publish()
 
-    def _stage(self, outcome: Outcome, staging: Staging) -> None:
+    def _stage(self, outcome: Outcome) -> None:
         """Decide where an outcome's files go: into the tree, or aside when they are not wanted there."""
         known = outcome.asked.known
         outcome.is_wanted = self._journal.wanted.has(known.key, known.fingerprint)
         if not outcome.files:
             return
         if outcome.is_wanted and all(self._may_take(piece) for piece in outcome.files):
-            for piece in outcome.files:
-                staging.write(piece.path, piece.data)
+            outcome.written = [self._staged(piece) for piece in outcome.files]
             return
         # Nobody asks for it any more, or something that is not ours lies there: it is kept, and can come back.
         for piece in outcome.files:
@@ -151,7 +164,7 @@ class Group:
             if is_there and (published is None or published[0] != piece.sha256):
                 self._tree.retire_file(outcome.told, piece.entry())  # a killed run had put it there already
             else:
-                self._tree.retire_bytes(outcome.told, piece.entry(), piece.data)
+                self._tree.retire_bytes(outcome.told, piece.entry(), piece.content.pieces())
         outcome.files = []
         before = outcome.asked.before["files"]
         if known.reopened and before and not outcome.is_wanted and self._tree.condition(before) == "ok":
@@ -159,10 +172,15 @@ class Group:
         else:
             outcome.place = "retired"
 
+    def _staged(self, piece: Piece) -> Temporary:
+        if isinstance(piece.content, Temporary):
+            return self.staging.name(piece.content, piece.path)
+        return self.staging.copy(piece.path, piece.content.pieces())
+
     def _may_take(self, piece: Piece) -> bool:
         """Whether a file may have this name: nothing lies there, or what we published, unedited."""
         folder = self._tree.folder
-        if folder.status(piece.path) is None:
+        if self.staging.status(piece.path) is None:
             return True
         found = folder.sha256(piece.path)
         known = self._journal.records.known_file(self._batch.job, piece.path)
@@ -182,6 +200,8 @@ class Group:
             return
         self._tree.retire(outcome.asked.before)
         for piece in outcome.files:
+            if self.staging.status(piece.path) is None:
+                continue
             found = folder.sha256(piece.path)
             if found not in {None, piece.sha256}:
                 extension = piece.path.rpartition(".")[2]
@@ -193,8 +213,8 @@ class Group:
             self._tally.superseded += 1
             journal.note(known.job, "superseded", key=known.key, fingerprint=known.fingerprint)
         self._tally.count(told["status"])
-        for piece in outcome.files:
-            self._tree.publish(piece.path, piece.sha256)
+        for piece, file in zip(outcome.files, outcome.written, strict=True):
+            journal.records.know_file(known.job, piece.path, piece.sha256, file.size, file.mtime_ns)
         journal.batches.settle(
             self._batch,
             outcome.asked.wire_key,

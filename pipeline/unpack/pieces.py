@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline import images
 from pipeline.outputs import page
+from pipeline.unpack.arrivals import Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.answers import Answer, Part
     from pipeline.images import Picture
     from pipeline.outputs import File
+    from pipeline.unpack.arrivals import Arrival, Content, Image
 
 _MOST = 100
 """Results, drafts or thoughts of one answer that become files; more stay in the kept answer."""
@@ -31,8 +32,9 @@ class Piece:
     path: str
     """Below the job folder."""
     kind: str
-    data: bytes
+    content: Content
     sha256: str
+    bytes: int
     mime: str
     width: int | None = None
     height: int | None = None
@@ -40,7 +42,7 @@ class Piece:
     def entry(self) -> File:
         """Its entry in `files` of a record."""
         return {
-            "path": self.path, "kind": self.kind, "sha256": self.sha256, "bytes": len(self.data), "mime": self.mime,
+            "path": self.path, "kind": self.kind, "sha256": self.sha256, "bytes": self.bytes, "mime": self.mime,
             "width": self.width, "height": self.height,
         }  # fmt: skip
 
@@ -50,7 +52,7 @@ class Damaged:
     """An image that is not whole: its number in the answer, from 1, and what is wrong with it."""
 
     number: int
-    data: bytes
+    image: Image | Arrival
     why: str
 
 
@@ -71,11 +73,11 @@ class _Whole:
     """An image that was verified; `number` counts from 1 among those that came."""
 
     number: int
-    data: bytes
+    image: Image | Arrival
     picture: Picture
 
 
-def pieces(answer: Answer, settings: Mapping[str, Any], base: str, redacted: Callable[[str], str]) -> Pieces:
+def pieces(answer: Answer[Any], settings: Mapping[str, Any], base: str, redacted: Callable[[str], str]) -> Pieces:
     """Check what came and name it: `settings` are those of the record, `base` is its path without extension.
 
     Only for an answer that does not fall short of what was asked for.
@@ -99,12 +101,12 @@ def pieces(answer: Answer, settings: Mapping[str, Any], base: str, redacted: Cal
     return found
 
 
-def _verified(came: Sequence[bytes], found: Pieces) -> Iterator[_Whole]:
-    for number, data in enumerate(came, 1):
-        try:
-            yield _Whole(number, data, images.structure(data))
-        except images.BrokenImage as error:
-            found.damaged.append(Damaged(number, data, error.reason))
+def _verified(came: Sequence[Image | Arrival], found: Pieces) -> Iterator[_Whole]:
+    for number, image in enumerate(came, 1):
+        if image.picture is not None:
+            yield _Whole(number, image, image.picture)
+        else:
+            found.damaged.append(Damaged(number, image, image.why))
 
 
 def _last_counts(found: Pieces, whole: list[_Whole], base: str, *, number: int) -> None:
@@ -130,7 +132,9 @@ def _all_count(found: Pieces, whole: list[_Whole], base: str, *, number: int) ->
         found.status, found.reason = "check", f"the answer has {number:,} images; the first {_MOST} are here"
 
 
-def _words_count(found: Pieces, answer: Answer, whole: list[_Whole], base: str, redacted: Callable[[str], str]) -> None:
+def _words_count(
+    found: Pieces, answer: Answer[Any], whole: list[_Whole], base: str, redacted: Callable[[str], str]
+) -> None:
     """`[text]`: the page is the result; images, which nobody asked for, are paid for and kept."""
     shown = [_image(f"{base}.part{place}", "part", image) for place, image in enumerate(whole[:_MOST], 1)]
     found.files = [*_page(answer.parts, shown, whole, base, redacted), *shown]
@@ -139,7 +143,7 @@ def _words_count(found: Pieces, answer: Answer, whole: list[_Whole], base: str, 
 
 
 def _page(
-    parts: Sequence[Part], shown: list[Piece], whole: list[_Whole], base: str, redacted: Callable[[str], str]
+    parts: Sequence[Part[Any]], shown: list[Piece], whole: list[_Whole], base: str, redacted: Callable[[str], str]
 ) -> list[Piece]:
     """Text and links to the images in the order they came; nothing when no text came."""
     names = {image.number: page.name(piece.path) for image, piece in zip(whole, shown, strict=False)}
@@ -158,21 +162,19 @@ def _page(
     return [_text(f"{base}.md", "text", page.composed(blocks))] if "".join(words).strip() else []
 
 
-def _thoughts(parts: Sequence[Part], found: Pieces, base: str, redacted: Callable[[str], str]) -> Iterator[Piece]:
+def _thoughts(parts: Sequence[Part[Any]], found: Pieces, base: str, redacted: Callable[[str], str]) -> Iterator[Piece]:
     """Thoughts in their order, text that was not interrupted as one; what is a result already is not told twice."""
     known = {piece.sha256 for piece in found.files}
     number = 0
-    for data in _trains(parts, redacted):
+    for one in _trains(parts, redacted):
         if number == _MOST:
             return
         thought = f"{base}.thought{number + 1}"
-        try:
-            piece = (
-                _text(f"{thought}.md", "thought", page.composed([data]))
-                if isinstance(data, str)
-                else _image(thought, "thought", _Whole(0, data, images.structure(data)))
-            )
-        except images.BrokenImage:
+        if isinstance(one, str):
+            piece = _text(f"{thought}.md", "thought", page.composed([one]))
+        elif one.picture is not None:
+            piece = _image(thought, "thought", _Whole(0, one, one.picture))
+        else:
             continue  # it leads to a result, and is none
         if piece.sha256 not in known:
             known.add(piece.sha256)
@@ -180,7 +182,7 @@ def _thoughts(parts: Sequence[Part], found: Pieces, base: str, redacted: Callabl
             yield piece
 
 
-def _trains(parts: Sequence[Part], redacted: Callable[[str], str]) -> Iterator[str | bytes]:
+def _trains(parts: Sequence[Part[Any]], redacted: Callable[[str], str]) -> Iterator[Any]:
     """The thoughts among the parts: texts that follow one another as one, and images."""
     words = ""
     for part in parts:
@@ -195,12 +197,13 @@ def _trains(parts: Sequence[Part], redacted: Callable[[str], str]) -> Iterator[s
         yield redacted(words)
 
 
-def _image(path: str, kind: str, image: _Whole) -> Piece:
-    picture = image.picture
+def _image(path: str, kind: str, whole: _Whole) -> Piece:
+    image, picture = whole.image, whole.picture
     return Piece(
-        path + picture.extension, kind, image.data, page.sha256(image.data), picture.mime, picture.width, picture.height
-    )
+        path + picture.extension, kind, image.content, image.sha256, image.bytes, picture.mime, picture.width,
+        picture.height,
+    )  # fmt: skip
 
 
 def _text(path: str, kind: str, data: bytes) -> Piece:
-    return Piece(path, kind, data, page.sha256(data), page.MIME)
+    return Piece(path, kind, Held(data), page.sha256(data), len(data), page.MIME)

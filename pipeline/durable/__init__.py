@@ -1,4 +1,4 @@
-"""The only module that opens a file for writing: a file is whole at its final name, or it is not there.
+"""The only package that opens a file for writing: a file is whole at its final name, or it is not there.
 
 A `Folder` is resolved once and may itself be reached through a link; below it no link is followed, and no
 name from data leads out of it. Every change is followed by the fsyncs that make it outlive a power cut.
@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
+from typing import IO, TYPE_CHECKING, Self
 
 from pipeline import crash
 from pipeline.errors import LocalError, LockedError
@@ -23,7 +23,8 @@ from pipeline.errors import LocalError, LockedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader
-    from types import TracebackType
+
+    from pipeline.durable.staging import Staging
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -133,7 +134,7 @@ class Folder:
                 return None
             raise LocalError(f"cannot look at {self.path / relative}: {error.strerror}") from error
 
-    def opened(self, relative: str) -> BinaryIO:
+    def opened(self, relative: str) -> BufferedReader:
         """Open a regular file for reading; raises `FileNotFoundError` when there is none."""
         with self.parent_of(relative) as (parent, name):
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
@@ -146,7 +147,7 @@ class Folder:
         """The sha256 of a regular file in hex; `None` when there is none."""
         try:
             with self.opened(relative) as stream:
-                return hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
+                return hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError:
             return None
 
@@ -241,63 +242,17 @@ class Folder:
         finally:
             os.close(here)
 
+    def descriptor(self, *, create: bool = False) -> int:
+        """The folder, open for who closes it; for this package."""
+        if create:
+            self._make_top()
+        return self._open(self._way, create=create)
+
     def staging(self) -> Staging:
         """Collect files that become visible together."""
+        from pipeline.durable.staging import Staging  # noqa: PLC0415 - it is made of what is here
+
         return Staging(self)
-
-
-class Staging:
-    """A group of files, written under temporary names and published at once: few fsyncs, many files."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._waiting: list[tuple[str, str]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        for relative, part in self._waiting:
-            with contextlib.suppress(OSError), self._folder.parent_of(relative) as (parent, _name):
-                _unlink(part, parent)
-
-    def write(self, relative: str, data: bytes) -> None:
-        """Write `data` beside its final name; nothing is visible yet. Raises `LocalError`."""
-        what = f"cannot write {self._folder.path / relative}"
-        with _telling(what), self._folder.parent_of(relative, create=True) as (parent, name):
-            part = _part(name)
-            self._waiting.append((relative, part))
-            with _create(part, parent) as stream:
-                view = memoryview(data)
-                for start in range(0, len(view), PIECE):
-                    stream.write(view[start : start + PIECE])
-
-    def sync(self) -> None:
-        """Bring every byte to the disk; nothing is visible yet. An error here is final for the whole group."""
-        with _telling(f"cannot write below {self._folder.path}"):
-            for relative, part in self._waiting:
-                with self._folder.parent_of(relative) as (parent, _name):
-                    descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-                    try:
-                        _fsync(descriptor)
-                    finally:
-                        os.close(descriptor)
-        crash.point("stage:synced")
-
-    def publish(self) -> None:
-        """Give every file its final name, after `sync`: first the names, then the folders."""
-        with _telling(f"cannot write below {self._folder.path}"):
-            folders = {}
-            for relative, part in self._waiting:
-                with self._folder.parent_of(relative) as (parent, name), crash.around("rename"):
-                    os.replace(part, name, src_dir_fd=parent, dst_dir_fd=parent)
-                folders[relative.rpartition("/")[0]] = relative
-                crash.point("publish:renamed")
-            for relative in folders.values():
-                with self._folder.parent_of(relative) as (parent, _name):
-                    _fsync(parent)
-        self._waiting.clear()
-        crash.point("publish:after")
 
 
 @contextlib.contextmanager
