@@ -114,6 +114,24 @@ class Records:
         )
         return [Record(**row) for row in rows]
 
+    def of_id(self, job: str, id_: str) -> list[Record]:
+        """All that was ever recorded of a row: its own key, and what has an axis, a sample or a turn behind it."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ?1 AND (key = ?2 OR (key >= ?2 || '/' AND key < ?2 || '0'))"
+            " AND line ->> '$.id' = ?2",
+            (job, id_),
+        )
+        return [Record(**row) for row in rows]
+
+    def is_strange(self, job: str, key: str, fingerprint: str, path: str) -> bool:
+        """Whether an ask is recorded already, or its place is that of another key."""
+        row = self._db.execute(
+            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 UNION ALL"
+            " SELECT 1 FROM record WHERE job = ?1 AND path = ?4 AND key <> ?2 LIMIT 1",
+            (job, key, fingerprint, path),
+        ).fetchone()
+        return row is not None
+
     def of_wire_key(self, job: str, wire_key: str) -> Record | None:
         row = self._db.execute("SELECT * FROM record WHERE job = ? AND wire_key = ?", (job, wire_key)).fetchone()
         return Record(**row) if row else None

@@ -66,10 +66,10 @@ class Sources:
             found[path] = now
         return Sources(found, self.absent)
 
-    def are_unchanged(self) -> bool:
-        return all(seen.is_as(path, one) for path, one in self.files.items()) and not any(
-            map(os.path.lexists, self.absent)
-        )
+    def are_unchanged(self, but: str = "") -> bool:
+        """Whether all of it is as it was, but for one file that is not looked at."""
+        are_same = (seen.is_as(path, one) for path, one in self.files.items() if path != but)
+        return all(are_same) and not any(map(os.path.lexists, self.absent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,8 @@ class Rest:
     """How many requests have which status."""
     spent: int
     prices_as_of: str
+    catalog: str
+    """The path of a catalog of which each row stands for itself; empty for any other."""
     said: tuple[tuple[Problem, ...], tuple[Problem, ...]]
     """The warnings of the manifest, and of its rows."""
     not_done: tuple[Row, ...]
@@ -134,10 +136,13 @@ class Rest:
         """Whether the answer is one to what is asked now, and here."""
         return self.around == around and (not self.until or day < self.until)
 
-    def is_unchanged(self, folder: Path, answers: Path) -> bool:
-        """Whether all is as it was that this was compared with: what it is made from, and what it left behind."""
+    def is_unchanged(self, folder: Path, answers: Path, *, but: str = "") -> bool:
+        """Whether all is as it was that this was compared with: what it is made from, and what it left behind.
+
+        But for one file it is made from, which is not looked at.
+        """
         return (
-            self.sources.are_unchanged()
+            self.sources.are_unchanged(but)
             and _is_as(str(answers), self.answers)
             and seen.extent(str(folder), is_large=self.requests > seen.LARGE) == self.extent
         )
@@ -145,7 +150,7 @@ class Rest:
 
 _PLAIN = (
     "around", "until", "extent", "answers", "published", "tidy_from", "statuses", "spent", "prices_as_of", "not_done",
-    "gone", "manifest",
+    "gone", "manifest", "catalog",
 )  # fmt: skip
 _OF_PLAN = ("job", "counts", "asked_before", "wanted")
 
