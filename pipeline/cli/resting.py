@@ -220,6 +220,8 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
     extent = seen.extent(str(one.tree.folder.path), is_large=compared.wanted > seen.LARGE)
     kept = seen.look(str(answers))
     newest = max(extent.newest_ns if extent else 0, kept.ctime_ns if kept else 0)
+    if extent is None and os.path.lexists(one.tree.folder.path):
+        return None
     if sources is None or max(len(rows), len(gone)) > _MOST_TOLD or newest >= before:
         return None
     return Rest(
