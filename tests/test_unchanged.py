@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 
 import pytest
-from conftest import PRODUCTS
+from conftest import PRODUCTS, SHOP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jobs import JPEG, PNG
@@ -17,6 +17,7 @@ from pipeline import journal as journals
 from pipeline import seen
 from pipeline.cli import opening, resting
 from pipeline.cli.options import Options
+from pipeline.job import blocks, expand
 from pipeline.plan.rest import Rest
 
 JOB = """\
@@ -194,7 +195,7 @@ CHANGES = {
     "template": append("templates/packshot.md", "Matt.\n"),
     "nearer template": lambda project: project.write("jobs/templates/packshot.txt", "A [product]."),
     "table": append("jobs/care.csv", "cup,never\n"),
-    "catalog": append("jobs/products.csv", "cup,a cup\n"),
+    "header of the catalog": lambda project: project.write("jobs/products.csv", PRODUCTS.replace("id,", "sku,")),
     "reference image": lambda project: project.write("refs/light.png", JPEG),
     "reference image that was missing": lambda project: project.write("refs/blue mug.png", PNG),
     "edited output": edit("mug/1x1.jpg"),
@@ -297,9 +298,8 @@ def test_what_is_due_to_be_deleted_at_the_service_is_deleted(rested, compared, s
 
 def test_results_that_get_old_are_compared_every_time(rested, compared):
     rested.write("jobs/shop.yaml", JOB + "max_age: 20h\n")
-    for _ in range(2):
-        rested("submit", "jobs/shop.yaml")
-    assert told(rested) is None
+    for _ in range(3):
+        assert not is_quick(rested, compared, "submit", "jobs/shop.yaml")[1]
 
 
 def test_a_job_that_another_run_holds_is_left_alone(rested):
@@ -314,7 +314,7 @@ def test_images_that_were_paid_for_keep_the_local_service_out(rested):
     assert rested("--service", "local", *RUN).code == 5
 
 
-def test_what_was_changed_while_it_was_read_is_not_known(rested, compared, monkeypatch):
+def test_what_was_changed_while_it_was_read_is_not_known(rested, monkeypatch):
     """A catalog that changed between being read and being looked at must not pass for what was read."""
     real = opening.check_rows
 
@@ -326,7 +326,7 @@ def test_what_was_changed_while_it_was_read_is_not_known(rested, compared, monke
     with monkeypatch.context() as patch:
         patch.setattr(opening, "check_rows", changing)
         rested("collect", "jobs/shop.yaml")
-    assert told(rested) is None or not is_quick(rested, compared, *PLAN)[1]
+    assert rested(*PLAN) == slowly(rested, monkeypatch, *PLAN)
 
 
 def test_a_note_that_cannot_be_read_is_no_note(rested, compared):
@@ -341,11 +341,145 @@ def test_a_note_comes_back_as_it_was_written(rested):
     assert Rest.loads(text).dumps() == text
 
 
+# --------------------------------------------------------------------------------------------- other rows
+
+
+def many(count=16):
+    return [f"p{number:02},mug number {number}\n" for number in range(count)]
+
+
+@pytest.fixture
+def catalog(shop, compared, monkeypatch):
+    """A rendered job whose rows stand for themselves, in blocks of two."""
+    monkeypatch.setattr(blocks, "SIZE", 2)
+    shop.write("jobs/products.csv", "id,product\n" + "".join(many()))
+    assert shop(*RUN, "--yes").code == 0
+    rest(shop)
+    compared.clear()
+    return shop
+
+
+def changed(project, rows):
+    project.write("jobs/products.csv", "id,product\n" + "".join(rows))
+
+
+def the_same(project, monkeypatch):
+    """Whether a plan is quick, once it was held against the slow one."""
+    quick = [project(*words) for words in (PLAN, (*PLAN, "--json"))]
+    assert quick == [slowly(project, monkeypatch, *words) for words in (PLAN, (*PLAN, "--json"))]
+
+
+def test_of_a_changed_catalog_only_the_rows_around_are_compared(catalog, compared, monkeypatch):
+    asked = []
+    real = expand.expand
+    monkeypatch.setattr(expand, "expand", lambda *args, **given: noted(real(*args, **given)))
+
+    def noted(requests):
+        for request in requests:
+            asked.append(request.id)
+            yield request
+
+    rows = many()
+    rows[7] = "p07,red mug\n"
+    rows[10:11] = []
+    rows.append("new,blue mug\n")
+    changed(catalog, rows)
+    plan, was_quick = is_quick(catalog, compared, *PLAN, "--json")
+    assert was_quick
+    assert set(asked) == {"p06", "p07", "p11", "new"}
+    assert plan.code == 10
+    counts = plan.json["jobs"][0]["counts"]
+    assert {word: count for word, count in counts.items() if count} == {"new": 2, "changed": 2, "done": 28, "gone": 2}
+    the_same(catalog, monkeypatch)
+
+
+def test_whole_catalogs_that_changed_are_told_of_as_ever(catalog, compared, monkeypatch):
+    for rows in (many(7), many(25), [], list(reversed(many())), ["p1,x\n"]):
+        changed(catalog, rows)
+        the_same(catalog, monkeypatch)
+
+
+def test_a_row_that_has_to_do_with_others_is_compared_with_all(catalog, compared, monkeypatch):
+    for what, rows in {
+        "an id that is there already": [*many(), "p03,again\n"],
+        "a path that is there already": [*many(), "P03,other\n"],
+        "an ask that is bought already": [*many(), "p99,mug number 3\n"],
+        "another id for the same ask": [*many()[:-1], "p99,mug number 15\n"],
+        "an empty cell": [*many(), "p99,\n"],
+        "a cell too many": [*many(), "p99,x,y\n"],
+        "an open quote": [*many(), 'p99,"x\n'],
+    }.items():
+        changed(catalog, rows)
+        assert not is_quick(catalog, compared, *PLAN)[1], what
+        the_same(catalog, monkeypatch)
+
+
+def test_going_back_to_what_was_bought_before_is_compared_with_all(catalog, compared, monkeypatch):
+    rows = many()
+    rows[7] = "p07,red mug\n"
+    changed(catalog, rows)
+    assert catalog(*RUN, "--yes").code == 0
+    rest(catalog)
+    the_same(catalog, monkeypatch)
+    changed(catalog, many())
+    assert not is_quick(catalog, compared, *PLAN)[1]
+    the_same(catalog, monkeypatch)
+
+
+def test_rows_that_depend_on_each_other_are_all_compared(catalog, compared):
+    for more in (
+        "items: {csv: products.csv, fill: [product]}\n",
+        "items: {csv: products.csv, unique: first}\n",
+        "items: {csv: products.csv, limit: 14}\n",
+        "overrides: [{when: {product: mug number 3}, set: {vars: {a: b}}}]\n",
+        "items: {csv: products.csv, rename: {n: set.seed}}\n",
+    ):
+        lines = [line for line in SHOP.splitlines(keepends=True) if "over" in more or not line.startswith("items")]
+        changed(catalog, many()) if "rename" not in more else catalog.write(
+            "jobs/products.csv", "id,product,n\na,b,1\n"
+        )
+        catalog.write("jobs/shop.yaml", "".join(lines) + more)
+        assert catalog(*RUN, "--yes").code == 0
+        rest(catalog, "again")
+        assert is_quick(catalog, compared, *PLAN)[1], more
+        append("jobs/products.csv", "p99,new,2\n" if "rename" in more else "p99,new\n")(catalog)
+        assert not is_quick(catalog, compared, *PLAN)[1], more
+
+
+def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, compared):
+    changed(catalog, [*many(), "p99,blue mug\n"])
+    assert is_quick(catalog, compared, *PLAN)[1]
+    edit("p03-1x1.jpg")(catalog)
+    assert not is_quick(catalog, compared, *PLAN)[1]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    edits=st.lists(
+        st.tuples(
+            st.sampled_from("ard"), st.integers(0, 15), st.sampled_from(["", "mug number 3", "red", "blue, new"])
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_becomes_of_rows_the_quick_answer_is_the_slow_one(catalog, monkeypatch, edits):
+    rows = many()
+    for number, (kind, place, text) in enumerate(edits):
+        if kind == "a":
+            rows.insert(place, f'n{number},"{text} {number}"\n')
+        elif place < len(rows):
+            rows[place : place + 1] = [f'{rows[place][:3]},"{text}"\n'] if kind == "r" else []
+    changed(catalog, rows)
+    the_same(catalog, monkeypatch)
+
+
 # ------------------------------------------------------------------------------------------------- chance
 
 OPS = {
-    **{name: CHANGES[name] for name in ("base", "template", "table", "catalog", "deleted output", "added output")},
+    **{name: CHANGES[name] for name in ("base", "template", "table", "deleted output", "added output")},
     "edit": edit("mug/4x5.jpg"),
+    "another row": append("jobs/products.csv", "cup,a cup\n"),
     "row": lambda project: project.write("jobs/products.csv", PRODUCTS.replace("sand", "green")),
     "no row": lambda project: project.write("jobs/products.csv", PRODUCTS.replace("mug,blue mug\n", "")),
     "order": lambda project: project.write("jobs/products.csv", "id,product\nvase,glass vase\nmug,blue mug\n"),

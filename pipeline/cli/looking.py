@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.plan import Plan
-    from pipeline.plan.rest import Rest, Row
+    from pipeline.plan.rest import Row
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -129,9 +129,9 @@ def _problem(problem: Problem) -> dict[str, Any]:
 def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_exitcode: bool, key: str | None) -> int:
     """What a run would render, why, and what it costs. Nothing is sent."""
     service = options.expected_service()
-    if key is None and (rests := _at_rest(jobs, options, service)) is not None:
-        _tell_rests(rests, options, as_json=as_json)
-        return 0
+    work = None if key is not None else _at_rest(jobs, options, service, as_json=as_json)
+    if work is not None:
+        return 10 if detailed_exitcode and work else 0
     models = options.models()
     documents, work = [], 0
     with opening.opened(jobs, options, models, service, default=True, must_lock=False) as opened:
@@ -146,38 +146,44 @@ def plan_command(options: Options, jobs: Sequence[str], as_json: bool, detailed_
                     _explain(itertools.chain(one.journal.wanted.not_done(), gone))
                 else:
                     _explain_one(one.plan, one.journal, key)
-                _tell_budget(one, service)
+                _tell_budget(one.plan, one.job, service)
     if as_json:
         print_json({"jobs": documents})
     return 10 if detailed_exitcode and work else 0
 
 
-def _at_rest(words: Sequence[str], options: Options, service: str) -> list[Rest] | None:
-    """The jobs, where all of them were at rest and everything is as it was; `None` where they must be compared."""
+def _at_rest(words: Sequence[str], options: Options, service: str, *, as_json: bool) -> int | None:
+    """Tell of jobs that were at rest and have hardly changed; how much work that is, `None` where they are compared."""
     rests = resting.found(words or [opening.DEFAULT_JOBS], options, service)
-    return rests if rests and resting.are_unchanged(rests, options) else None
-
-
-def _tell_rests(rests: Sequence[Rest], options: Options, *, as_json: bool) -> None:
+    answers = resting.answers(rests, options, service) if rests else None
+    if not rests or not answers:
+        return None
     resting.warn(rests, options)
+    documents = []
+    for rest, answer in zip(rests, answers, strict=True):
+        if as_json:
+            prices = _prices_of(answer.plan, options.models(), options) if answer.job else rest.prices_as_of
+            documents.append(_plan_document(answer.plan, prices, itertools.chain(answer.not_done, answer.gone)))
+            continue
+        is_idle = answer.job is None
+        click.echo(
+            idle_table(answer.plan) if is_idle else plan_table(answer.plan, options.models(), options.today, service)
+        )
+        _explain(answer.not_done)
+        if answer.job is not None:
+            _tell_budget(answer.plan, answer.job, service)
     if as_json:
-        documents = [
-            _plan_document(rest.plan, rest.prices_as_of, itertools.chain(rest.not_done, rest.gone)) for rest in rests
-        ]
         print_json({"jobs": documents})
-        return
-    for rest in rests:
-        click.echo(idle_table(rest.plan))
-        _explain(rest.not_done)
+    return sum(answer.plan.requests + answer.plan.counts["moved"] for answer in answers)
 
 
-def _tell_budget(one: OpenJob, service: str) -> None:
+def _tell_budget(plan: Plan, job: Job, service: str) -> None:
     """What a run would refuse, said before it does."""
-    budget = one.job.budget
-    if service == "gemini" and budget is not None and one.plan.requests:
-        if one.plan.unpriced:
+    budget = job.budget
+    if service == "gemini" and budget is not None and plan.requests:
+        if plan.unpriced:
             click.echo("  a price is unknown, and the job has a budget: a run would be refused")
-        elif one.plan.cost > budget * MICRO:
+        elif plan.cost > budget * MICRO:
             click.echo(f"  more than the job's budget of ${budget}: a run would be refused")
 
 
@@ -215,8 +221,6 @@ def _explain(rows: Iterable[Row]) -> None:
 
 def _compared_document(one: OpenJob, models: Models, options: Options, *, everything: bool) -> dict[str, Any]:
     plan, journal = one.plan, one.journal
-    priced = [models.find(total.model_id) for total in plan.totals]
-    since = [price.since.isoformat() for model in priced if model and (price := model.price(options.today))]
     others = _otherwise(plan, journal) if everything else {}
     rows = (
         (key, state, why or others.get(key, ""), path, model, cost)
@@ -224,7 +228,14 @@ def _compared_document(one: OpenJob, models: Models, options: Options, *, everyt
             journal.wanted.not_done(everything=everything), _gone(plan, journal)
         )
     )
-    return _plan_document(plan, max(since, default=models.prices_as_of.isoformat()), rows)
+    return _plan_document(plan, _prices_of(plan, models, options), rows)
+
+
+def _prices_of(plan: Plan, models: Models, options: Options) -> str:
+    """The day since when the newest of the prices of a plan holds."""
+    priced = [models.find(total.model_id) for total in plan.totals]
+    since = [price.since.isoformat() for model in priced if model and (price := model.price(options.today))]
+    return max(since, default=models.prices_as_of.isoformat())
 
 
 def _plan_document(plan: Plan, prices_of: str, rows: Iterable[Row]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import itertools
 import os
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline import __version__, seen
 from pipeline.errors import LocalError, LockedError, PipelineError
@@ -19,8 +22,13 @@ if TYPE_CHECKING:
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
+    from pipeline.errors import Problem
     from pipeline.gemini.models import Models
-    from pipeline.plan.rest import Rest
+    from pipeline.job.blocks import Change
+    from pipeline.job.language import Job
+    from pipeline.journal import Journal
+    from pipeline.plan import Plan
+    from pipeline.plan.rest import Rest, Row
     from pipeline.reconcile import Work
 
 _MOST_TOLD = 1000
@@ -51,6 +59,81 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
         for rest, one, manifest in zip(rests, resting, manifests, strict=False)
     )
     return rests if rests and is_ours else None
+
+
+class Answer(NamedTuple):
+    """What a plan says of a job, without all of it having been compared."""
+
+    plan: Plan
+    not_done: Sequence[Row]
+    gone: Sequence[Row]
+    job: Job | None = None
+    """`None` where there is nothing to do."""
+
+
+def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answer] | None:
+    """What a plan says of these jobs, one of which may have some other rows in its catalog by now.
+
+    `None` where they must be compared.
+    """
+    if len(rests) == 1 and _is_touched(rests[0]):
+        with contextlib.suppress(PipelineError, OSError, ValueError, csv.Error, struct.error, zlib.error):
+            answer = _with_other_rows(rests[0], options, service)
+            return answer and [answer]
+        return None
+    if not are_unchanged(rests, options):
+        return None
+    return [Answer(rest.plan, rest.not_done, rest.gone) for rest in rests]
+
+
+def _is_touched(rest: Rest) -> bool:
+    """Whether the catalog may have other rows, and each of them stands for itself."""
+    if not rest.catalog or rest.not_done or rest.said[1]:
+        return False
+    return seen.look(rest.catalog) != rest.sources.files[rest.catalog]._replace(sha256="")
+
+
+def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | None:
+    from pipeline import journal as journals
+    from pipeline.job import blocks, language
+
+    name, state = rest.plan.job, Path(os.path.realpath(options.state))
+    with journals.looked_at(state, outputs=options.outputs) as journal:
+        data = journal.rests.rows(name, rest.dumps())
+        if data is None or not rest.is_unchanged(options.outputs / name, state / "answers" / name, but=rest.catalog):
+            return None
+        job = language.load(Path(rest.manifest), root=Path.cwd())
+        before = seen.look(rest.catalog)
+        with Path(rest.catalog).open("rb") as stream:
+            change = blocks.changed(blocks.Catalog.loads(data), stream, job.items.delimiter)
+        if change is None or before is None or seen.look(rest.catalog) != before:
+            return None
+        if not (change.number or change.ids):
+            return Answer(rest.plan, rest.not_done, rest.gone)
+        return _compared(journal, job, rest, options, service, change)
+
+
+def _compared(journal: Journal, job: Job, rest: Rest, options: Options, service: str, change: Change) -> Answer | None:
+    from pipeline import plan
+    from pipeline.durable import in_memory
+    from pipeline.job import expand, rowwise
+    from pipeline.outputs import Tree
+    from pipeline.plan import changed
+
+    said: list[Problem] = []
+    models, look = options.models(), plan.Look(service, time.time())
+    tree = Tree(options.outputs, Path(os.path.realpath(options.state)), job.name, journal)
+    with in_memory(change.rows) as path:
+        if path is None:
+            return None
+        some = rowwise.with_catalog(job, path)
+        requests = expand.expand(some, models=models, today=options.today, warn=said.append)
+        wanted = plan.wanted(
+            requests if change.number else (), models, service=service, today=options.today, lane=look.lane,
+            may_be_late=job.batch.asks_singly,
+        )  # fmt: skip
+        found = changed.compare(journal, tree, job, look, rest, changed.Rows(change.ids, wanted))
+    return None if found is None or said else Answer(*found, job)
 
 
 def are_unchanged(rests: Sequence[Rest], options: Options) -> bool:
@@ -104,8 +187,18 @@ def note(options: Options, models: Models, jobs: Sequence[OpenJob], works: Seque
         with contextlib.suppress(PipelineError, OSError, RecursionError, UnicodeEncodeError):
             rest = _rest(options, models, one, work)
             if rest is not None:
+                rows = _rows(rest, one)
                 with one.journal.transaction():
-                    one.journal.rests.put(one.job.name, str(one.job.path), rest.dumps())
+                    one.journal.rests.put(one.job.name, rest.manifest, rest.dumps(), rows)
+
+
+def _rows(rest: Rest, one: OpenJob) -> bytes | None:
+    """The blocks of a catalog of which each row stands for itself, and which is what was read."""
+    from pipeline.job import rowwise
+
+    catalog = rowwise.cut(one.job) if rest.catalog and not rest.not_done and not rest.said[1] else None
+    is_what_was_read = catalog is not None and seen.is_as(rest.catalog, rest.sources.files[rest.catalog])
+    return catalog.dumps() if catalog is not None and is_what_was_read else None
 
 
 def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | None:
@@ -127,6 +220,8 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
     extent = seen.extent(str(one.tree.folder.path), is_large=compared.wanted > seen.LARGE)
     kept = seen.look(str(answers))
     newest = max(extent.newest_ns if extent else 0, kept.ctime_ns if kept else 0)
+    if extent is None and os.path.lexists(one.tree.folder.path):
+        return None
     if sources is None or max(len(rows), len(gone)) > _MOST_TOLD or newest >= before:
         return None
     return Rest(
@@ -138,6 +233,7 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
         published=one.journal.published(one.job.name),
         tidy_from=since,
         manifest=str(one.job.path),
+        catalog=_catalog(one.job),
         plan=compared,
         statuses=work.journal.records.counts(one.job.name),
         spent=work.journal.batches.spent(one.job.name, work.service),
@@ -146,6 +242,15 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
         not_done=rows,
         gone=tuple((key, "gone", "no longer asked for", path, model, 0) for key, path, model, _was, _cost in gone),
     )
+
+
+def _catalog(job: Job) -> str:
+    """The catalog of a job of which each row stands for itself, as its sources name it; empty for any other."""
+    from pipeline.job import rowwise
+
+    if not rowwise.is_row_by_row(job):
+        return ""
+    return os.path.abspath(job.items.file(job.folder))  # noqa: PTH100 - links are followed when it is read
 
 
 def _until(models: Models, today: date) -> str:

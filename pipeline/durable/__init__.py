@@ -287,6 +287,18 @@ def locked(folder: Folder, relative: str, *, what: str, waits: bool = False) -> 
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def in_memory(data: bytes) -> Iterator[Path | None]:
+    """A file that is on no disk, and its path for this process; `None` where the system has no such files."""
+    if not hasattr(os, "memfd_create"):
+        yield None
+        return
+    with os.fdopen(os.memfd_create("rows", os.MFD_CLOEXEC), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        yield Path(f"/proc/self/fd/{stream.fileno()}")
+
+
 def is_held(folder: Folder, relative: str) -> bool:
     """Whether somebody holds the lock `locked` takes on this file; looks, and changes nothing."""
     try:

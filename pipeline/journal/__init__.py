@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Resting", "Spent", "Upload",
-    "WantedRequest", "copied", "opened", "resting",
+    "WantedRequest", "copied", "looked_at", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
@@ -211,6 +211,30 @@ def copied(state: Path, *, outputs: Path) -> Iterator[Journal]:
         copy.close()
 
 
+@contextlib.contextmanager
+def looked_at(state: Path, *, outputs: Path) -> Iterator[Journal]:
+    """The journal in the folder `state` itself, for looking at some of it: what is written to it fails.
+
+    Left without a trace as `copied` leaves it. Raises `LocalError` where it is not one of this version, or was written
+    to meanwhile; `sqlite3.Error` never.
+    """
+    path = Path(os.path.realpath(state)) / _NAME
+    _refuse_what_is_no_file(path)
+    before = _at_rest(path)
+    uri = f"{path.as_uri()}?mode=ro{'&immutable=1' if before else ''}"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE_S)) as db:
+            db.row_factory = sqlite3.Row
+            version = _version(db, path)
+            if version < _VERSION:
+                raise LocalError(f"{path} was written by an older version", hint="it is brought up to date by a run")
+            yield Journal(db, _set_up(db, path, outputs, version, keeps="MEMORY"))
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error, path) from error
+    if before and _at_rest(path) != before:
+        raise LocalError(f"{path} was written to meanwhile", hint="run again")
+
+
 def resting(state: Path, manifests: Sequence[Path]) -> list[Resting] | None:
     """The jobs of these manifests, where all of them are at rest; `None` where one is not, or there is any doubt.
 
@@ -309,11 +333,11 @@ def _prepare(db: sqlite3.Connection, path: Path, outputs: Path) -> str:
     return workspace
 
 
-def _set_up(db: sqlite3.Connection, path: Path, outputs: Path, version: int) -> str:
+def _set_up(db: sqlite3.Connection, path: Path, outputs: Path, version: int, *, keeps: str = "FILE") -> str:
     """Settings of a connection, and the tables as this version has them; returns whose journal it is."""
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA temp_store = FILE")  # what a job wants may be larger than memory
+    db.execute(f"PRAGMA temp_store = {keeps}")  # what a job wants may be larger than memory
     db.execute(OUTSIDE)
     if version < _VERSION:
         _bring_up(db)

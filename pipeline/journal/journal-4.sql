@@ -2,7 +2,8 @@
 CREATE TABLE rest (
     job           TEXT PRIMARY KEY,
     manifest      TEXT NOT NULL,
-    told          TEXT NOT NULL
+    told          TEXT NOT NULL,
+    rows          BLOB
 ) STRICT;
 CREATE TRIGGER record_came AFTER INSERT ON record BEGIN DELETE FROM rest WHERE job = NEW.job; END;
 CREATE TRIGGER record_left AFTER DELETE ON record BEGIN DELETE FROM rest WHERE job = OLD.job; END;

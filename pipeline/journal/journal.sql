@@ -154,7 +154,8 @@ CREATE TABLE event (
 CREATE TABLE rest (
     job           TEXT PRIMARY KEY,
     manifest      TEXT NOT NULL,            -- the path of the job manifest
-    told          TEXT NOT NULL             -- JSON
+    told          TEXT NOT NULL,            -- JSON
+    rows          BLOB                      -- its catalog in blocks; NULL for one whose rows depend on each other
 ) STRICT;
 CREATE TRIGGER record_came AFTER INSERT ON record BEGIN DELETE FROM rest WHERE job = NEW.job; END;
 CREATE TRIGGER record_left AFTER DELETE ON record BEGIN DELETE FROM rest WHERE job = OLD.job; END;

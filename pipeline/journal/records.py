@@ -54,6 +54,14 @@ WAITS = (
     "wanted AND status = 'pending' AND batch IS NULL AND claim IS NULL AND waits_for IS NULL"
     f" AND {IS_INSIDE.format('record')}"
 )
+_IS_WANTED = (
+    "EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND CASE"
+    " WHEN w.state = 'edited' AND EXISTS (SELECT 1 FROM record o WHERE o.job = record.job AND o.key = w.key"
+    " AND o.place = 'tree' AND o.status IN ('done', 'check'))"
+    # Its earlier image was edited: that one stays, and nothing is bought for the new ask.
+    " THEN record.place = 'tree' AND record.status IN ('done', 'check')"
+    " ELSE w.fingerprint = record.fingerprint END)"
+)
 _HAS_PLACE = "o.place = 'tree' AND o.status IN ('done', 'check')"
 OVERTAKEN = (
     "place = 'tree' AND status IN ('done', 'check') AND line ->> '$.files' <> '[]' AND EXISTS (SELECT 1 FROM wanted w"
@@ -113,6 +121,24 @@ class Records:
             (job, key),
         )
         return [Record(**row) for row in rows]
+
+    def of_id(self, job: str, id_: str) -> list[Record]:
+        """All that was ever recorded of a row: its own key, and what has an axis, a sample or a turn behind it."""
+        rows = self._db.execute(
+            "SELECT * FROM record WHERE job = ?1 AND (key = ?2 OR (key >= ?2 || '/' AND key < ?2 || '0'))"
+            " AND line ->> '$.id' = ?2",
+            (job, id_),
+        )
+        return [Record(**row) for row in rows]
+
+    def is_strange(self, job: str, key: str, fingerprint: str, path: str) -> bool:
+        """Whether an ask is recorded already, or its place is that of another key."""
+        row = self._db.execute(
+            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 UNION ALL"
+            " SELECT 1 FROM record WHERE job = ?1 AND path = ?4 AND key <> ?2 LIMIT 1",
+            (job, key, fingerprint, path),
+        ).fetchone()
+        return row is not None
 
     def of_wire_key(self, job: str, wire_key: str) -> Record | None:
         row = self._db.execute("SELECT * FROM record WHERE job = ? AND wire_key = ?", (job, wire_key)).fetchone()
@@ -182,13 +208,9 @@ class Records:
         Where a file that nobody knows lies in the way, a person must decide: that request is held. A turn that goes on
         from one without an answer is missing.
         """
-        self._db.execute(
-            "UPDATE record SET wanted = EXISTS (SELECT 1 FROM wanted w WHERE w.key = record.key AND CASE"
-            " WHEN w.state = 'edited' AND EXISTS (SELECT 1 FROM record o WHERE o.job = record.job AND o.key = w.key"
-            " AND o.place = 'tree' AND o.status IN ('done', 'check'))"
-            # Its earlier image was edited: that one stays, and nothing is bought for the new ask.
-            " THEN record.place = 'tree' AND record.status IN ('done', 'check')"
-            f" ELSE w.fingerprint = record.fingerprint END) WHERE job = ? AND {IS_INSIDE.format('record')}",
+        self._db.execute(  # what stays as it is is not written: it may be a million rows
+            f"UPDATE record SET wanted = NOT wanted WHERE job = ? AND wanted <> {_IS_WANTED}"
+            f" AND {IS_INSIDE.format('record')}",
             (job,),
         )
         # An image of its own that was edited before the next one was sent for is what counts: that was its delivery.

@@ -25,9 +25,14 @@ class Rests:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def put(self, job: str, manifest: str, told: str) -> None:
+    def put(self, job: str, manifest: str, told: str, rows: bytes | None) -> None:
         """Write down that a job is at rest; inside a transaction that changes nothing else of it."""
-        self._db.execute("INSERT OR REPLACE INTO rest (job, manifest, told) VALUES (?, ?, ?)", (job, manifest, told))
+        self._db.execute("INSERT OR REPLACE INTO rest VALUES (?, ?, ?, ?)", (job, manifest, told, rows))
+
+    def rows(self, job: str, told: str) -> bytes | None:
+        """The blocks of the catalog of a job that is still at that rest."""
+        row = self._db.execute("SELECT rows FROM rest WHERE job = ? AND told = ?", (job, told)).fetchone()
+        return row[0] if row else None
 
     def of(self, manifest: str) -> Resting | None:
         """The job that was at rest when this job manifest was looked at last; `None` when it is not, or two are."""

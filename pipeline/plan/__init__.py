@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.selection import Selection
 
 __all__ = [
-    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "Stuck", "chosen", "compare", "compare_again", "duration",
+    "MICRO", "MOST_INLINE", "Again", "Look", "Plan", "Stuck", "alone", "chosen", "compare", "compare_again", "duration",
     "give_way", "may_retry", "narrowed", "wanted",
 ]  # fmt: skip
 
@@ -130,6 +130,26 @@ class Plan:
         return self.gone_now > _MANY_GONE or shrunk
 
 
+_STATES = ("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed")
+
+
+@dataclass(slots=True)
+class Counted:
+    """How many requests are in which state, and what is gone of them; money in millionths of a USD."""
+
+    counts: dict[str, int]
+    gone_now: int = 0
+    gone_value: int = 0
+    asked_before: int = 0
+
+    def note_gone(self, cost: int | None, *, is_now: bool) -> None:
+        """Count an image that is no longer asked for, and was in the last run if `is_now`."""
+        self.counts["gone"] += 1
+        if is_now:
+            self.gone_now += 1
+            self.gone_value += cost or 0
+
+
 def compare(
     journal: Journal, tree: Tree, job: Job, requests: Iterable[WantedRequest], look: Look, again: Again | None = None
 ) -> Plan:
@@ -169,7 +189,7 @@ def _compared(
         price_otherwise(journal, job, look, again)
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
-    return _summed(journal, job, problems, lambda loads: _alone(journal, job, look, loads))
+    return _summed(journal, job, problems, lambda loads: alone(journal, job, look, loads))
 
 
 def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought: Iterable[str]) -> Plan:
@@ -208,7 +228,7 @@ def _left_out(journal: Journal, job: Job, selection: Selection) -> Iterator[str]
             yield key
 
 
-def _alone(journal: Journal, job: Job, look: Look, loads: Iterable[Load]) -> Mapping[str, int]:
+def alone(journal: Journal, job: Job, look: Look, loads: Iterable[Load]) -> Mapping[str, int]:
     """The models of which a first batch would be made, and the rest of what is asked of them after it.
 
     By model, how many requests are in the first one: where some were tried already, these and no others.
@@ -239,15 +259,19 @@ def _stuck(journal: Journal, job: Job) -> Stuck:
 def _summed(
     journal: Journal, job: Job, problems: list[str], alone_of: Callable[[Iterable[Load]], Mapping[str, int]]
 ) -> Plan:
-    counts = dict.fromkeys(("new", "changed", "done", "gone", "edited", "frozen", "moved", "pending", "failed"), 0)
-    counts.update(journal.wanted.counts())
-    asked = sum(counts.values())
-    gone_now = gone_value = 0
+    counted = Counted(dict.fromkeys(_STATES, 0) | journal.wanted.counts())
     for _key, _path, _model, wanted_before, cost in journal.wanted.gone(job.name):
-        counts["gone"] += 1
-        if wanted_before:
-            gone_now += 1
-            gone_value += cost or 0
+        counted.note_gone(cost, is_now=bool(wanted_before))
+    counted.asked_before = journal.wanted.asked_before(job.name)
+    return priced(journal, job, problems, counted, alone_of)
+
+
+def priced(
+    journal: Journal, job: Job, problems: list[str], counted: Counted,
+    alone_of: Callable[[Iterable[Load]], Mapping[str, int]],
+) -> Plan:  # fmt: skip
+    """The plan for what is open of what is wanted, whose states were counted."""
+    counts = counted.counts
     upload_bytes = journal.wanted.share(MOST_INLINE)
     totals, loads = tuple(journal.wanted.totals()), journal.wanted.loads()
     alone = alone_of(loads)
@@ -257,10 +281,10 @@ def _summed(
         totals=totals,
         batches=_batches((load for load in loads if not load.singly), job, alone),
         by_wave=tuple(_waves(loads)),
-        gone_now=gone_now,
-        gone_value=gone_value,
-        asked_before=journal.wanted.asked_before(job.name),
-        wanted=asked,
+        gone_now=counted.gone_now,
+        gone_value=counted.gone_value,
+        asked_before=counted.asked_before,
+        wanted=sum(counts.values()) - counts["gone"],
         stuck=_stuck(journal, job),
         alone=alone,
         upload_bytes=upload_bytes,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 MOST_SOURCES = 20_000
 """Files that a job is made from; one with more of them is always compared."""
-_MOST_READ = 4 << 30
-"""Bytes of files of which the content is kept in mind; a larger one must not even be touched."""
+_MOST_READ = 256 << 20
+"""Bytes of reference images of which the content is kept in mind; others must not even be touched."""
+_TEXTS = (".yaml", ".yml", ".csv", ".tsv", ".jsonl", ".md", ".txt")
 
 Row = tuple[str, str, str, str, str, int | None]
 """Key, state, why, path, model and cost."""
@@ -59,17 +60,17 @@ class Sources:
         found: dict[str, Seen] = {}
         left = _MOST_READ
         for path, one in self.files.items():
-            left -= one.size
-            now = seen.read(path, one) if left >= 0 else seen.look(path)
+            left -= 0 if path.endswith(_TEXTS) else one.size
+            now = seen.read(path, one) if left >= 0 or path.endswith(_TEXTS) else seen.look(path)
             if now is None or now._replace(sha256="") != one:
                 return None
             found[path] = now
         return Sources(found, self.absent)
 
-    def are_unchanged(self) -> bool:
-        return all(seen.is_as(path, one) for path, one in self.files.items()) and not any(
-            map(os.path.lexists, self.absent)
-        )
+    def are_unchanged(self, but: str = "") -> bool:
+        """Whether all of it is as it was, but for one file that is not looked at."""
+        are_same = (seen.is_as(path, one) for path, one in self.files.items() if path != but)
+        return all(are_same) and not any(map(os.path.lexists, self.absent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Rest:
     """How many requests have which status."""
     spent: int
     prices_as_of: str
+    catalog: str
+    """The path of a catalog of which each row stands for itself; empty for any other."""
     said: tuple[tuple[Problem, ...], tuple[Problem, ...]]
     """The warnings of the manifest, and of its rows."""
     not_done: tuple[Row, ...]
@@ -134,18 +137,22 @@ class Rest:
         """Whether the answer is one to what is asked now, and here."""
         return self.around == around and (not self.until or day < self.until)
 
-    def is_unchanged(self, folder: Path, answers: Path) -> bool:
-        """Whether all is as it was that this was compared with: what it is made from, and what it left behind."""
+    def is_unchanged(self, folder: Path, answers: Path, *, but: str = "") -> bool:
+        """Whether all is as it was that this was compared with: what it is made from, and what it left behind.
+
+        But for one file it is made from, which is not looked at.
+        """
         return (
-            self.sources.are_unchanged()
+            self.sources.are_unchanged(but)
             and _is_as(str(answers), self.answers)
+            and (self.extent is not None or not os.path.lexists(folder))
             and seen.extent(str(folder), is_large=self.requests > seen.LARGE) == self.extent
         )
 
 
 _PLAIN = (
     "around", "until", "extent", "answers", "published", "tidy_from", "statuses", "spent", "prices_as_of", "not_done",
-    "gone", "manifest",
+    "gone", "manifest", "catalog",
 )  # fmt: skip
 _OF_PLAN = ("job", "counts", "asked_before", "wanted")
 
