@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FULL = Amounts(runs=5, small=500, large=60, tiny=20_000, rows=100_000, done=100_000)
-QUICK = Amounts(runs=2, small=60, large=6, tiny=600, rows=4_000, done=1_500)
+QUICK = Amounts(runs=2, small=60, large=5, tiny=500, rows=4_000, done=1_000)
 REFERENCES = Path(__file__).with_name("references.json")
 _LIBRARIES = ("click", "google-genai", "httpx2", "jsonschema", "orjson", "pillow", "pybase64", "pyyaml")
 
