@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 USUAL, LIMITS = (PYTHON, HERE / "usual.py"), (PYTHON, HERE / "limits.py")
+_FULL = 5
 ANEW = "manifest, written anew"
 ALONE = ", its work alone"
 BOTH = '["1:1", "4:5"]'
@@ -37,7 +38,9 @@ class Amounts:
     small: int
     large: int
     tiny: int
+    """Images of each kind; of the tiny ones there may be none."""
     rows: int
+    """Of catalogs that are compiled."""
     done: int
     """Rows of the job that is done already."""
     million: bool = False
@@ -78,6 +81,8 @@ class Bench:
             "done": self.done,
             "growth": self.growth,
         }
+        if not self._amounts.tiny:
+            del found["unpack-tiny"]
         if self._amounts.million:
             found["compile-million"] = partial(self.compile, 1_000_000, "compile-million")
         return found
@@ -261,7 +266,7 @@ class Bench:
                 (ANEW, ["collect", "jobs/bench.yaml"]),
             ):
                 pairs.append((name, *(_verb(name, folder, words, told) for folder in finished)))
-            compare([one for _name, *both in pairs for one in both], min(amounts.runs, 3))
+            compare([one for _name, *both in pairs for one in both], 1 if amounts.runs < _FULL else 3)
             yield Stage("growth", "ten times the work", [], growth=pairs)
 
     def _unpacking(self, top: Path, told: Mapping[str, str], images: int) -> Contender:
