@@ -113,6 +113,20 @@ def test_no_example_of_ours_needs_the_long_look(monkeypatch):
                 pytest.fail(str(error))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_yes_to_what_is_near_a_limit_is_a_yes_of_the_schema(name):
+    for value in NEAR:
+        quick, slow = says(name, value)
+        assert slow or not quick, value
+
+
+NEAR = [
+    None, True, False, -1, 0, 1, 2, 3, 20, 21, 100, 101, 1000, 1001, 2**31, 2**40, -0.1, 0.0, 0.5, 1.0, 1.1, 2.0, 2.1,
+    *TEXTS, "x" * 64, "x" * 65, "x" * 100_001, [], ["web"], ["web", "web"], ["text", "image", "text"], [1, 1], [[]], {},
+    {"": 1}, {"a": None}, {"a": {"not": []}}, {"max": 0}, {"max": -1, "per_image": 1}, {"again": 11}, {"file": ""},
+]  # fmt: skip
+
+
 def test_a_keyword_it_does_not_know_is_no_yes():
     assert not fits(3, {"type": "integer", "multipleOf": 3}, {})
     assert fits(3, {"type": "integer", "description": "three"}, {})
