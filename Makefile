@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture check bench clean
+.PHONY: help demo test torture check bench bench-quick clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,7 +17,7 @@ unexport PIPELINE_SERVICE PIPELINE_OUTPUTS PIPELINE_STATE PIPELINE_MODELS PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 help:    ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: .venv/.ready    ## Render jobs/catalog.yaml on the local service: no key, no cost
 	@$(BIN)/pipeline --service local --outputs $(REHEARSAL) run jobs/catalog.yaml
@@ -37,8 +37,11 @@ check: .venv/.ready-dev    ## All that must pass before a commit: style, types, 
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(SPREAD) -m "not slow and not torture"
 
-bench: .venv/.ready-dev    ## Compare speed and memory with the usual way of doing this
-	@$(BIN)/python benchmarks/bench.py $(BENCH)
+bench: .venv/.ready-dev    ## Compare speed and memory with the usual way of doing this: most of an hour
+	@$(BIN)/python benchmarks/bench.py --json benchmarks/results/bench.json $(BENCH)
+
+bench-quick: .venv/.ready-dev    ## The same with little work: under two minutes
+	@$(BIN)/python benchmarks/bench.py --quick --json benchmarks/results/quick.json $(BENCH)
 
 clean:    ## Remove the environment, caches, builds and rehearsals; never a picture that was paid for
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist $(REHEARSAL)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FULL = Amounts(runs=5, small=500, large=60, tiny=20_000, rows=100_000, done=100_000)
-QUICK = Amounts(runs=2, small=60, large=6, tiny=600, rows=4_000, done=1_500)
+QUICK = Amounts(runs=2, small=30, large=2, tiny=0, rows=3_000, done=500)
 REFERENCES = Path(__file__).with_name("references.json")
+_NAME = 61
 _LIBRARIES = ("click", "google-genai", "httpx2", "jsonschema", "orjson", "pillow", "pybase64", "pyyaml")
 
 
@@ -113,21 +114,26 @@ def _table(stage: Stage) -> Iterator[str]:
     if stage.growth:
         yield from _growth_table(stage)
         return
-    runs = len(stage.contenders[0].seconds)
-    yield f"{stage.title} (median of {runs} whole processes)"
-    yield f"  {'':56}{'seconds':>9}{'of runs':>15}{stage.unit:>13}{'peak MiB':>10}"
+    letters = {id(usual): chr(ord("a") + number) for number, usual in enumerate(stage.of("usual"))}
+    limit = max(stage.of("limit"), key=lambda one: statistics.median(one.seconds), default=None)
+    yield f"{stage.title} (median of {len(stage.contenders[0].seconds)} whole processes)"
+    yield (
+        f"    {'':{_NAME}}{'seconds':>9}{'of runs':>15}{stage.unit:>12}{'peak MiB':>10}   times as fast as"
+        f"{f', and part of {limit.name}' if limit else ''}"
+    )
     for one in stage.contenders:
         seconds = spread(one.seconds)
         span = f"{seconds['least']:.2f}-{seconds['most']:.2f}"
         rate = f"{stage.work / seconds['median']:,.0f}" if stage.work else ""
-        yield f"  {one.name:56}{seconds['median']:9.3f}{span:>15}{rate:>13}{max(one.peaks):10.0f}"
-    for ours, usual in _pairs(stage):
-        if usual.kind == "usual":
-            found = ratio(usual, ours)
-            span = f"{found['least']:.2f}-{found['most']:.2f}"
-            yield f"  {found['median']:7.2f}x ({span}) {ours.name}: against {usual.name}"
-        else:
-            yield f"  {100 * ratio(usual, ours)['median']:7.0f} % {ours.name}: of {usual.name}"
+        against = "".join(
+            f"   {letters[id(other)]} {ratio(other, one)['median']:.2f}x"
+            if other.kind == "usual"
+            else f"   {100 * ratio(other, one)['median']:.0f} %"
+            for ours, other in _pairs(stage)
+            if ours is one and (other.kind == "usual" or other is limit)
+        )
+        name = f"{letters.get(id(one), ''):1} {one.name}"
+        yield f"  {name:{_NAME + 2}}{seconds['median']:9.3f}{span:>15}{rate:>12}{max(one.peaks):10.0f}{against}"
 
 
 def _pairs(stage: Stage) -> Iterator[tuple[Contender | Less, Contender | Less]]:

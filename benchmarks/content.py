@@ -19,12 +19,12 @@ import subprocess
 import sys
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from measure import FailedError, environment
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from pipeline import journal as journals
 from pipeline.cli import run
@@ -46,19 +46,22 @@ _WORDS = _TEXT.split()
 
 @dataclass(frozen=True)
 class Kind:
-    """Pictures of one kind: their size as a job asks for it, their sides in pixels, about how many bytes."""
+    """Pictures of one kind: the job's words for them, and how they are made, which decides how many bytes they have."""
 
     name: str
     settings: str
     side: int
-    bytes: int
+    """Pixels."""
+    grain: float
+    """Pixels from one speck of noise to the next; 0 for a plain one, which is as little to write as there can be."""
+    quality: int
+    subsampling: int = 0
 
 
-SMALL = Kind("small", "size: 1K", 1024, 1_500_000)
-LARGE = Kind("large", "size: 4K", 4096, 18_000_000)
-TINY = Kind("tiny", "size: 1K", 1024, 20_000)
-PIXEL = Kind("plain", "size: 1K", 1024, 500)
-"""One colour but for its name: as little to write as there can be."""
+SMALL = Kind("small", "size: 1K", 1024, 3.2, 97)  # 1.5 MB
+LARGE = Kind("large", "size: 4K", 4096, 4.9, 97)  # 18 MB
+TINY = Kind("tiny", "size: 1K", 1024, 256, 24, 2)  # 20 KB
+PLAIN = Kind("plain", "size: 1K", 1024, 0, 0)  # 250 bytes
 
 
 # ------------------------------------------------------------------------------------------- catalogs
@@ -92,12 +95,12 @@ def write_job(top: Path, rows: int, *, aspects: str = "[1:1]", more: str = "") -
 
 def pictures(kind: Kind) -> Callable[[int, str], bytes]:
     """Gives the n-th picture of a kind and an aspect; no two are alike, and their lengths differ."""
-    chance = random.Random(kind.bytes)
-    plain = {"1:1": _png((1024, 1024)), "4:5": _png((928, 1152))}
-    whole = b"" if kind is PIXEL else _jpeg(kind, chance)
+    chance = random.Random(kind.name)
+    plain = {"1:1": _png((kind.side, kind.side)), "4:5": _png((928, 1152))}
+    whole = _jpeg(kind, chance) if kind.grain else b""
 
     def numbered(number: int, aspect: str) -> bytes:
-        if kind is PIXEL:
+        if not kind.grain:
             text = b"tEXtTitle\0%d" % number
             chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
             return b"".join((plain[aspect][:33], chunk, plain[aspect][33:]))
@@ -108,19 +111,11 @@ def pictures(kind: Kind) -> Callable[[int, str], bytes]:
 
 
 def _jpeg(kind: Kind, chance: random.Random) -> bytes:
-    """A JPEG of noise with about so many bytes: how grainy it is decides."""
-    found = b""
-    for grain in (1.0, 1.4, 2, 2.8, 4, 5.6, 8, 16, 32):
-        side = max(8, int(kind.side / grain))
-        image = Image.frombytes("RGB", (side, side), chance.randbytes(side * side * 3))
-        image = image.resize((kind.side, kind.side), Image.Resampling.BICUBIC).filter(ImageFilter.BoxBlur(1))
-        for quality in (97, 90, 80, 60, 40):
-            out = io.BytesIO()
-            image.save(out, "JPEG", quality=quality, subsampling=0)
-            found = out.getvalue()
-            if len(found) <= kind.bytes * 1.1:
-                return found
-    return found
+    side, out = int(kind.side / kind.grain), io.BytesIO()
+    noise = Image.frombytes("RGB", (side, side), chance.randbytes(side * side * 3))
+    image = noise.resize((kind.side, kind.side), Image.Resampling.BICUBIC)
+    image.save(out, "JPEG", quality=kind.quality, subsampling=kind.subsampling)
+    return out.getvalue()
 
 
 def _png(size: tuple[int, int]) -> bytes:
@@ -185,10 +180,11 @@ class Answered:
 def send_and_answer(top: Path, service: Path, told_of: Mapping[str, str], kind: Kind) -> Answered:
     """Submit a project's job until all of it is sent, and answer it.
 
-    The first requests for a model go ahead alone; these are collected, so that the rest is sent.
+    The first requests for a model go ahead alone; these get plain pictures and are collected, so that the rest is sent.
     """
-    picture, number, answered = pictures(kind), 0, Answered(0, 0, [], [])
+    number, answered = 0, Answered(0, 0, [], [])
     for is_rest in (False, True):
+        picture = pictures(kind if is_rest else replace(kind, grain=0))
         told(top, told_of, "submit", "jobs/bench.yaml", "--yes")
         answered = Answered(0, 0, [], [])
         with contextlib.closing(sqlite3.connect(service / "service.sqlite3", isolation_level=None)) as db:

@@ -39,11 +39,9 @@ def dumps(catalog: str, folder: str) -> None:
 
     from usual import ASPECTS, request  # noqa: PLC0415
 
-    source = Path(catalog).open(encoding="utf-8", newline="")
-    with source as rows, (Path(folder) / "requests.jsonl").open("w") as out:
+    with Path(catalog).open(encoding="utf-8", newline="") as rows, Path(folder, "requests.jsonl").open("w") as out:
         for row in csv.DictReader(rows):
-            for aspect in ASPECTS:
-                out.write(json.dumps(request(row, aspect)) + "\n")
+            out.writelines(json.dumps(request(row, aspect)) + "\n" for aspect in ASPECTS)
 
 
 def read(url: str, *files: str) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 USUAL, LIMITS = (PYTHON, HERE / "usual.py"), (PYTHON, HERE / "limits.py")
+_FULL = 5
 ANEW = "manifest, written anew"
 ALONE = ", its work alone"
 BOTH = '["1:1", "4:5"]'
@@ -37,7 +38,9 @@ class Amounts:
     small: int
     large: int
     tiny: int
+    """Images of each kind; of the tiny ones there may be none."""
     rows: int
+    """Of catalogs that are compiled."""
     done: int
     """Rows of the job that is done already."""
     million: bool = False
@@ -78,6 +81,8 @@ class Bench:
             "done": self.done,
             "growth": self.growth,
         }
+        if not self._amounts.tiny:
+            del found["unpack-tiny"]
         if self._amounts.million:
             found["compile-million"] = partial(self.compile, 1_000_000, "compile-million")
         return found
@@ -116,7 +121,7 @@ class Bench:
                 compare(contenders, 1)  # once to have everything compiled and in memory
                 for one in contenders:
                     one.forget()
-                compare(contenders, max(self._amounts.runs * 3, 5))
+                compare(contenders, self._amounts.runs * 3)
                 yield Stage(f"start-{key}", f"start: pipeline {' '.join(words)}", [*contenders])
                 python = Contender("python alone", "limit", [PYTHON, "-c", "pass"])
 
@@ -235,8 +240,8 @@ class Bench:
     def _finished(self, top: Path, told: Mapping[str, str], rows: int) -> Path:
         """A project of which every image is there, made as a user makes it: sent, answered, collected."""
         project = top / f"finished-{rows}"
-        content.write_job(project, rows, aspects=BOTH, more=f"{content.PIXEL.settings}\n{WIDE}\n{UNREAD}")
-        content.send_and_answer(project, top / "service", told, content.PIXEL)
+        content.write_job(project, rows, aspects=BOTH, more=f"{content.PLAIN.settings}\n{WIDE}\n{UNREAD}")
+        content.send_and_answer(project, top / "service", told, content.PLAIN)
         content.told(project, told, "collect", "jobs/bench.yaml")
         return project
 
@@ -256,12 +261,12 @@ class Bench:
             for name, words in (
                 ("status", ["status", "jobs/bench.yaml"]),
                 ("ls", ["ls", "images"]),
-                ("show", ["show", "p-0000003/1:1"]),
+                ("show", ["show", "p-0000001/1:1"]),
                 ("verify", ["verify", "jobs/bench.yaml"]),
                 (ANEW, ["collect", "jobs/bench.yaml"]),
             ):
                 pairs.append((name, *(_verb(name, folder, words, told) for folder in finished)))
-            compare([one for _name, *both in pairs for one in both], min(amounts.runs, 3))
+            compare([one for _name, *both in pairs for one in both], 1 if amounts.runs < _FULL else 3)
             yield Stage("growth", "ten times the work", [], growth=pairs)
 
     def _unpacking(self, top: Path, told: Mapping[str, str], images: int) -> Contender:
@@ -287,9 +292,8 @@ def _collecting(project: Path, told: Mapping[str, str], images: int) -> list[Con
     def collecting(name: str, kind: str, source: Path, checks: str) -> Contender:
         made = partial(_count, project / "outputs" / "bench", "*.jpg")
         ready = partial(_restored, source, project, checks)
-        whole = images + content.AHEAD
         return Contender(
-            name, kind, collect, made, whole, ready, project, told, start="pipeline", has_family=not checks
+            name, kind, collect, made, images, ready, project, told, start="pipeline", has_family=not checks
         )
 
     return [
@@ -315,14 +319,14 @@ def _restored(source: Path, target: Path, checks: str) -> None:
 
 
 def _less(contenders: Sequence[Contender]) -> list[Contender | Less]:
-    """The contenders, and those that start slowly once more, without that start."""
+    """The contenders, and those that start slowly once more, without that start, where that can be told."""
     floors = {one.start: one for one in contenders if one.kind == "floor"}
     rest = [
         Less(f"{one.name}{ALONE}", one, floors[one.start], one.kind)
         for one in contenders
         if one.start in floors and one.kind != "floor"
     ]
-    return [*contenders, *rest]
+    return [*contenders, *(one for one in rest if one.is_known)]
 
 
 class _Out:
