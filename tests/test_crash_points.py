@@ -144,7 +144,8 @@ def test_all_that_outlives_the_process_has_a_point_before_and_after_it(path):
     "line",
     [
         "os.replace(part, name)", "os.rename(a, b)", "os.link(a, b)", "os.unlink(name, dir_fd=parent)",
-        "Path(folder).rmdir()", "part.replace(path)", "path.write_text('x')", "os.fsync(descriptor)", "libc().syncfs(descriptor)",
+        "Path(folder).rmdir()", "part.replace(path)", "path.write_text('x')", "os.fsync(descriptor)",
+        "libc().syncfs(descriptor)",
         "os.open(name, os.O_RDWR | os.O_CREAT)", "os.open(name, _CREATE, 0o666, dir_fd=parent)", "path.open('xb')",
         "open(path, 'w')", "db.execute('COMMIT')", "db.execute('PRAGMA journal_mode = WAL')", "db.execute('VACUUM')",
         "self._line.call('x', lambda: self._line.client.batches.create(model=m))", "client.files.upload(file=f)",
