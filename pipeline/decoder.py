@@ -13,13 +13,18 @@ import sys
 import time
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MOST_PIXELS = 64_000_000
+_REDUCED = 8
+_NEARLY = 2
+"""So much may what is decoded in full differ from what is reduced, in steps of a colour; by rounding."""
 BEGUN = b"begun"
+_COURTESY = 5
+"""Unpacking goes first: what is decoded can wait, and what comes from the service cannot be done without."""
 
 
 def pixels_problem(path: str | os.PathLike[str], *, blank: bool) -> str | None:
@@ -41,20 +46,31 @@ def pixels_problem(path: str | os.PathLike[str], *, blank: bool) -> str | None:
             with Image.open(path, formats=formats) as image:
                 if image.width * image.height > MOST_PIXELS:
                     return f"has {image.width}x{image.height} pixels, more than {MOST_PIXELS:,}"
+                # A JPEG that is decoded at an eighth is read to its last bit all the same, in a fraction of the time.
+                is_reduced = image.draft(None, _reduced(image.size)) is not None
                 image.load()
-                return "is one single colour" if blank and _is_single_colour(image) else None
+                if is_reduced and blank and _is_single_colour(image, _NEARLY):
+                    with Image.open(path, formats=formats) as whole:
+                        whole.load()
+                        return "is one single colour" if _is_single_colour(whole) else None
+                return "is one single colour" if blank and not is_reduced and _is_single_colour(image) else None
     except MemoryError:
         return "could not be decoded: it needs too much memory"
     except Exception as error:  # noqa: BLE001 - a decoder raises anything over hostile bytes
         return f"could not be decoded: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _is_single_colour(image: Image.Image) -> bool:
+def _reduced(size: tuple[int, int]) -> tuple[int, int]:
+    return max(1, size[0] // _REDUCED), max(1, size[1] // _REDUCED)
+
+
+def _is_single_colour(image: Image.Image, within: int = 0) -> bool:
     if image.mode in ("P", "PA", "LA", "RGBA") or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() == (0, 0):
             return True  # nothing to be seen, whatever colours lie below
-    return all(low == high for low, high in (band.getextrema() for band in image.split()))
+    ranges = (cast("tuple[float, float]", band.getextrema()) for band in image.split())
+    return all(high - low <= within for low, high in ranges)
 
 
 def work(seconds: float, memory_bytes: int) -> None:
@@ -64,6 +80,8 @@ def work(seconds: float, memory_bytes: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _limit(resource.RLIMIT_AS, memory_bytes)
+    with suppress(OSError):
+        os.nice(_COURTESY)
     for line in sys.stdin.buffer:
         path, blank = json.loads(line)
         _say(BEGUN)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _QUEUE: Final = 8  # pictures a worker has before it: few enough that what it says always fits into its pipe
+_MOST_WAITING: Final = 20_000
 _FALSE_STARTS: Final = 3
 
 
@@ -34,6 +35,8 @@ class PixelChecks:
     Nothing starts before the first `submit`. A worker has `seconds` and `memory_bytes` for each picture; when it dies,
     that picture gets a problem and the next one a new worker. Workers end when the block is left, which drops whatever
     was not drained, and, since they read from us, soon after we are killed. For use by one thread.
+
+    What is submitted waits until a worker is free. Whoever submits it does not, unless very much waits already.
     """
 
     def __init__(self, workers: int = 2, *, seconds: float = 60, memory_bytes: int = 2 << 30) -> None:
@@ -41,6 +44,7 @@ class PixelChecks:
         self._limits = (seconds, memory_bytes)
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
+        self._waiting: deque[_Task] = deque()
         self._settled: deque[tuple[str, str | None]] = deque()
         self._false_starts = 0
 
@@ -54,11 +58,16 @@ class PixelChecks:
         self._selector.close()
 
     def submit(self, token: str, path: Path, *, blank: bool) -> None:
-        """Queue a picture; `token` comes back with its outcome. Waits while the queue is full."""
+        """Queue a picture; `token` comes back with its outcome."""
+        self._waiting.append(_Task(token, str(path), blank))
         self._pump(0)
-        while len(self._workers) == self._most and all(len(worker.asked) >= _QUEUE for worker in self._workers):
+        while len(self._waiting) > _MOST_WAITING:
             self._pump(None)
-        self._send(_Task(token, str(path), blank))
+
+    def go_on(self) -> None:
+        """Give workers that are free what waits for one; to be called from time to time."""
+        if self._waiting:
+            self._pump(0)
 
     def finished(self) -> list[tuple[str, str | None]]:
         """What was settled since the last call, without waiting: the token, and a problem or None."""
@@ -69,19 +78,23 @@ class PixelChecks:
 
     def drain(self) -> Iterator[tuple[str, str | None]]:
         """Everything that was submitted and not handed out yet, as it is settled."""
-        while self._settled or any(worker.asked for worker in self._workers):
+        while self._settled or self._waiting or any(worker.asked for worker in self._workers):
             if not self._settled:
                 self._pump(None)
             yield from self.finished()
 
-    def _send(self, task: _Task) -> None:
-        if self._wants_another():
-            worker = _Worker(*self._limits)
-            self._workers.append(worker)
-            self._selector.register(worker.answers, selectors.EVENT_READ, worker)
-        else:
-            worker = min(self._workers, key=lambda worker: len(worker.asked))
-        worker.ask(task)
+    def _feed(self) -> None:
+        """Hand out what waits, as far as the queues of the workers take it."""
+        while self._waiting:
+            if self._wants_another():
+                worker = _Worker(*self._limits)
+                self._workers.append(worker)
+                self._selector.register(worker.answers, selectors.EVENT_READ, worker)
+            else:
+                worker = min(self._workers, key=lambda worker: len(worker.asked))
+                if len(worker.asked) >= _QUEUE:
+                    return
+            worker.ask(self._waiting.popleft())
 
     def _wants_another(self) -> bool:
         """A process takes as long to start as it takes for a few pictures: where there are no more, one is enough."""
@@ -90,6 +103,7 @@ class PixelChecks:
 
     def _pump(self, timeout: float | None) -> None:
         """Take what the workers have said; with None, wait until one of them says something."""
+        self._feed()
         longest = self._limits[0] * (_QUEUE + 1) + 60
         ready = self._selector.select(longest if timeout is None else timeout)
         if timeout is None and not ready:  # stopped from outside: their own alarm would have rung long ago
@@ -100,6 +114,7 @@ class PixelChecks:
             alive = worker.listen(self._settled)
             if not alive:
                 self._bury(worker)
+        self._feed()
 
     def _bury(self, worker: _Worker) -> None:
         self._selector.unregister(worker.answers)
@@ -112,8 +127,7 @@ class PixelChecks:
             )
         if worker.begun:
             self._settled.append((worker.asked.popleft().token, "could not be decoded: the decoder was stopped"))
-        for task in worker.asked:
-            self._send(task)
+        self._waiting.extendleft(reversed(worker.asked))
 
 
 @dataclass(frozen=True, slots=True)

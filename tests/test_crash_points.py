@@ -47,6 +47,8 @@ def effect(call: ast.Call) -> str:
 
 
 def of_os(call: ast.Call, whose: str, name: str) -> str:
+    if name == "syncfs":  # of the C library
+        return name
     if (whose, name) == ("os", "open"):
         flags = {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(call)}
         return "os.open" if flags & CREATES else ""
@@ -143,6 +145,7 @@ def test_all_that_outlives_the_process_has_a_point_before_and_after_it(path):
     [
         "os.replace(part, name)", "os.rename(a, b)", "os.link(a, b)", "os.unlink(name, dir_fd=parent)",
         "Path(folder).rmdir()", "part.replace(path)", "path.write_text('x')", "os.fsync(descriptor)",
+        "libc().syncfs(descriptor)",
         "os.open(name, os.O_RDWR | os.O_CREAT)", "os.open(name, _CREATE, 0o666, dir_fd=parent)", "path.open('xb')",
         "open(path, 'w')", "db.execute('COMMIT')", "db.execute('PRAGMA journal_mode = WAL')", "db.execute('VACUUM')",
         "self._line.call('x', lambda: self._line.client.batches.create(model=m))", "client.files.upload(file=f)",

@@ -1,10 +1,12 @@
 """Every pixel is looked at, and no picture can do more harm than to the process that looks at it."""
 
 import os
+import random
 import select
 import signal
 import subprocess
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from pictures import IDAT, PNG, PROGRESSIVE, WEBP_ALPHA, chunk, encoded, noise, png
 from PIL import Image
 
+from pipeline import pixels
 from pipeline.errors import LocalError
 from pipeline.images import PixelChecks, pixels_problem
 
@@ -57,6 +60,40 @@ def test_a_file_that_is_not_there(tmp_path):
         assert pixels_problem(path, blank=True) == "is not there"
 
 
+def looked_at_in_full(path):
+    """What a decoder says that reduces nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(path) as image:
+                image.load()
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        return f"could not be decoded: {' '.join(str(error).split())}"
+    return None
+
+
+def test_a_jpeg_at_an_eighth_shows_the_same_damage_as_in_full(file):
+    chance = random.Random(7)
+    smooth = Image.frombytes("RGB", (9, 7), chance.randbytes(189)).resize((97, 61), Image.Resampling.BICUBIC)
+    whole = [encoded(smooth, "JPEG", **more) for more in ({}, {"progressive": True}, {"restart_marker_blocks": 2})]
+    found = set()
+    for _ in range(300):
+        data = bytearray(chance.choice(whole))
+        at = chance.randrange(2, len(data))
+        match chance.randrange(3):
+            case 0:
+                data[at] ^= 1 << chance.randrange(8)
+            case 1:
+                del data[at : at + chance.randrange(1, 60)]
+            case _:
+                data[at:] = data[-2:]
+        path = file(bytes(data), "a.jpg")
+        expected = looked_at_in_full(path)
+        assert pixels_problem(path, blank=False) == expected
+        found.add((expected or "")[:40])
+    assert len(found) > 3, "damage of several kinds, and none"
+
+
 TRANSPARENT = noise((9, 9), "RGBA")
 TRANSPARENT.putalpha(0)
 DOTTED = Image.new("RGB", (64, 64), "white")
@@ -83,6 +120,16 @@ SAME.putpixel((0, 0), 200)
 def test_blank_is_one_single_colour(file, image, blank):
     assert pixels_problem(file(image), blank=True) == ("is one single colour" if blank else None)
     assert pixels_problem(file(image), blank=False) is None
+
+
+def test_a_jpeg_that_is_one_colour_only_from_afar_is_not_blank(file):
+    chequered = Image.new("L", (64, 64))
+    chequered.putdata([(column + row) % 2 * 255 for row in range(64) for column in range(64)])
+    path = file(encoded(chequered, "JPEG", quality=95), "a.jpg")
+    with Image.open(path) as image:
+        image.draft(None, (8, 8))
+        assert image.getextrema()[0] + 2 >= image.getextrema()[1], "at an eighth it is grey all over"
+    assert pixels_problem(path, blank=True) is None
 
 
 def test_a_blank_jpeg(file):
@@ -124,6 +171,18 @@ def test_the_queue_is_bounded(file):
             checks.submit(str(number), path, blank=False)
             assert len(checks._workers[0].asked) <= 9
         assert [token for token, _ in checks.drain()] == [str(number) for number in range(100)]
+
+
+def test_whoever_submits_a_picture_waits_only_where_very_many_wait(file, monkeypatch):
+    path = file(Image.new("RGB", (7000, 7000)))
+    monkeypatch.setattr(pixels, "_MOST_WAITING", 3)
+    with PixelChecks(1) as checks:
+        for number in range(11):
+            checks.submit(str(number), path, blank=False)
+        assert len(checks._waiting) == 3
+        checks.submit("11", path, blank=False)
+        assert len(checks._waiting) == 3
+        assert len(checks.finished()) == 1, "that one was waited for"
 
 
 def test_a_killed_decoder_costs_one_picture_and_the_rest_go_on(file):

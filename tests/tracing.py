@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CALLS = (
     "openat,write,pwrite64,ftruncate,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,rmdir,"
-    "fsync,fdatasync,sendto"
+    "fsync,fdatasync,syncfs,sendto"
 )
 WORDS = ("-y", "-xx", "-s", "4000000", "-e", f"trace={CALLS}")
 
@@ -143,6 +143,10 @@ class _Reader:
     def _mkdir(self, _name: str, _arguments: str, paths: list[str], texts: list[bytes], _result: int) -> None:
         [path] = self._named(paths, texts)
         self._add("folder", path, path.rpartition("/")[0])
+
+    def _syncfs(self, name: str, arguments: str, _paths: list[str], texts: list[bytes], result: int) -> None:
+        for path in {path for op in self._trace.ops for path in (op.path, op.of)}:
+            self._fsync(name, arguments, [path], texts, result)
 
     def _fsync(self, _name: str, _arguments: str, paths: list[str], _texts: list[bytes], _result: int) -> None:
         for op in self._trace.ops:

@@ -85,7 +85,7 @@ class Staging:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+        self._folder, self._trouble = folder, f"cannot write below {folder.path}"
         self._files: dict[Temporary, None] = {}
         self._open: dict[str, int] = {}
         """Descriptors of folders by their path below ours."""
@@ -106,7 +106,7 @@ class Staging:
 
     def telling(self) -> AbstractContextManager[None]:
         """Raise what a disk can do to the group as a `LocalError`."""
-        return _telling(f"cannot write below {self._folder.path}")
+        return _telling(self._trouble)
 
     def create(self, name: str = "image") -> Temporary:
         """A new file in the folder itself, which has no name yet. Raises `LocalError`."""
@@ -131,7 +131,7 @@ class Staging:
         """Have a file of this group become `relative`; returns the one that does. Raises `LocalError`."""
         folder = relative.rpartition("/")[0]
         _parts(relative)
-        with _telling(f"cannot write {self._folder.path / relative}"):
+        with self.telling():
             if self._disk(folder) == self._disk(file.folder):
                 file.relative = relative
                 return file
@@ -150,7 +150,7 @@ class Staging:
         folder, _, name = relative.rpartition("/")
         if folder and folder not in self._open:
             return self._folder.status(relative)
-        with _telling(f"cannot look at {self._folder.path / relative}"):
+        with self.telling():
             try:
                 return os.stat(name, dir_fd=self._parent(folder), follow_symlinks=False)
             except FileNotFoundError:
@@ -158,7 +158,7 @@ class Staging:
 
     def sync(self) -> None:
         """Bring every byte to the disk; nothing is visible yet. An error here is final for the whole group."""
-        with _telling(f"cannot write below {self._folder.path}"):
+        with self.telling():
             named = [file for file in self._files if file.relative is not None]
             if not self._synced_at_once(len(named)):
                 for file in named:
@@ -172,7 +172,7 @@ class Staging:
     def publish(self) -> list[Temporary]:
         """Give every file its final name, after `sync`: first the names, then the folders. Returns these files."""
         named = [(file, file.relative) for file in self._files if file.relative is not None]
-        with _telling(f"cannot write below {self._folder.path}"):
+        with self.telling():
             folders: dict[str, None] = {}
             for file, relative in named:
                 folder, _, name = relative.rpartition("/")
@@ -192,7 +192,7 @@ class Staging:
     # ------------------------------------------------------------------------------------------ descriptors
 
     def _created(self, name: str, folder: str) -> Temporary:
-        with _telling(f"cannot write {self._folder.path / folder / name}"):
+        with self.telling():
             parent, part = self._parent(folder), _part(name)
             with crash.around("part"):
                 descriptor = os.open(part, _CREATE, 0o666, dir_fd=parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,8 +14,12 @@ _MOST_COUNTED = 100_000_000
 
 def field(mapping: Mapping[str, Any], name: str) -> Any:
     """A field in either spelling, `finishReason` or `finish_reason`."""
-    snake = re.sub(r"([A-Z])", lambda found: f"_{found[1].lower()}", name)
-    return mapping.get(name, mapping.get(snake))
+    return mapping[name] if name in mapping else mapping.get(_snake(name))
+
+
+@cache
+def _snake(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda found: f"_{found[1].lower()}", name)
 
 
 def as_map(value: Any) -> Mapping[str, Any]:

@@ -172,7 +172,8 @@ class _Reader(Generic[Image]):
         length = (padding.start() if padding else close) - self._at
         self._decode(length // 4 * 4)
         self._decode_last(bytes(self._view[self._at : self._at + length % 4]))
-        assert self._open is not None, "more than nothing was decoded"
+        if self._open is None:
+            raise _Odd
         self._at = close
         token = f"{self._secret}-{self._number}"
         self._number += 1
@@ -210,11 +211,11 @@ class _Reader(Generic[Image]):
 
     def _told(self, is_whole: bool) -> Line[Image] | None:  # noqa: FBT001 - what the line is, for the line
         """What a line says of which only the rest is here."""
-        size, has_spans = self._base + self._at - self._start, bool(self._tokens)
+        size = self._base + self._at - self._start
         if size > self._longest or (size == self._longest and not is_whole):
             raise _Odd
         line = self._line(bytes(self._rest), size, is_whole=is_whole)
-        if has_spans and (self._tokens or line is None or line.answer is None):
+        if self._tokens:
             raise _Odd
         return line
 

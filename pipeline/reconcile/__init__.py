@@ -10,9 +10,10 @@ a model that has never delivered). `stuck` cancels what takes too long, `singly`
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ServiceError, UnfinishedError
+from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini.api import UnheardError
 from pipeline.journal.batches import UNFINISHED
 from pipeline.outputs import write_manifest, write_sidecars
@@ -49,14 +50,15 @@ def reconcile(run: Run, work: Work) -> Progress:
         adopt.census(run, work)
     adopt.settle_uncertain(run, work)
     recover.search(run, work)
-    went_well, troubles = 0, []
-    for state, step in _STEPS:
-        well, wrong = _each(run, work, state, step)
-        went_well += well
-        troubles += wrong
+    steps = _Steps(run, work)
+    steps.take(collect.revive, "held")
+    steps.take(collect.poll, "live")
+    _bring_home(run, work, steps)
+    went_well = steps.went_well
     if recover.look_again(run, work):
-        troubles += _each(run, work, "fetched", collect.unpack_answer)[1]
+        _bring_home(run, work, steps, fetches=False)
     adopt.look_for_doubled(run, work)
+    troubles = steps.troubles
     stops = troubles[0] if troubles and not went_well else None
     if isinstance(stops, UnfinishedError):
         raise stops
@@ -89,41 +91,68 @@ def _send(run: Run, work: Work) -> None:
             run.tell("no_room", job=work.job.name, why=str(error))
 
 
-_STEPS = (
-    ("held", collect.revive),
-    ("live", collect.poll),
-    ("ended", collect.fetch),
-    ("fetched", collect.unpack_answer),
-)
+class _Steps:
+    """Steps with one batch each, of a pass over a job; one that goes wrong keeps no other batch from coming home."""
 
+    def __init__(self, run: Run, work: Work) -> None:
+        self._run, self._work = run, work
+        self._in_a_row: Counter[str] = Counter()
+        self.went_well = 0
+        self.troubles: list[ServiceError | UnfinishedError] = []
 
-def _each(
-    run: Run, work: Work, state: str, step: Callable[[Run, Work, Batch], None]
-) -> tuple[int, list[ServiceError | UnfinishedError]]:
-    """Take a step with every batch in a state; one that goes wrong keeps no other from coming home.
-
-    Returns how many went well, and what went wrong; after five in a row it is not the batch, and the rest waits. The
-    next pass begins with the others.
-    """
-    went_well, in_a_row = 0, 0
-    troubles: list[ServiceError | UnfinishedError] = []
-    batches = work.batches(state)
-    batches.sort(key=lambda batch: batch.trouble_at is not None or batch.id in work.troubled)
-    for batch in batches:
-        try:
-            step(run, work, batch)
-            went_well += 1
-            in_a_row = 0
-        except (ServiceError, UnfinishedError) as trouble:
-            troubles.append(trouble)
-            run.heed(trouble)
-            in_a_row += 1
-            work.troubled.add(batch.id)
-            if state == "live" and isinstance(trouble, ServiceError) and not isinstance(trouble, UnheardError):
-                collect.doubt(run, work, batch, str(trouble))
-            if in_a_row >= _FAILING_PASSES:
+    def take(self, step: Callable[[Run, Work, Batch], None], state: str) -> None:
+        """Take a step with every batch in a state."""
+        for batch in _in_turn(self._work, state):
+            if not self.went_on(step, batch):
                 break
-    return went_well, troubles
+
+    def went_on(self, step: Callable[[Run, Work, Batch], None], batch: Batch) -> bool:
+        """Take a step, and say whether it is worth while with others: after five in a row it is not the batch.
+
+        The next pass begins with the others.
+        """
+        name = step.__name__
+        try:
+            step(self._run, self._work, batch)
+            self.went_well += 1
+            self._in_a_row[name] = 0
+        except (ServiceError, UnfinishedError) as trouble:
+            self.troubles.append(trouble)
+            self._run.heed(trouble)
+            self._in_a_row[name] += 1
+            self._work.troubled.add(batch.id)
+            if batch.state == "live" and isinstance(trouble, ServiceError) and not isinstance(trouble, UnheardError):
+                collect.doubt(self._run, self._work, batch, str(trouble))
+        return self._in_a_row[name] < _FAILING_PASSES
+
+
+def _in_turn(work: Work, *states: str) -> list[Batch]:
+    """The batches in these states, those last that something is wrong with."""
+    return sorted(work.batches(*states), key=lambda one: one.trouble_at is not None or one.id in work.troubled)
+
+
+def _bring_home(run: Run, work: Work, steps: _Steps, *, fetches: bool = True) -> None:
+    """Fetch and unpack the answers that there are, in their order: each is unpacked while the next one comes down."""
+    batches = _in_turn(work, "ended", "fetched") if fetches else _in_turn(work, "fetched")
+    try:
+        with collect.downloads(run, [one for one in batches if one.state == "ended"]) as ahead:
+
+            def fetch(run: Run, work: Work, batch: Batch) -> None:
+                collect.fetch(run, work, batch, ahead)
+
+            unpacks = True
+            for one in batches:
+                if one.state == "ended" and fetches:
+                    fetches = steps.went_on(fetch, one)
+                batch = work.journal.batches.by_id(one.id)
+                if batch.state == "fetched" and unpacks:
+                    if fetches:
+                        ahead.begin()
+                    unpacks = steps.went_on(collect.unpack_answer, batch)
+    except PipelineError:
+        collect.settle(run, work)  # whatever it is, what is here is here
+        raise
+    collect.settle(run, work)
 
 
 def finish(work: Work) -> bool:

@@ -12,10 +12,11 @@ from pipeline.durable import Folder
 from pipeline.errors import UnfinishedError
 from pipeline.gemini.api import GoneError
 from pipeline.reconcile import adopt, stuck
+from pipeline.reconcile.downloads import Downloads
 from pipeline.reconcile.run import age_s, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pipeline.gemini.wire import Operation
     from pipeline.journal import Batch, Journal, Record
@@ -26,6 +27,8 @@ _FETCHES = 2
 _MOST_FETCHES = 5
 _LACKING_S = 3.0
 """So long at least, an answer that lacks what the service counts is fetched again before that is bought once more."""
+_MOST_UNSETTLED = 50_000
+"""Requests whose answers are unpacked, and whose pixels are waited for."""
 _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"}
 
 
@@ -158,14 +161,23 @@ def _waiting(work: Work, batch: Batch) -> Iterator[Record]:
             yield known
 
 
-def fetch(run: Run, work: Work, batch: Batch) -> None:
-    """Bring a batch's answer onto our disk, whole."""
+def downloads(run: Run, batches: Iterable[Batch]) -> Downloads:
+    """The answers of batches, to be fetched one ahead of what is unpacked."""
+
+    def brought(batch: Batch, heed: Callable[[], None]) -> dict[str, Any]:
+        return bring(run, batch, str(batch.result_file), heed)
+
+    return Downloads(brought, (batch for batch in batches if batch.result_file is not None))
+
+
+def fetch(run: Run, work: Work, batch: Batch, ahead: Downloads | None = None) -> None:
+    """Bring a batch's answer onto our disk, whole, if it is not the next one to come from those that come `ahead`."""
     if batch.result_file is None:
         with work.journal.transaction():
             work.journal.batches.change(batch, state="fetched", answers_path=None)
         return
     try:
-        brought = bring(run, batch, batch.result_file)
+        brought = bring(run, batch, batch.result_file) if ahead is None else ahead.take(batch)
     except GoneError as error:
         _late_answer(run, work, batch, str(error))
         return
@@ -174,14 +186,15 @@ def fetch(run: Run, work: Work, batch: Batch) -> None:
     run.tell("fetched", job=work.job.name, remote=batch.remote)
 
 
-def bring(run: Run, batch: Batch, result_file: str) -> dict[str, Any]:
-    """Download an answer file, whole; returns what its batch knows of it then.
+def bring(run: Run, batch: Batch, result_file: str, heed: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Download an answer file, whole; returns what its batch knows of it then. `heed` is called with every piece.
 
-    Raises `GoneError` when it is not there, `UnfinishedError` when it was cut.
+    Raises `GoneError` when it is not there, `UnfinishedError` when it was cut. Any thread may do this.
     """
     digest = hashlib.sha256()
 
     def write(piece: bytes) -> None:
+        heed()
         stream.write(piece)
         digest.update(piece)
 
@@ -239,7 +252,10 @@ def unpacking_of(run: Run, work: Work, batch: Batch) -> unpack.Unpacking:
 
 
 def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
-    """Take in an answer that is here, and settle what it does not bring; one that went away is fetched once more."""
+    """Take in an answer that is here; one that went away is fetched once more.
+
+    Its pixels are looked at meanwhile. What it does not bring is left to `settle`, which waits for them.
+    """
     if batch.answers_path is not None and Folder(run.state).status(batch.answers_path) is None:
         with work.journal.transaction():
             batch = work.journal.batches.change(batch, state="ended", answers_path=None)
@@ -253,14 +269,25 @@ def unpack_answer(run: Run, work: Work, batch: Batch) -> None:
         with Folder(run.state).opened(batch.answers_path) as stream:
             tally = unpacking.read(stream)
         if tally.without_answer and not _is_complete(run, tally, batch):
-            check_pixels(run, work)
             _fetch_again(run, work, batch, tally)
             return
+    work.unpacked.append((batch, unpacking))
+    if sum(one.requests for one, _unpacking in work.unpacked) > _MOST_UNSETTLED:
+        settle(run, work)
+
+
+def settle(run: Run, work: Work) -> None:
+    """Wait for the pixels of what was unpacked, and give every request that got no answer the outcome of its batch.
+
+    Before that, no batch is called unpacked: a process that is killed meanwhile has the next one look at them again.
+    """
     check_pixels(run, work)
-    status, reason, transient = _fate(work, batch)
-    unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
-    work.came_home.add(batch.model_id)
-    run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
+    while work.unpacked:
+        batch, unpacking = work.unpacked.pop(0)
+        status, reason, transient = _fate(work, batch)
+        unpacking.close(status=status, reason=run.api.redacted(reason), transient=transient)
+        work.came_home.add(batch.model_id)
+        run.tell("unpacked", job=work.job.name, remote=batch.remote or batch.answers_path, tally=unpacking.tally)
 
 
 def _fetch_again(run: Run, work: Work, batch: Batch, tally: unpack.Tally) -> None:

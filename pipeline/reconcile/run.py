@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.outputs import Tree
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile.room import NoRoomError
+    from pipeline.unpack import Unpacking
 
 _SOON_S = 24 * 3600.0
 _LONGEST_PAUSE_S = 3600.0
@@ -121,6 +122,8 @@ class Work:
     """Kept answers that the journal does not know were looked for."""
     has_looked_again: bool = False
     """The service was asked for the answers of images that are missing here."""
+    unpacked: list[tuple[Batch, Unpacking]] = field(default_factory=list)
+    """Batches whose answers are taken in, and that have not settled what these did not bring."""
     recovers: bool = False
     """A person wants everything looked for that a lost journal knew."""
     shown: str = ""

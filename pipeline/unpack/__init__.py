@@ -68,6 +68,7 @@ class Unpacking:
         self.tally = Tally()
         self.proofs: list[Outcome] = []
         """What was asked for to be looked at, and is not kept: the job knows nothing of it."""
+        self._pixels = pixels
         self._group = Group(journal, tree, batch, self.tally, checks=checks, pixels=pixels)
 
     def read(self, stream: BufferedIOBase) -> Tally:
@@ -77,14 +78,11 @@ class Unpacking:
             self._group.staging = staging
             for line in _one_behind(spans.read(stream, arrivals)):
                 if line.answer is None:
-                    self.tally.is_torn = line.text is not None and not line.is_whole
-                    self._unreadable(line.offset, line.text, line.why)
+                    self._unreadable(line)
                 else:
                     answered.add(line.key)
                     self._take(line.key, line.answer, Excerpt(stream, line.offset, line.size))
-                for image in line.made:
-                    if not self._group.claims(image.content):
-                        image.drop()
+                self._let_go(line)
             self._group.commit()
         if self._places:
             with self._journal.transaction():
@@ -150,11 +148,20 @@ class Unpacking:
 
     # ------------------------------------------------------------------------------------ one answer
 
-    def _unreadable(self, offset: int, text: bytes | None, why: str) -> None:
+    def _unreadable(self, line: spans.Line[Arrival]) -> None:
         self.tally.unreadable += 1
-        name = f"{self._batch.chunk}-{offset}.line"
+        self.tally.is_torn = line.text is not None and not line.is_whole
+        name = f"{self._batch.chunk}-{line.offset}.line"
         with self._tree.quarantine.replacing(name) as stream:
-            stream.write(text or why.encode())
+            stream.write(line.text or line.why.encode())
+
+    def _let_go(self, line: spans.Line[Arrival]) -> None:
+        """Throw away the images of a line that become nothing, and see to those that are looked at beside."""
+        for image in line.made:
+            if not self._group.claims(image.content):
+                image.drop()
+        if self._pixels is not None:
+            self._pixels.go_on()
 
     def _take(self, wire_key: str, came: Came, line: Excerpt) -> None:
         asked = self._asked.get(wire_key) or self._adopted(wire_key)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _AHEAD = 6
 """So many pieces may wait to be written."""
+_SMALL = 1 << 18
+"""So much of an image is written where it is read: to wake the other thread takes longer than a small image does."""
 _PATIENCE_S = 60.0
 
 
@@ -138,20 +140,17 @@ class Arrival:
         self.why = ""
         self._walk = images.Walk()
         self._digest = hashlib.sha256()
-        self._first: bytes | None = None
         self._through: threading.Event | None = None
         self._trouble: BaseException | None = None
 
     def write(self, piece: bytes, /) -> None:
         self._walk.feed(piece)
         self.bytes += len(piece)
-        if self._through is None and self._first is None:
-            self._first = piece  # perhaps that is all
+        if self._through is None and self.bytes <= _SMALL:
+            self.take(piece)
             return
         if self._through is None:
             self._through = threading.Event()
-            self._arrivals.hand_over(self, self._first)
-            self._first = None
         self._arrivals.hand_over(self, piece)
 
     def end(self) -> Arrival:
@@ -159,10 +158,8 @@ class Arrival:
         self.picture, self.why = (None, told) if isinstance(told, str) else (told, "")
         if self._through is not None:
             self._arrivals.hand_over(self, None)
-            return self
-        self.take(self._first)
-        self.take(None)
-        self._first = None
+        else:
+            self.take(None)
         return self
 
     def take(self, piece: bytes | None) -> None:
@@ -175,9 +172,8 @@ class Arrival:
                 self.content.write(piece)
         except Exception as error:  # noqa: BLE001 - it belongs to the other thread
             self._trouble = self._trouble or error
-        finally:
-            if piece is None and self._through is not None:
-                self._through.set()
+        if piece is None and self._through is not None:
+            self._through.set()
 
     @property
     def sha256(self) -> str:
