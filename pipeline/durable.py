@@ -15,6 +15,8 @@ import re
 import secrets
 import stat
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import IO, TYPE_CHECKING, BinaryIO, Self, cast
 
 from pipeline import crash
@@ -174,6 +176,25 @@ class Folder:
                 raise
             _fsync(parent)
 
+    @contextlib.contextmanager
+    def replacing_together(self) -> Iterator[Together]:
+        """Yield a group of files of this folder, which get their names when the block ends without an error.
+
+        Until then, and for ever if it fails, each name is what it was before. Raises `LocalError`.
+        """
+        with _telling(f"cannot write below {self.path}"), self.parent_of("together", create=True) as (parent, name):
+            part, here = _claimed_folder(name, parent)
+            group = Together(here)
+            try:
+                yield group
+                group.publish(parent)
+            finally:
+                group.close()
+                with contextlib.suppress(OSError):
+                    _remove_part_folder(part, here, parent)
+                os.close(here)
+            _fsync(parent)
+
     def move(self, relative: str, to: Folder, target: str) -> None:
         """Rename a file, durably, to another of our folders; an old `target` is replaced."""
         with (
@@ -244,6 +265,55 @@ class Folder:
     def staging(self) -> Staging:
         """Collect files that become visible together."""
         return Staging(self)
+
+
+class Together:
+    """Files that are written one after the other in a folder of their own, and get their names together."""
+
+    def __init__(self, here: int) -> None:
+        self._here = here
+        self._names: list[str] = []
+        self._waiting: Queue[IO[bytes] | None] = Queue(_MOST_WAITING)
+        self._error: OSError | None = None
+        self._syncing = Thread(target=self._sync, daemon=True)
+        self._syncing.start()
+
+    def create(self, name: str) -> IO[bytes]:
+        """A new file, without any name that counts; it is to be `name`."""
+        return _create(name, self._here)
+
+    def finish(self, name: str, stream: IO[bytes]) -> None:
+        """End a file; its bytes go to the disk while others are written."""
+        stream.flush()
+        self._waiting.put(stream)
+        self._names.append(name)
+
+    def publish(self, parent: int) -> None:
+        """Give the finished files their names, once all of their bytes are on the disk; for this module."""
+        self.close()
+        if self._error is not None:
+            raise self._error
+        for name in self._names:
+            with crash.around("replace"):
+                os.replace(name, name, src_dir_fd=self._here, dst_dir_fd=parent)
+
+    def close(self) -> None:
+        """Wait for what is under way; for this module."""
+        if self._syncing.is_alive():
+            self._waiting.put(None)
+            self._syncing.join()
+
+    def _sync(self) -> None:
+        while (stream := self._waiting.get()) is not None:
+            try:
+                with stream:
+                    _fsync(stream.fileno())
+            except OSError as error:
+                self._error = self._error or error
+
+
+_MOST_WAITING = 32
+"""Files that wait for the disk at a time."""
 
 
 class Staging:
@@ -414,12 +484,33 @@ def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
         stream.close()  # somebody swept it before it was locked
 
 
+def _claimed_folder(name: str, parent: int) -> tuple[str, int]:
+    """A temporary folder, what it is called, and its descriptor: locked, as a file of `_claimed` is."""
+    part = _part(name)
+    with crash.around("part"):
+        os.mkdir(part, dir_fd=parent)
+    here = os.open(part, _DIRECTORY, dir_fd=parent)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(here, fcntl.LOCK_EX)
+    return part, here
+
+
+def _remove_part_folder(part: str, here: int, parent: int) -> None:
+    for name in os.listdir(here):
+        _unlink(name, here)
+    with crash.around("rmdir"):
+        os.rmdir(part, dir_fd=parent)
+
+
 def _remove_dead(part: str, parent: int) -> None:
     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with crash.around("sweep"):
-            os.unlink(part, dir_fd=parent)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                _remove_part_folder(part, descriptor, parent)
+            else:
+                os.unlink(part, dir_fd=parent)
     finally:
         os.close(descriptor)
 

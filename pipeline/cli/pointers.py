@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import Problem
+from pipeline.job.forms import Filled
 from pipeline.job.problems import Problems, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pipeline.job.expand import Request
-    from pipeline.journal import WantedRequest
 
 
 class Pointers:
@@ -20,9 +20,12 @@ class Pointers:
     def __init__(self) -> None:
         self._needed: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def noting(self, requests: Iterable[Request]) -> Iterator[Request]:
+    def noting(self, requests: Iterable[Filled | Request]) -> Iterator[Filled | Request]:
         """The requests as they are; those that need an image that is not here are noted on their way."""
         for request in requests:
+            if isinstance(request, Filled) and not request.form.has_images:
+                yield request
+                continue
             ask = request.ask
             if ask.images or ask.earlier:
                 turns = (*ask.earlier, ask)
@@ -39,11 +42,12 @@ class Pointers:
                 problems.extend(self._of(key))
             problems.check()
 
-    def refused(self, requests: Iterable[WantedRequest]) -> Iterator[WantedRequest]:
+    def refused(self, requests: Iterable[Filled | Request]) -> Iterator[Filled | Request]:
         """The requests up to the first that cannot be sent; raises the `JobError` for it and all that follow."""
         problems = Problems()
         for request in requests:
-            problems.extend(self._of(request.key))
+            if request.key in self._needed:
+                problems.extend(self._of(request.key))
             if not problems:
                 yield request
         problems.check()

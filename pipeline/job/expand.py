@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.job.limits import Models
     from pipeline.job.placeholders import Bound
 
-__all__ = ["Filled", "Request", "asked", "examine", "expand"]
+__all__ = ["Filled", "Request", "asked", "examine", "expand", "whole"]
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
@@ -41,7 +41,12 @@ def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], N
     problem on nothing more is yielded, and what was yielded before must not be sent.
     """
     for request in asked(job, models=models, today=today, warn=warn):
-        yield request.request() if isinstance(request, Filled) else request
+        yield whole(request)
+
+
+def whole(request: Filled | Request) -> Request:
+    """A request with all its parts worked out."""
+    return request.request() if isinstance(request, Filled) else request
 
 
 def asked(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Filled | Request]:

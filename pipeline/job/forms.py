@@ -72,6 +72,10 @@ class Filled(NamedTuple):
         return self.row.id
 
     @property
+    def ask(self) -> Ask:
+        return self.form.ask(self.prompt)
+
+    @property
     def where(self) -> str:
         return self.row.where
 

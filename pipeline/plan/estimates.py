@@ -6,7 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import record
+from pipeline.batchfile import answer_bytes
 from pipeline.gemini import prices
+from pipeline.job import expand
 from pipeline.journal import WantedRequest
 
 if TYPE_CHECKING:
@@ -15,26 +17,23 @@ if TYPE_CHECKING:
 
     from pipeline.gemini.models import Model, Models
     from pipeline.job.ask import Ask
-    from pipeline.job.expand import Request
+    from pipeline.job.expand import Filled, Request
 
 MICRO = 1_000_000
-_TYPICAL_ANSWER = 1_500_000
-_TYPICAL_TEXT = 4_000
-_AROUND_ANSWER = 2_000
 _AROUND_REQUEST = 300
 """Bytes of a line beside its texts and images."""
 _IMAGE = ("image",)
 
 
 def wanted(
-    requests: Iterable[Request], models: Models, *, service: str, today: date, lane: prices.Lane = "batch",
+    requests: Iterable[Filled | Request], models: Models, *, service: str, today: date, lane: prices.Lane = "batch",
     may_be_late: bool = False,
 ) -> Iterator[WantedRequest]:  # fmt: skip
     """Each request as the journal keeps it: wire key, price in that lane, sizes, and the draft of its record.
 
     One that `may_be_late` has a price besides for when its batch does not come home, and it is asked for by itself.
     """
-    for request in requests:
+    for request in map(expand.whole, requests):
         ask = request.ask
         model = models.find(ask.model)
         model_id = model.id if model else ask.model
@@ -85,7 +84,7 @@ def _takes(ask: Ask, model: Model | None) -> _Takes:
         return _takes_more(ask, model, settings)
     return _Takes(
         prices.Order(prices.weight(ask.prompt), len(ask.images), ask.size),
-        _image_bytes(model, ask.size) + _AROUND_ANSWER,
+        answer_bytes(ask, model),
         len(ask.prompt) + sum(image.bytes for image in ask.images) * 4 // 3 + _AROUND_REQUEST,
     )
 
@@ -110,19 +109,7 @@ def _takes_more(ask: Ask, model: Model | None, settings: Mapping[str, Any]) -> _
         searches=bool(settings.get("search")),
         earlier_texts=sum("text" in answer for answer in answers),
     )
-    brought_back = sum(_answer_bytes(model, turn.size, told) for turn, told in zip(ask.earlier, before, strict=True))
+    brought_back = sum(answer_bytes(turn, model) for turn in ask.earlier)
     sent = sum(map(len, texts)) + sum(image.bytes for image in images) * 4 // 3 + brought_back + _AROUND_REQUEST
     extras = ", ".join(word for word, holds in (("text", order.has_text), ("search", order.searches)) if holds)
-    return _Takes(order, _answer_bytes(model, ask.size, settings), sent, extras)
-
-
-def _answer_bytes(model: Model | None, size: str, settings: Mapping[str, Any]) -> int:
-    """How large an answer line is expected to be; where the model shows its thoughts, it draws one image more."""
-    response = settings.get("response", _IMAGE)
-    images = int("image" in response) + bool(settings.get("thoughts"))
-    return images * _image_bytes(model, size) + _TYPICAL_TEXT * ("text" in response) + _AROUND_ANSWER
-
-
-def _image_bytes(model: Model | None, size: str) -> int:
-    """An image of this size in base64."""
-    return (model.answer_bytes(size) if model and size in model.sizes else _TYPICAL_ANSWER) * 4 // 3
+    return _Takes(order, answer_bytes(ask, model), sent, extras)
