@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import record
@@ -181,7 +182,7 @@ def write(  # noqa: PLR0913 - each by its own name
 def compile_all(
     folder: Folder,
     job: Job,
-    requests: Iterable[Filled | Request],
+    blocks: Iterable[Iterable[Filled | Request]],
     models: Models,
     *,
     left_out: Callable[[str], None] | None = None,
@@ -195,7 +196,7 @@ def compile_all(
     made: list[BatchFile] = []
     with folder.replacing_together() as group:
         writers: dict[str, _Writer] = {}
-        for request in requests:
+        for request in chain.from_iterable(blocks):
             asked, text = lines_of.of(request)
             if text is None:
                 if left_out:

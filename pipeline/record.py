@@ -110,6 +110,11 @@ def dumps(record: Mapping[str, Any]) -> str:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate in an answer must not cost a paid image its record
         text = json.dumps(ordered, separators=(",", ":"))
+    return on_one_line(text)
+
+
+def on_one_line(text: str) -> str:
+    """JSON as it is, but for what some readers take for the end of a line."""
     if text.isascii() and "\x7f" not in text:
         return text
     return text if text.isprintable() else _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -281,7 +281,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
         target.make()
         target.sweep_beside("requests-00000.jsonl")
         pointers = Pointers()
-        requests = pointers.noting(expand.asked(one, models=models, today=options.today, warn=warn))
+        requests = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
         selected = pointers.refused(_selected(options, one, requests, models))
         later: list[str] = []
         made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
@@ -301,22 +301,26 @@ def _tell_compiled(made: Sequence[BatchFile], left_out: int) -> None:
 
 
 def _selected(
-    options: Options, job: Job, requests: Iterable[Filled | Request], models: Models
-) -> Iterator[Filled | Request]:
+    options: Options, job: Job, blocks: Iterable[list[Filled | Request]], models: Models
+) -> Iterator[list[Filled | Request]]:
     """Those of the requests that are selected; says so when there are none."""
     from pipeline import record
     from pipeline.job import expand
 
     if not options.selection:
-        yield from requests
+        yield from blocks
         return
-    is_matched = False
-    for request in requests:
+
+    def is_selected(request: Filled | Request) -> bool:
         model = models.find(request.ask.model)
         told = record.draft(expand.whole(request), model_id=model.id if model else request.ask.model, service="")
-        if options.selection.takes(Facts(request.key, record.dumps(told), job.tags)):
+        return options.selection.takes(Facts(request.key, record.dumps(told), job.tags))
+
+    is_matched = False
+    for block in blocks:
+        if selected := [request for request in block if is_selected(request)]:
             is_matched = True
-            yield request
+            yield selected
     if not is_matched:
         opening.say_nothing_matches(options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -196,7 +197,7 @@ def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _War
     problems: list[Problem] = []
     for job in jobs:
         try:
-            deque(expand.asked(job, models=models, today=options.today, warn=warn), maxlen=0)
+            deque(expand.blocks(job, models=models, today=options.today, warn=warn), maxlen=0)
         except JobError as error:
             problems.extend(error.problems)
     if problems:
@@ -251,8 +252,8 @@ def _open(
         firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
     pointers = Pointers()
 
-    def expanded() -> Iterator[Filled | Request]:
-        return expand.asked(job, models=models, today=options.today, warn=warn)
+    def expanded() -> Iterator[list[Filled | Request]]:
+        return expand.blocks(job, models=models, today=options.today, warn=warn)
 
     def priced(requests: Iterable[Filled | Request]) -> Iterator[WantedRequest]:
         return plan.wanted(
@@ -264,7 +265,9 @@ def _open(
     again = plan.Again(lambda: expand.expand(job, models=models, today=options.today, warn=warn), priced, changing)
 
     def compared() -> Plan:
-        return plan.compare(journal, tree, job, priced(pointers.noting(expanded())), look, again)
+        return plan.compare(
+            journal, tree, job, priced(itertools.chain.from_iterable(pointers.noting(expanded()))), look, again
+        )
 
     found = compared()
     for problem in found.problems:
