@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline import record
 from pipeline.errors import UnfinishedError
 from pipeline.gemini import answers, wire
-from pipeline.job import references
+from pipeline.job import forms, references
+from pipeline.job.forms import Filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import IO
 
     from pipeline.durable import Folder
+    from pipeline.durable.together import Together
     from pipeline.gemini.models import Model, Models
+    from pipeline.job.ask import Ask
+    from pipeline.job.forms import Form
     from pipeline.job.language import Batch as Limits
     from pipeline.job.language import Job
-    from pipeline.journal import Record, Upload, WantedRequest
+    from pipeline.job.request import Request
+    from pipeline.journal import Record, Upload
+
+
+_TYPICAL_ANSWER = 1_500_000
+_TYPICAL_TEXT = 4_000
+_AROUND_ANSWER = 2_000
+_IMAGE = ("image",)
+_PIECE = 1 << 17
+"""Bytes of request lines that are written at a time."""
+_MANY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,15 @@ def line(
         settings=told["settings"],
         names_size=model is None or len(model.sizes) > 1,
     )
+
+
+def answer_bytes(ask: Ask, model: Model | None) -> int:
+    """How large an answer line is expected to be; where the model shows its thoughts, it draws one image more."""
+    settings = ask.settings()
+    response = settings.get("response", _IMAGE)
+    images = int("image" in response) + bool(settings.get("thoughts"))
+    known = model.answer_bytes(ask.size) if model and ask.size in model.sizes else _TYPICAL_ANSWER
+    return images * (known * 4 // 3) + _TYPICAL_TEXT * ("text" in response) + _AROUND_ANSWER
 
 
 def _answered(turn: Turn) -> Mapping[str, Any]:
@@ -159,7 +183,7 @@ def write(  # noqa: PLR0913 - each by its own name
 def compile_all(
     folder: Folder,
     job: Job,
-    requests: Iterable[WantedRequest],
+    blocks: Iterable[Iterable[Filled | Request]],
     models: Models,
     *,
     left_out: Callable[[str], None] | None = None,
@@ -167,54 +191,124 @@ def compile_all(
     """Write everything a job asks for: requests-00000.jsonl, …, each for one model. Returns them in order.
 
     Later turns of conversations are not among them, because their lines are made of answers; `left_out` is called with
-    the key of each.
+    the key of each. Nothing is there before all of it is, or if anything is raised on the way.
     """
+    lines_of = _Lines(job, models)
     made: list[BatchFile] = []
-    with contextlib.ExitStack() as open_files:
+    with folder.replacing_together() as group:
         writers: dict[str, _Writer] = {}
-        for request in requests:
-            model_id, told = request.model_id, json.loads(request.line)
-            if request.follows:
+        for request in chain.from_iterable(blocks):
+            asked, text = lines_of.of(request)
+            if text is None:
                 if left_out:
                     left_out(request.key)
                 continue
-            text = line(job, told, request.wire_key, models.find(model_id), {})
-            writer = writers.get(model_id)
-            if writer is None or not writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text)):
+            writer = writers.get(asked.model_id)
+            if writer is None or not writer.filling.takes(answer_bytes=asked.answer_bytes, input_bytes=len(text)):
                 if writer:
                     made[writer.number] = writer.closed()
-                writer = _Writer(folder, len(made), job, model_id)
-                writer.filling.takes(answer_bytes=request.answer_bytes, input_bytes=len(text))
-                writers[model_id] = writer
-                made.append(BatchFile(writer.name, model_id, 0, 0, ""))
-                open_files.push(writer.context)
+                writer = writers[asked.model_id] = _Writer(group, len(made), job, asked.model_id)
+                writer.filling.takes(answer_bytes=asked.answer_bytes, input_bytes=len(text))
+                made.append(BatchFile(writer.name, asked.model_id, 0, 0, ""))
             writer.write(text)
         for writer in writers.values():
             made[writer.number] = writer.closed()
-        open_files.pop_all()
     return made
+
+
+class Asked(NamedTuple):
+    """What a batch must know of a request beside its line."""
+
+    model_id: str
+    answer_bytes: int
+
+
+class _Printed(NamedTuple):
+    """The line of a form, cut at its blanks."""
+
+    asked: Asked
+    before: str
+    between: str
+    after: str
+    slug_tail: str | None
+    """What follows an id that is a slug, in the readable part of its key; None where that is not all there is to it."""
+
+
+class _Lines:
+    """The lines that ask for requests: those of a form are printed once, and filled in."""
+
+    def __init__(self, job: Job, models: Models) -> None:
+        self._job, self._models = job, models
+        self._known: dict[Form, _Printed | None] = {}
+
+    def of(self, request: Filled | Request) -> tuple[Asked, str | None]:
+        """A line, newline included, and what a batch must know of it; none for a later turn of a conversation."""
+        if isinstance(request, Filled):
+            form = request.form
+            printed = self._known[form] if form in self._known else self._print(form)
+            if printed is not None:
+                slug = record.slug_with(request.slug, printed.slug_tail)
+                key = record.wire_key(request.key, request.fingerprint, slug)
+                return printed.asked, f'{printed.before}"{key}"{printed.between}{request.written}{printed.after}'
+            request = request.request()
+        model = self._models.find(request.ask.model)
+        asked = Asked(model.id if model else request.ask.model, answer_bytes(request.ask, model))
+        if request.follows:
+            return asked, None
+        told = record.draft(request, model_id=asked.model_id, service="")
+        text = line(self._job, told, record.wire_key(request.key, request.fingerprint), model, {})
+        return asked, text.decode("ascii")
+
+    def _print(self, form: Form) -> _Printed | None:
+        if len(self._known) >= _MANY:  # rows that all bring their own must not pile up
+            self._known.clear()
+        self._known[form] = printed = None if form.has_images else self._printed(form)
+        return printed
+
+    def _printed(self, form: Form) -> _Printed | None:
+        blank = form.blank()
+        model = self._models.find(blank.ask.model)
+        asked = Asked(model.id if model else blank.ask.model, answer_bytes(blank.ask, model))
+        told = record.draft(blank, model_id=asked.model_id, service="")
+        parts = forms.cut(line(self._job, told, forms.KEY, model, {}).decode("ascii"), forms.KEY, forms.PROMPT)
+        if parts is None:
+            return None
+        before, between, after = parts
+        return _Printed(asked, before, between, after, record.slug_tail(form.key_tail))
 
 
 class _Writer:
     """A request file that is being written."""
 
-    def __init__(self, folder: Folder, number: int, job: Job, model_id: str) -> None:
+    def __init__(self, group: Together, number: int, job: Job, model_id: str) -> None:
         self.number, self.name, self._model_id = number, f"requests-{number:05}.jsonl", model_id
         self.filling = Filling(job.batch)
-        self.context = folder.replacing(self.name)
-        self._stream: IO[bytes] = self.context.__enter__()
+        self._group = group
+        self._stream = group.create(self.name)
         self._digest = hashlib.sha256()
+        self._lines: list[str] = []
+        self._waiting = 0
 
-    def write(self, text: bytes) -> None:
-        self._stream.write(text)
-        self._digest.update(text)
+    def write(self, text: str) -> None:
+        self._lines.append(text)
+        self._waiting += len(text)
+        if self._waiting > _PIECE:
+            self._flush()
 
     def closed(self) -> BatchFile:
-        self.context.__exit__(None, None, None)
+        self._flush()
+        self._group.finish(self.name, self._stream)
         filling = self.filling
         return BatchFile(
             self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24]
         )
+
+    def _flush(self) -> None:
+        piece = "".join(self._lines).encode("ascii")
+        self._stream.write(piece)
+        self._digest.update(piece)
+        self._lines.clear()
+        self._waiting = 0
 
 
 def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:

@@ -24,6 +24,8 @@ _KEYS = (
 )  # fmt: skip
 
 HAS_IMAGE = frozenset({"done", "check"})
+LONGEST_SLUG = 40
+"""Characters of the readable part of a key on the wire."""
 
 
 def draft(request: Request, *, model_id: str, service: str) -> dict[str, Any]:
@@ -60,12 +62,30 @@ def draft(request: Request, *, model_id: str, service: str) -> dict[str, Any]:
     }
 
 
-def wire_key(key: str, fingerprint: str) -> str:
-    """The key of a request on the wire: readable, ASCII, unique, and enough to join an answer without a journal."""
-    plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-")
+def wire_key(key: str, fingerprint: str, slug: str | None = None) -> str:
+    """The key of a request on the wire: readable, ASCII, unique, and enough to join an answer without a journal.
+
+    `slug` is what `slug_of` makes of the key, where that is known.
+    """
     digest = hashlib.sha256(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{slug}~{digest[:12]}"
+    return f"{slug_of(key) if slug is None else slug}~{digest[:12]}"
+
+
+def slug_of(key: str) -> str:
+    """The readable part of a key on the wire."""
+    plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:LONGEST_SLUG].strip("-")
+
+
+def slug_tail(tail: str) -> str | None:
+    """What `tail` adds to the readable part, behind an id that is a slug; None where it depends on the id."""
+    tails = {slug_of(one + tail).removeprefix(one) for one in ("a", "b0", "c-d")}
+    return tails.pop() if len(tails) == 1 else None
+
+
+def slug_with(slug: str, tail: str | None) -> str | None:
+    """The readable part of a key that is a slug with this tail; None where one of them is none."""
+    return (slug + tail)[:LONGEST_SLUG].strip("-") if slug and tail is not None else None
 
 
 def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,6 +110,13 @@ def dumps(record: Mapping[str, Any]) -> str:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate in an answer must not cost a paid image its record
         text = json.dumps(ordered, separators=(",", ":"))
+    return on_one_line(text)
+
+
+def on_one_line(text: str) -> str:
+    """JSON as it is, but for what some readers take for the end of a line."""
+    if text.isascii() and "\x7f" not in text:
+        return text
     return text if text.isprintable() else _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -276,10 +276,10 @@ def test_compile_leaves_out_the_turns_that_are_made_of_answers(shop):
     text = 'turns: ["A [product]", {prompt: at night, keep: true}]\nitems: products.csv\n'
     path, today = shop.write("jobs/shop.yaml", text), date(2026, 11, 22)
     job, registry = language.load(path, root=shop.folder), models.load()
-    requests = expand.expand(job, models=registry, today=today, warn=print)
+    requests = [*expand.expand(job, models=registry, today=today, warn=print)]
     wanted = [*plan.wanted(requests, registry, service="gemini", today=today)]
     left_out = []
-    (made,) = batchfile.compile_all(Folder(shop.folder / "out"), job, wanted, registry, left_out=left_out.append)
+    (made,) = batchfile.compile_all(Folder(shop.folder / "out"), job, [requests], registry, left_out=left_out.append)
     assert made.requests == 3
     assert left_out == ["mug/t2", "bowl/t2", "vase/t2"]
     assert shop("compile", "jobs/shop.yaml", "-o", "out").out.split("\t")[2] == "3"

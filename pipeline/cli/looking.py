@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
     from pipeline.gemini.models import Models
+    from pipeline.job.expand import Filled, Request
     from pipeline.job.language import Job
-    from pipeline.journal import Journal, WantedRequest
+    from pipeline.journal import Journal
     from pipeline.plan import Plan
     from pipeline.plan.rest import Row
 
@@ -312,6 +313,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     """Write the Batch API JSONL files for everything a job asks for, and stop."""
     from pipeline import batchfile
     from pipeline.durable import Folder
+    from pipeline.job import expand
 
     if options.selection.asks_for("state", "status"):
         raise UsageError(
@@ -320,14 +322,15 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
         )
     models, warn = options.models(), opening.warner(options)
     jobs = opening.load([job], options)
-    opening.check_rows(jobs, options, models, warn)
+    if len(jobs) > 1:  # one that is wrong keeps all of them back
+        opening.check_rows(jobs, options, models, warn)
     for one in jobs:
         target = Folder(Path(folder)) if folder else Folder(options.state).below(f"compiled/{one.name}")
         target.make()
         target.sweep_beside("requests-00000.jsonl")
         pointers = Pointers()
-        wanted = opening.wanted(one, options, models, options.expected_service(), warn, pointers)
-        selected = pointers.refused(_selected(options, one, wanted))
+        requests = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
+        selected = pointers.refused(_selected(options, one, requests, models))
         later: list[str] = []
         made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
         for file in made:
@@ -345,16 +348,27 @@ def _tell_compiled(made: Sequence[BatchFile], left_out: int) -> None:
         click.echo(f"{turns} of conversations left out: what is sent for them is made of answers", err=True)
 
 
-def _selected(options: Options, job: Job, requests: Iterable[WantedRequest]) -> Iterator[WantedRequest]:
+def _selected(
+    options: Options, job: Job, blocks: Iterable[list[Filled | Request]], models: Models
+) -> Iterator[list[Filled | Request]]:
     """Those of the requests that are selected; says so when there are none."""
+    from pipeline import record
+    from pipeline.job import expand
+
     if not options.selection:
-        yield from requests
+        yield from blocks
         return
+
+    def is_selected(request: Filled | Request) -> bool:
+        model = models.find(request.ask.model)
+        told = record.draft(expand.whole(request), model_id=model.id if model else request.ask.model, service="")
+        return options.selection.takes(Facts(request.key, record.dumps(told), job.tags))
+
     is_matched = False
-    for request in requests:
-        if options.selection.takes(Facts(request.key, request.line, job.tags)):
+    for block in blocks:
+        if selected := [request for request in block if is_selected(request)]:
             is_matched = True
-            yield request
+            yield selected
     if not is_matched:
         opening.say_nothing_matches(options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.prices import Lane
     from pipeline.job.change import Change
     from pipeline.job.dependencies import Dependencies
-    from pipeline.job.expand import Request
+    from pipeline.job.expand import Filled, Request
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
@@ -159,18 +160,6 @@ class _Warner:
             click.echo(excerpt(problem, kind="warning"), err=True)
 
 
-def wanted(
-    job: Job, options: Options, models: Models, service: str, warn: _Warner, pointers: Pointers | None = None
-) -> Iterator[WantedRequest]:
-    """Everything a job asks for, streamed; `pointers` learns what cannot be sent. Raises `JobError`."""
-    from pipeline import plan
-
-    requests = expand.expand(job, models=models, today=options.today, warn=warn)
-    if pointers is not None:
-        requests = pointers.noting(requests)
-    return plan.wanted(requests, models, service=service, today=options.today)
-
-
 @contextlib.contextmanager
 def opened(
     words: Sequence[str],
@@ -202,7 +191,8 @@ def opened(
     for job in jobs:
         for problem in job.warnings:
             warn(problem)
-    check_rows(jobs, options, models, warn)
+    if must_lock:  # who only looks finds the same on his own copy of the journal
+        check_rows(jobs, options, models, warn)
     with contextlib.ExitStack() as stack:
         found = Opened()
         problems: list[Problem] = []
@@ -243,7 +233,7 @@ def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _War
     problems: list[Problem] = []
     for job in jobs:
         try:
-            deque(expand.expand(job, models=models, today=options.today, warn=warn), maxlen=0)
+            deque(expand.blocks(job, models=models, today=options.today, warn=warn), maxlen=0)
         except JobError as error:
             problems.extend(error.problems)
     if problems:
@@ -296,20 +286,22 @@ def _open(
         firsts.hold_back(journal, job, look.service, look.now)  # a killed run may not have come to it
     pointers = Pointers()
 
-    def expanded() -> Iterator[Request]:
-        return expand.expand(job, models=models, today=options.today, warn=warn)
+    def expanded() -> Iterator[list[Filled | Request]]:
+        return expand.blocks(job, models=models, today=options.today, warn=warn)
 
-    def priced(requests: Iterable[Request]) -> Iterator[WantedRequest]:
+    def priced(requests: Iterable[Filled | Request]) -> Iterator[WantedRequest]:
         return plan.wanted(
             requests, models, service=look.service, today=options.today, lane=look.lane,
             may_be_late=job.batch.asks_singly and look.lane == "batch",
         )  # fmt: skip
 
     changing = Changing(change, models, options.today, warn) if change else None
-    again = plan.Again(expanded, priced, changing)
+    again = plan.Again(lambda: expand.expand(job, models=models, today=options.today, warn=warn), priced, changing)
 
     def compared() -> Plan:
-        return plan.compare(journal, tree, job, priced(pointers.noting(expanded())), look, again)
+        return plan.compare(
+            journal, tree, job, priced(itertools.chain.from_iterable(pointers.noting(expanded()))), look, again
+        )
 
     found = compared()
     for problem in found.problems:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.errors import Problem
+from pipeline.job.forms import Filled
 from pipeline.job.problems import Problems, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pipeline.job.expand import Request
-    from pipeline.journal import WantedRequest
 
 
 class Pointers:
@@ -20,16 +20,19 @@ class Pointers:
     def __init__(self) -> None:
         self._needed: dict[str, tuple[str, tuple[str, ...]]] = {}
 
-    def noting(self, requests: Iterable[Request]) -> Iterator[Request]:
+    def noting(self, blocks: Iterable[list[Filled | Request]]) -> Iterator[list[Filled | Request]]:
         """The requests as they are; those that need an image that is not here are noted on their way."""
-        for request in requests:
-            ask = request.ask
-            if ask.images or ask.earlier:
-                turns = (*ask.earlier, ask)
-                paths = tuple(image.shown for turn in turns for image in turn.images if image.is_pointer)
-                if paths:
-                    self._needed[request.key] = request.where, paths
-            yield request
+        for block in blocks:
+            for request in block:
+                if not (isinstance(request, Filled) and not request.form.has_images):
+                    self._note(request)
+            yield block
+
+    def _note(self, request: Filled | Request) -> None:
+        ask = request.ask
+        paths = tuple(image.shown for turn in (*ask.earlier, ask) for image in turn.images if image.is_pointer)
+        if paths:
+            self._needed[request.key] = request.where, paths
 
     def refuse(self, keys: Iterable[str]) -> None:
         """Raise one `JobError` that names every image that must be here before these requests can be sent."""
@@ -39,13 +42,17 @@ class Pointers:
                 problems.extend(self._of(key))
             problems.check()
 
-    def refused(self, requests: Iterable[WantedRequest]) -> Iterator[WantedRequest]:
-        """The requests up to the first that cannot be sent; raises the `JobError` for it and all that follow."""
+    def refused(self, blocks: Iterable[list[Filled | Request]]) -> Iterator[list[Filled | Request]]:
+        """The requests, unless one of them cannot be sent; raises the `JobError` for all that cannot, after the last.
+
+        What was given before must not be sent then.
+        """
         problems = Problems()
-        for request in requests:
-            problems.extend(self._of(request.key))
+        for block in blocks:
+            for request in block if self._needed else ():
+                problems.extend(self._of(request.key))
             if not problems:
-                yield request
+                yield block
         problems.check()
 
     def _of(self, key: str) -> Iterator[Problem]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
     from pipeline.durable.staging import Staging
+    from pipeline.durable.together import Together
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -173,6 +174,27 @@ class Folder:
                 with contextlib.suppress(OSError):
                     _unlink(part, parent)
                 raise
+            _fsync(parent)
+
+    @contextlib.contextmanager
+    def replacing_together(self) -> Iterator[Together]:
+        """Yield a group of files of this folder, which get their names when the block ends without an error.
+
+        Until then, and for ever if it fails, each name is what it was before. Raises `LocalError`.
+        """
+        from pipeline.durable.together import Together  # noqa: PLC0415 - it is made of what is here
+
+        with _telling(f"cannot write below {self.path}"), self.parent_of("together", create=True) as (parent, name):
+            part, here = _claimed_folder(name, parent)
+            group = Together(here)
+            try:
+                yield group
+                group.publish(parent)
+            finally:
+                group.close()
+                with contextlib.suppress(OSError):
+                    _remove_part_folder(part, here, parent)
+                os.close(here)
             _fsync(parent)
 
     def move(self, relative: str, to: Folder, target: str) -> None:
@@ -381,12 +403,33 @@ def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
         stream.close()  # somebody swept it before it was locked
 
 
+def _claimed_folder(name: str, parent: int) -> tuple[str, int]:
+    """A temporary folder, what it is called, and its descriptor: locked, as a file of `_claimed` is."""
+    part = _part(name)
+    with crash.around("part"):
+        os.mkdir(part, dir_fd=parent)
+    here = os.open(part, _DIRECTORY, dir_fd=parent)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(here, fcntl.LOCK_EX)
+    return part, here
+
+
+def _remove_part_folder(part: str, here: int, parent: int) -> None:
+    for name in os.listdir(here):
+        _unlink(name, here)
+    with crash.around("rmdir"):
+        os.rmdir(part, dir_fd=parent)
+
+
 def _remove_dead(part: str, parent: int) -> None:
     descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with crash.around("sweep"):
-            os.unlink(part, dir_fd=parent)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                _remove_part_folder(part, descriptor, parent)
+            else:
+                os.unlink(part, dir_fd=parent)
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
@@ -18,7 +19,7 @@ from pipeline.job.twins import Paid, Twins
 from pipeline.job.yaml12 import refuse_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import date
     from pathlib import Path
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.job.limits import Models
     from pipeline.job.placeholders import Bound
 
-__all__ = ["Filled", "Request", "asked", "examine", "expand"]
+__all__ = ["Filled", "Request", "asked", "blocks", "examine", "expand", "whole"]
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
@@ -41,11 +42,23 @@ def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], N
     problem on nothing more is yielded, and what was yielded before must not be sent.
     """
     for request in asked(job, models=models, today=today, warn=warn):
-        yield request.request() if isinstance(request, Filled) else request
+        yield whole(request)
+
+
+def whole(request: Filled | Request) -> Request:
+    """A request with all its parts worked out."""
+    return request.request() if isinstance(request, Filled) else request
 
 
 def asked(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Filled | Request]:
     """The same as `expand`, but what is of the plain kind as a form that its row fills in, which takes far less."""
+    return chain.from_iterable(blocks(job, models=models, today=today, warn=warn))
+
+
+def blocks(
+    job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]
+) -> Iterator[list[Filled | Request]]:
+    """The same, some hundred at a time."""
     problems = Problems()
     yield from _expanded(job, models, today, problems, warn)
     problems.check()
@@ -61,33 +74,42 @@ def examine(path: Path, *, root: Path, models: Models, today: date, warn: Callab
     for problem in reading.job.warnings:
         warn(problem)
     problems = reading.problems
-    count = sum(1 for _request in _expanded(reading.job, models, today, problems, warn))
+    count = sum(map(len, _expanded(reading.job, models, today, problems, warn)))
     problems.check()
     return reading.job, count
 
 
 def _expanded(
     job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
-) -> Iterator[Filled | Request]:
-    way = _Way(job, models, today, problems, warn)
-    images, fitter = way.images, way.fitter
-    images.check(job.settings)
-    twins, count = Twins(job), 0
+) -> Iterator[list[Filled | Request]]:
+    way, twins, count = _Way(job, models, today, problems, warn), Twins(job), 0
+    way.images.check(job.settings)
+    block: list[Filled | Request] = []
     for row in _rows(job, problems):
         twins.note_row(row)
-        for request in way.requests(row):
-            count += 1
-            twins.note(request)
+        block += way.requests(row)
+        if len(block) >= _BLOCK:
+            twins.note(block)
+            count += len(block)
             if not problems:
-                yield request
+                yield block
+            block = []
+    twins.note(block)
+    count += len(block)
+    if block and not problems:
+        yield block
     paid = Paid()
     twins.tell(_again(job, models, today), problems, paid)
     if paid.count:
         warn(paid.problem(job))
-    images.finish()
-    fitter.finish()
+    way.images.finish()
+    way.fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
+
+
+_BLOCK = 200
+"""Requests that go on together."""
 
 
 class _Way:
@@ -101,19 +123,20 @@ class _Way:
         self._forms = None if job.items.is_images else Forms(self.images)
         self._problems = problems
 
-    def requests(self, row: Row) -> Iterator[Filled | Request]:
-        for fitting in self.fitter.fittings(row):
-            filled = self._forms.filled(row, fitting) if self._forms is not None else None
-            if filled is not None:
-                yield from filled
-                continue
+    def requests(self, row: Row) -> Iterable[Filled | Request]:
+        fittings = self.fitter.fittings(row)
+        filled = self._forms.filled(row, fittings) if self._forms is not None else None
+        return self._by_law(row, fittings) if filled is None else filled
+
+    def _by_law(self, row: Row, fittings: Iterable[Fitting]) -> Iterator[Request]:
+        for fitting in fittings:
             try:
                 yield from _requests(row, fitting, self.fitter, self.images)
             except JobError as error:
                 self._problems.extend(error.problems)
 
 
-def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterator[Filled | Request]]]:
+def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterable[Filled | Request]]]:
     """All rows once more, each with its requests; what is wrong with them was told the first time."""
     way = _Way(job, models, today, Problems(), _silent)
     for row in _rows(job, Problems()):

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -23,7 +23,7 @@ from pipeline.job.request import MAX_PROMPT, Name, Texts, ask_of, key_of, reques
 from pipeline.job.slugs import MAX_SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from decimal import Decimal
 
     from pipeline.job.ask import Ask, Image
@@ -72,6 +72,10 @@ class Filled(NamedTuple):
         return self.row.id
 
     @property
+    def ask(self) -> Ask:
+        return self.form.ask(self.prompt)
+
+    @property
     def where(self) -> str:
         return self.row.where
 
@@ -94,7 +98,7 @@ class Form:
     """A sample in a cell, for rows with the same columns."""
 
     __slots__ = (
-        "_after", "_before", "_images", "_system", "facts", "fitted", "fitting", "key_tail", "sample", "tail", "text",
+        "_images", "_system", "facts", "fitted", "fitting", "key_tail", "sample", "text",
     )  # fmt: skip
 
     def __init__(
@@ -105,10 +109,6 @@ class Form:
         self._system = fill(self.fitted.system, (), {}) if self.fitted.system is not None else None
         self.key_tail = key_of(fitting.cell.suffix, fitting.cell, sample)
         self.facts = {**labels, "sample": str(sample), f"{OWN}sample": str(sample)}
-        self.tail = _path_tail(self.fitted.path, self.facts)
-        around = cut(self.ask(PROMPT).canonical().decode(), PROMPT)
-        assert around is not None  # there is one prompt in what is canonical, and no other text with a NUL
-        self._before, self._after = hashlib.sha256(around[0].encode()), around[1].encode()
 
     @property
     def has_images(self) -> bool:
@@ -125,11 +125,13 @@ class Form:
         """The request with marks in place of what rows fill in."""
         return replace(self.request(Name(KEY, ITEM, ID, "", VARS, ""), PROMPT), fingerprint=FINGERPRINT)
 
-    def fingerprint(self, written: str) -> str:
-        """The fingerprint of the ask with a prompt that is written as a JSON text."""
-        digest = self._before.copy()
-        digest.update(written.encode() + self._after)
-        return digest.hexdigest()
+    def quick(self) -> _Quick:
+        """What `Forms.filled` needs of it for each row, at hand."""
+        around = cut(self.ask(PROMPT).canonical().decode(), PROMPT)
+        assert around is not None  # there is one prompt in what is canonical, and no other text with a NUL
+        before, after = around
+        tail = _path_tail(self.fitted.path, self.facts)
+        return self, self.text, self.key_tail, tail, hashlib.sha256(before.encode()).copy, after.encode()
 
     def facts_of(self, row: Row) -> dict[str, str]:
         """What the built-ins of a request are."""
@@ -142,42 +144,45 @@ class Forms:
 
     def __init__(self, images: RowImages) -> None:
         self._images = images
-        self._known: dict[Fitting, tuple[Form, ...]] = {}
+        self._known: dict[tuple[Fitting, ...], tuple[_Quick, ...] | None] = {}
         self._texts: dict[Bound, _Text] = {}
-        self._row: Row | None = None
-        self._slug = ""
+        self._last: Sequence[Fitting] | None = None
+        self._quick: tuple[_Quick, ...] | None = None
 
-    def filled(self, row: Row, fitting: Fitting) -> list[Filled] | None:
-        """The samples of a row in a cell; None where only the law can tell."""
-        forms = self._known.get(fitting)
-        if forms is None:
-            forms = self._made(row, fitting)
-        if not forms:
+    def filled(self, row: Row, fittings: Sequence[Fitting]) -> list[Filled] | None:
+        """The requests of a row in these cells; None where only the law can tell."""
+        if fittings is not self._last:
+            self._last, self._quick = fittings, self._of(row, tuple(fittings))
+        if self._quick is None:
             return None
-        if row is not self._row:
-            self._row, self._slug = row, row.id if _is_slug(row.id) else ""
-        slug, found = self._slug, []
-        for form in forms:
-            text = form.text
+        id_ = row.id
+        slug, found = id_ if _is_slug(id_) else "", list[Filled]()
+        for form, text, key_tail, tail, copy, after in self._quick:
             said = text.said if text.row is row else text.of(row, form)
-            path = slug + form.tail if slug and form.tail is not None else ""
+            path = slug + tail if slug and tail is not None else ""
             if not _SHORT < len(path) <= MAX_SEGMENT or path in _RESERVED:
                 path = _path(form, row)
             if said is None or not path:
                 return None
-            prompt, written = said
-            key, fingerprint = row.id + form.key_tail, form.fingerprint(written)
-            found.append(_new(Filled, (form, row, key, path, prompt, written, fingerprint, slug)))
+            prompt, written, data = said
+            digest = copy()
+            digest.update(data + after)
+            found.append(_new(Filled, (form, row, id_ + key_tail, path, prompt, written, digest.hexdigest(), slug)))
         return found
 
-    def _made(self, row: Row, fitting: Fitting) -> tuple[Form, ...]:
-        if len(self._known) >= _MANY:  # rows that all bring their own must not pile up
-            self._known.clear()
-            self._texts.clear()
-        forms = self._known[fitting] = tuple(self._forms(row, fitting)) if _is_plain(fitting) else ()
-        return forms
+    def _of(self, row: Row, fittings: tuple[Fitting, ...]) -> tuple[_Quick, ...] | None:
+        if fittings not in self._known:
+            if len(self._known) >= _MANY:  # rows that all bring their own must not pile up
+                self._known.clear()
+                self._texts.clear()
+            made = tuple(form.quick() for fitting in fittings for form in self._forms(row, fitting))
+            self._known[fittings] = made if len(made) == sum(fitting.cell.samples for fitting in fittings) else None
+        return self._known[fittings]
 
     def _forms(self, row: Row, fitting: Fitting) -> Iterator[Form]:
+        """The forms of a cell, one for each sample; none where it is not plain."""
+        if not _is_plain(fitting):
+            return
         fitted, labels = fitting.turns[0], dict[str, str]()
         try:
             images = self._images.of(fitted, row, labels, fitting.cell.known_model)
@@ -220,15 +225,15 @@ class _Text:
         self._format = "".join(part.replace("%", "%%") if isinstance(part, str) else "%s" for part in bound)
         self.row: Row | None = None
         """The row that `said` is of."""
-        self.said: tuple[str, str] | None = None
-        """The text, and as JSON; None where only the law can tell."""
+        self.said: tuple[str, str, bytes] | None = None
+        """The text, and twice the same as JSON; None where only the law can tell."""
 
-    def of(self, row: Row, form: Form) -> tuple[str, str] | None:
+    def of(self, row: Row, form: Form) -> tuple[str, str, bytes] | None:
         self.said = said = self._said(row, form)
         self.row = row if self.is_of_row else None
         return said
 
-    def _said(self, row: Row, form: Form) -> tuple[str, str] | None:
+    def _said(self, row: Row, form: Form) -> tuple[str, str, bytes] | None:
         cells = row.line.cells
         if self._cells is not None:
             values = self._cells(cells)
@@ -240,17 +245,20 @@ class _Text:
                 text = fill(self.bound, cells, {} if self.is_of_row else form.facts_of(row))
             except EmptySlotError:
                 return None
-        return (text, written(text)) if _is_sendable(text) else None
+        return (text, *_written(text)) if _is_sendable(text) else None
 
 
-def written(text: str) -> str:
+def _written(text: str) -> tuple[str, bytes]:
     """A text as JSON of ASCII characters, as `json.dumps` has it."""
     if text.isascii() and "\x7f" not in text:
-        return orjson.dumps(text).decode()
-    return json.dumps(text)
+        data = orjson.dumps(text)
+        return data.decode(), data
+    written = json.dumps(text)
+    return written, written.encode()
 
 
 _is_slug = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*").fullmatch
+_Quick: TypeAlias = "tuple[Form, _Text, str, str | None, Callable[[], Any], bytes]"
 _RESERVED = RESERVED_FOLDERS | RESERVED_FILES
 _new: Callable[[type[Filled], tuple[object, ...]], Filled] = tuple.__new__
 

@@ -10,7 +10,7 @@ from pipeline.job.problems import listed, quoted
 from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pipeline.errors import Problem
     from pipeline.job.forms import Filled
@@ -38,13 +38,15 @@ class Twins:
     def note_row(self, row: Row) -> None:
         self._marks["id"].add(row.id)
 
-    def note(self, request: Filled | Request) -> None:
-        self._marks["key"].add(request.key)
-        self._marks["ask"].add(request.fingerprint)
-        if request.keeps:
-            self._marks["path"].add(request.path)
+    def note(self, requests: Iterable[Filled | Request]) -> None:
+        keys, paths, asks = (self._marks[kind].add for kind in ("key", "path", "ask"))
+        for request in requests:
+            keys(request.key)
+            asks(request.fingerprint)
+            if request.keeps:
+                paths(request.path)
 
-    def tell(self, rows: Iterable[tuple[Row, Iterator[Filled | Request]]], problems: Problems, paid: Paid) -> None:
+    def tell(self, rows: Iterable[tuple[Row, Iterable[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
         twice = {kind: marks.twice() for kind, marks in self._marks.items()}
         if not any(twice.values()):

@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 
 _PARTS = 64
-_BITS = (1 << 64) - 1
+_LAST = _PARTS - 1
 
 
 class Marks:
@@ -16,11 +16,12 @@ class Marks:
     """
 
     def __init__(self) -> None:
-        self._parts = [array("Q") for _ in range(_PARTS)]
+        self._parts = [array("q") for _ in range(_PARTS)]
+        self._appending = [part.append for part in self._parts]
 
     def add(self, text: str) -> None:
-        number = mark(text)
-        self._parts[number % _PARTS].append(number)
+        number = hash(text)
+        self._appending[number & _LAST](number)
 
     def twice(self) -> set[int]:
         """The marks that were added more than once."""
@@ -33,4 +34,4 @@ class Marks:
 
 def mark(text: str) -> int:
     """64 bits of a text, the same within one run."""
-    return hash(text) & _BITS
+    return hash(text)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.journal.batches import FILE_MISSING
 from pipeline.journal.outside import IS_INSIDE
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _PAGE = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class WantedRequest:
+class WantedRequest(NamedTuple):
     """A request of the job as it is now."""
 
     key: str
@@ -50,8 +49,7 @@ class WantedRequest:
     late_bound: int | None = None
 
 
-_COLUMNS = tuple(field.name for field in fields(WantedRequest))
-_values = attrgetter(*_COLUMNS)
+_COLUMNS = WantedRequest._fields
 _KEPT = frozenset({"key", "turn", "fingerprint", "wire_key", "path", "max_age_s"})
 """What a request keeps that is asked with other settings."""
 
@@ -175,7 +173,7 @@ class Wanted:
         with filling(self._db):
             self._db.executemany(
                 f"INSERT INTO wanted ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
-                map(_values, requests),
+                requests,
             )  # fmt: skip
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
