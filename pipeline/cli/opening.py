@@ -188,9 +188,8 @@ def opened(
     jobs = load(words, options, default=default, dependencies=dependencies)
     look = Look(service, time.time(), options.selection, reopened, force, lane)
     warn = warner(options)
-    for job in jobs:
-        for problem in job.warnings:
-            warn(problem)
+    for problem in [problem for job in jobs for problem in job.warnings]:
+        warn(problem)
     if must_lock:  # who only looks finds the same on his own copy of the journal
         check_rows(jobs, options, models, warn)
     with contextlib.ExitStack() as stack:

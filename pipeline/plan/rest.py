@@ -111,7 +111,7 @@ class Rest:
     def dumps(self) -> str:
         told = {name: getattr(self, name) for name in _PLAIN}
         plan = {name: getattr(self.plan, name) for name in _OF_PLAN} | {"stuck": asdict(self.plan.stuck)}
-        said = [[asdict(problem) for problem in problems] for problems in self.said]
+        said = [[problem._asdict() for problem in problems] for problems in self.said]
         sources = {"files": self.sources.files, "absent": self.sources.absent}
         return json.dumps({**told, "sources": sources, "plan": plan, "said": said}, separators=(",", ":"))
 
