@@ -124,9 +124,9 @@ class Records:
 
     def of_id(self, job: str, id_: str) -> list[Record]:
         """All that was ever recorded of a row: its own key, and what has an axis, a sample or a turn behind it."""
-        rows = self._db.execute(
-            "SELECT * FROM record WHERE job = ?1 AND (key = ?2 OR (key >= ?2 || '/' AND key < ?2 || '0'))"
-            " AND line ->> '$.id' = ?2",
+        rows = self._db.execute(  # each of the two finds its rows in the index; an `OR` would go through all of them
+            "SELECT * FROM record WHERE job = ?1 AND key = ?2 AND line ->> '$.id' = ?2 UNION ALL SELECT * FROM record"
+            " WHERE job = ?1 AND key >= ?2 || '/' AND key < ?2 || '0' AND line ->> '$.id' = ?2",
             (job, id_),
         )
         return [Record(**row) for row in rows]
