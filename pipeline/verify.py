@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from array import array
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import images
 from pipeline.durable import Folder
@@ -22,7 +23,9 @@ from pipeline.pixels import PixelChecks
 from pipeline.record import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from io import BufferedReader
+    from pathlib import Path
 
     from pipeline.journal import Journal
     from pipeline.outputs import File
@@ -31,6 +34,8 @@ WORDS = ("missing", "edited", "broken", "stray", "stale")
 """What can be wrong, as the keys of what `verify` returns."""
 _DOUBTED = ("missing", "edited", "stray")
 _OURS = frozenset({MANIFEST, TABLE, "picks.jsonl", ".gitignore", ".gitattributes"})
+_SETTLED_EACH = 100
+"""After so many records, what was found out beside is taken in, so that it does not pile up."""
 _NOT_LOOKED_AT = ("gallery/", "proof/")
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 """What a run is just writing, or a killed one left: the next one sweeps it."""
@@ -44,21 +49,19 @@ def verify(outputs: Path, job: str, *, state: Path | None = None, journal: Journ
     """
     folder = Folder(outputs).below(job)
     found: dict[str, Any] = {"job": job, "ok": 0, **{word: [] for word in WORDS}}
-    known = set(_OURS)
+    known = _Paths()
     at_work = state is not None and journal is not None and _is_at_work(Folder(state), job)
     asks_journal = _look_at_manifest(folder, found, journal, at_work=at_work)
     with PixelChecks() as checks:
-        for _number, record in recorded(folder):
-            if record is None:
-                found["broken"] = [MANIFEST]
-            else:
-                known |= _look_at(folder, record, found, checks)
-        for path, problem in checks.drain():
-            if problem is None and _is_whole(folder, path):
-                found["ok"] += 1
-            else:
-                found["broken"].append(path)
-    found["stray"] = [path for path in _files(folder.path) if path not in known and not _is_beside(path)]
+        for number, record in recorded(folder):
+            if record is not None:
+                _look_at(folder, record, found, checks, known)
+            elif MANIFEST not in found["broken"]:
+                found["broken"].append(MANIFEST)
+            if number % _SETTLED_EACH == 0:
+                _settle(checks.finished(), found)
+        _settle(checks.drain(), found)
+    found["stray"] = _strays(folder.path, known)
     if journal is not None and asks_journal:
         _ask_journal(folder, found, journal)
     for word in WORDS:
@@ -70,29 +73,55 @@ def _is_beside(path: str) -> bool:
     return path.startswith(_NOT_LOOKED_AT) or _PART.fullmatch(path.rpartition("/")[2]) is not None
 
 
-def _look_at(folder: Folder, record: dict[str, Any], found: dict[str, Any], checks: PixelChecks) -> set[str]:
-    """Compare the files of a record with it; returns their paths."""
+def _look_at(folder: Folder, record: dict[str, Any], found: dict[str, Any], checks: PixelChecks, known: _Paths) -> None:
+    """Compare the files of a record with it, and know their paths."""
     for file in record["files"]:
         _look(folder, file, found, checks)
-    paths = {file["path"] for file in record["files"]}
+        known.add(file["path"])
     sidecar = sidecar_of(record)
-    if sidecar is not None and is_sidecar(folder, sidecar, record["key"]):
-        paths.add(sidecar)
+    # Most jobs have none: what is asked for every image must not take the careful way for nothing.
+    if (
+        sidecar is not None
+        and os.path.lexists(f"{folder.path}/{sidecar}")
+        and is_sidecar(folder, sidecar, record["key"])
+    ):
+        known.add(sidecar)
         _count(found, sidecar, _text(folder, sidecar) == dumps(record) + "\n")
-    return paths
 
 
 def _look(folder: Folder, file: File, found: dict[str, Any], checks: PixelChecks) -> None:
-    """Compare one file with its record; an image that is the one recorded is decoded as well."""
-    path, sha256 = file["path"], file["sha256"]
-    if folder.status(path) is None:
+    """Compare one file with its record, read once; an image that is the one recorded is decoded as well."""
+    path, is_whole = file["path"], True
+    try:
+        with folder.opened(path) as stream:
+            if os.fstat(stream.fileno()).st_size == file["bytes"]:
+                data = stream.read()
+                digest = hashlib.sha256(data).hexdigest()
+                is_whole = not file["mime"].startswith("image/") or _is_whole(data)
+            else:  # hardly the one recorded, and of any size
+                digest = hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
+    except OSError:
+        digest = ""
+    if digest == file["sha256"]:
+        if not is_whole:
+            found["broken"].append(path)
+        elif file["mime"].startswith("image/"):
+            checks.submit(path, folder.path / path, blank=False)
+        else:
+            found["ok"] += 1
+    elif not digest and folder.status(path) is None:
         found["missing"].append(path)
-    elif pointer(folder, path) == sha256:
-        found["ok"] += 1
-    elif folder.sha256(path) == sha256 and file["mime"].startswith("image/"):
-        checks.submit(path, folder.path / path, blank=False)
     else:
-        _count(found, path, folder.sha256(path) == sha256)
+        _count(found, path, pointer(folder, path) == file["sha256"])
+
+
+def _settle(looked_at: Iterable[tuple[str, str | None]], found: dict[str, Any]) -> None:
+    """Count the images whose pixels were looked at."""
+    for path, problem in looked_at:
+        if problem is None:
+            found["ok"] += 1
+        else:
+            found["broken"].append(path)
 
 
 def _count(found: dict[str, Any], path: str, is_right: bool) -> None:  # noqa: FBT001 - what it is about comes first
@@ -110,21 +139,56 @@ def _text(folder: Folder, path: str) -> str:
         return ""
 
 
-def _is_whole(folder: Folder, path: str) -> bool:
+def _is_whole(data: bytes) -> bool:
     try:
-        with folder.opened(path) as stream:
-            images.structure(stream.read())
-    except (OSError, images.BrokenImage):
+        images.structure(data)
+    except images.BrokenImage:
         return False
     return True
+
+
+class _Paths:
+    """A set of paths of which only their hashes are kept, 8 bytes each: a job can have a million files.
+
+    Python's own hash of a text has 64 bits and a secret of this process in it: that two of a million are equal happens
+    once in many millions of looks.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [array("q") for _ in range(_PARTS)]
+
+    def add(self, path: str) -> None:
+        value = hash(path)
+        self._parts[value % _PARTS].append(value)
+
+    def without(self, other: _Paths) -> set[int]:
+        """The hashes of the paths that are here and not there."""
+        return {
+            value for mine, known in zip(self._parts, other._parts, strict=True) for value in set(mine) - set(known)
+        }
+
+
+_PARTS = 256
+"""So many sets are compared one after the other, and none of them is large."""
+
+
+def _strays(top: Path, known: _Paths) -> list[str]:
+    """The files below a folder that are not known; a second look finds what the first has counted."""
+    there = _Paths()
+    for path in _files(top):
+        there.add(path)
+    odd = there.without(known)
+    return [path for path in _files(top) if hash(path) in odd and path not in _OURS and not _is_beside(path)]
 
 
 def _files(top: Path) -> Iterator[str]:
     """Every file below a folder, and every link to a folder: nothing behind one is ours."""
     for folder, folders, names in os.walk(top):
-        links = [name for name in folders if (Path(folder) / name).is_symlink()]
-        for name in [*names, *links]:
-            yield (Path(folder) / name).relative_to(top).as_posix()
+        below = folder[len(str(top)) + 1 :]
+        prefix = f"{below}/" if below else ""
+        links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - one for each folder
+        for name in itertools.chain(names, links):
+            yield prefix + name
 
 
 # ---------------------------------------------------------------------------------------- the journal

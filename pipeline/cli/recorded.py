@@ -269,15 +269,18 @@ def _of_job(
             if batch.lane == "batch" and (statuses is None or batch.state in statuses):
                 yield {"name": batch.remote or batch.name, "job": job, "state": batch.state, "requests": batch.requests}
         return
+    top, is_selected = str(options.outputs / job), bool(options.selection)
     for line in journal.records.published(job):
         told = json.loads(line)
-        if (statuses is not None and told["status"] not in statuses) or journal.outside.has(told["key"]):
+        if (statuses is not None and told["status"] not in statuses) or (
+            is_selected and journal.outside.has(told["key"])
+        ):
             continue
         if what == "items":
             yield {"key": told["key"], "job": job, "status": told["status"], "reason": told["reason"]}
         else:
             for file in told["files"]:
-                yield {"path": str(options.outputs / job / file["path"]), "key": told["key"], "sha256": file["sha256"]}
+                yield {"path": f"{top}/{file['path']}", "key": told["key"], "sha256": file["sha256"]}
 
 
 def _models(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pipeline.journal.batches import FILE_MISSING
@@ -346,17 +348,15 @@ class Records:
         A request without an image of its own names the files that still lie there for an earlier ask of its key. An
         image that could not go to its place is held, until that is free.
         """
-        for row in self._db.execute(
-            "SELECT r.line, r.place, r.status, r.path,"
-            " (SELECT o.line FROM record o WHERE o.job = r.job AND o.key = r.key"
-            f" AND o.fingerprint <> r.fingerprint AND {_HAS_PLACE}"
-            " ORDER BY o.line ->> '$.files' = '[]', o.fingerprint LIMIT 1) AS older FROM record r"
-            " WHERE job = ? AND fingerprint = (SELECT o.fingerprint FROM record o WHERE o.job = r.job AND o.key = r.key"
-            f" AND (o.wanted OR {_HAS_PLACE})"
-            " ORDER BY o.wanted DESC, o.line ->> '$.files' = '[]', o.fingerprint LIMIT 1) ORDER BY key",
+        rows = self._db.execute(
+            "SELECT key, fingerprint, line, place, status, path, wanted FROM record WHERE job = ?"
+            " ORDER BY key, fingerprint",
             (job,),
-        ):
-            yield _published(row)
+        )
+        for _key, asks in itertools.groupby(rows, key=itemgetter(0)):
+            line = _published(list(asks))
+            if line is not None:
+                yield line
 
     def counts(self, job: str) -> dict[str, int]:
         """How many wanted requests have which status."""
@@ -467,11 +467,27 @@ class Records:
             yield row["path"]
 
 
-def _published(row: sqlite3.Row) -> str:
+def _published(asks: list[sqlite3.Row]) -> str | None:
+    """The line of a key, by all asks of it: that of the wanted one, else of the one whose image lies in the tree."""
+    placed = [row for row in asks if row["place"] == "tree" and row["status"] in HAS_IMAGE]
+    if len(asks) == 1:  # nearly always
+        row = asks[0] if asks[0]["wanted"] or placed else None
+    else:
+        placed.sort(key=_names_nothing)  # in the order of their fingerprints else
+        wanted = sorted((row for row in asks if row["wanted"]), key=_names_nothing)
+        row = next(iter(wanted or placed), None)
+    if row is None:
+        return None
     line: str = row["line"]
     if row["place"] == "retired":
         reason = f"something that is not ours lies at {row['path']}: move it away, then run again; the image is kept"
         return dumps({**json.loads(line), "status": "held", "reason": reason, "files": []})
-    if row["older"] is None or row["status"] in HAS_IMAGE:
+    older = next((other for other in placed if other is not row), None)
+    if older is None or row["status"] in HAS_IMAGE:
         return line
-    return dumps({**json.loads(line), "files": json.loads(row["older"])["files"]})
+    return dumps({**json.loads(line), "files": json.loads(older["line"])["files"]})
+
+
+def _names_nothing(row: sqlite3.Row) -> bool:
+    """Whether a record names no files."""
+    return not json.loads(row["line"])["files"]

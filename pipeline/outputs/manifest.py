@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline import batchfile
 from pipeline.outputs import page
@@ -41,11 +42,9 @@ def write_manifest(journal: Journal, tree: Tree) -> bool:
         return False
     if not count and not tree.folder.status(MANIFEST):
         return False
-    with tree.folder.replacing(TABLE) as stream:
-        _write_table(journal, job, stream)
-    with tree.folder.replacing(MANIFEST) as stream:
-        for line in journal.records.published(job):
-            stream.write(line.encode() + b"\n")
+    # The table goes to its place first: what is the newest of the two is the manifest, which says that both are there.
+    with tree.folder.replacing(MANIFEST) as stream, tree.folder.replacing(TABLE) as table:
+        _write(journal, job, stream, table)
     with journal.transaction():
         journal.set_published(job, digest)
     return True
@@ -65,39 +64,66 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _write_table(journal: Journal, job: str, stream: Any) -> None:
+def _write(journal: Journal, job: str, manifest: IO[bytes], table: IO[bytes]) -> None:
+    """Write both in one pass; where a later record has a column of its own, the table is written anew."""
+
+    def records() -> Iterator[dict[str, Any]]:
+        for line in journal.records.published(job):
+            manifest.write(line.encode() + b"\n")
+            yield json.loads(line)
+
     names: dict[str, None] = {}
-    for line in journal.records.published(job):
-        names.update(dict.fromkeys(json.loads(line)["vars"] or {}))
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="backslashreplace", newline="", write_through=False)
+    if not _write_table(table, names, records()):
+        table.seek(0)
+        table.truncate()
+        _write_table(table, names, map(json.loads, journal.records.published(job)))
+
+
+def _write_table(stream: IO[bytes], names: dict[str, None], records: Iterable[dict[str, Any]]) -> bool:
+    """Write a table of records, with the columns `names` for their variables, which learns of all there are.
+
+    Without any, those of the first record will do. Returns whether they did: the rows are of no use else.
+    """
+    text = io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="backslashreplace", newline="")
     table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    table.writerow([*_COLUMNS, *(_defused(name) for name in names)])
-    for line in journal.records.published(job):
-        table.writerow(_row(json.loads(line), names))
+    has_all, waiting = True, iter(records)
+    first = next(waiting, None)
+    names.update(dict.fromkeys((first or {}).get("vars") or {}))
+    table.writerow([*_COLUMNS, *map(_defused, names)])
+    for record in itertools.chain([first] if first else [], waiting):
+        if not names.keys() >= (variables := record["vars"] or {}).keys():
+            names.update(dict.fromkeys(variables))
+            has_all = False
+        if has_all:
+            table.writerow(_row(record, names))
     text.flush()
     text.detach()
+    return has_all
 
 
 def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    result: Mapping[str, Any] = next(iter(record["files"]), {})
-    settings, variables = record["settings"] or {}, record["vars"] or {}
-    cells = {
-        **{name: record.get(name) for name in _COLUMNS},
-        **{name: result.get(name) for name in ("path", "width", "height", "bytes", "sha256")},
-        **{name: settings.get(name) for name in ("aspect", "size")},
-        "alt": (record["metadata"] or {}).get("alt"),
-        "cost": (record["cost"] or {}).get("amount"),
-    }
-    return [_defused(cells[name]) for name in _COLUMNS] + [_defused(variables.get(name)) for name in names]
+    result: Mapping[str, Any] = next(iter(record["files"]), _NOTHING)
+    settings, variables = record["settings"] or _NOTHING, record["vars"] or _NOTHING
+    told, of = record.get, result.get
+    cells = (
+        told("key"), told("id"), told("item"), told("status"), told("reason"),
+        of("path"), of("width"), of("height"), of("bytes"), of("sha256"),
+        told("model"), settings.get("aspect"), settings.get("size"), told("prompt"),
+        (record["metadata"] or _NOTHING).get("alt"), (record["cost"] or _NOTHING).get("amount"), told("at"),
+    )  # fmt: skip
+    return [_defused(cell) for cell in (*cells, *(variables.get(name) for name in names))]
 
 
+_NOTHING: Mapping[str, Any] = {}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """What moves a cursor or sets a title where a table is looked at in a terminal; tabs and line breaks may stay."""
 
 
 def _defused(cell: object) -> str:
     """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
-    text = "" if cell is None else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(cell))
+    text = "" if cell is None else str(cell)
+    if not text.isprintable():
+        text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 
