@@ -19,7 +19,7 @@ from pipeline.job.twins import Paid, Twins
 from pipeline.job.yaml12 import refuse_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -84,20 +84,10 @@ def _expanded(
 ) -> Iterator[list[Filled | Request]]:
     way, twins, count = _Way(job, models, today, problems, warn), Twins(job), 0
     way.images.check(job.settings)
-    block: list[Filled | Request] = []
-    for row in _rows(job, problems):
-        twins.note_row(row)
-        block += way.requests(row)
-        if len(block) >= _BLOCK:
-            twins.note(block)
-            count += len(block)
-            if not problems:
-                yield block
-            block = []
-    twins.note(block)
-    count += len(block)
-    if block and not problems:
-        yield block
+    for block, is_sound in _noted(way, twins, job, problems):
+        count += len(block)
+        if is_sound:
+            yield block
     paid = Paid()
     twins.tell(_again(job, models, today), problems, paid)
     if paid.count:
@@ -106,6 +96,22 @@ def _expanded(
     way.fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
+
+
+def _noted(way: _Way, twins: Twins, job: Job, problems: Problems) -> Iterator[tuple[list[Filled | Request], bool]]:
+    """The requests of all rows, noted in `twins`, and whether nothing was wrong up to the last of them."""
+    block: list[Filled | Request] = []
+    is_sound = not problems
+    for row in _rows(job, problems):
+        twins.note_row(row)
+        made = way.requests(row)
+        if len(block) >= _BLOCK or bool(problems) is is_sound:
+            twins.note(block)
+            yield block, is_sound
+            block, is_sound = [], not problems
+        block += made
+    twins.note(block)
+    yield block, is_sound and not problems
 
 
 _BLOCK = 200
@@ -123,10 +129,10 @@ class _Way:
         self._forms = None if job.items.is_images else Forms(self.images)
         self._problems = problems
 
-    def requests(self, row: Row) -> Iterable[Filled | Request]:
+    def requests(self, row: Row) -> Sequence[Filled | Request]:
         fittings = self.fitter.fittings(row)
         filled = self._forms.filled(row, fittings) if self._forms is not None else None
-        return self._by_law(row, fittings) if filled is None else filled
+        return [*self._by_law(row, fittings)] if filled is None else filled
 
     def _by_law(self, row: Row, fittings: Iterable[Fitting]) -> Iterator[Request]:
         for fitting in fittings:
