@@ -15,7 +15,7 @@ from pipeline.job import forms, references
 from pipeline.job.forms import Filled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import IO
 
     from pipeline.durable import Folder
@@ -150,6 +150,14 @@ class Filling:
         self.input_bytes += input_bytes
         return True
 
+    def run(self, lines: Lines, start: int) -> tuple[int, int]:
+        """Count in as many lines of one kind as fit, from the one at `start`: how many these are, and their bytes."""
+        kind, before = lines.asked[start], (self.requests, self.input_bytes)
+        for asked, size in zip(lines.asked[start:], lines.sizes[start:], strict=True):
+            if asked != kind or not self.takes(answer_bytes=kind.answer_bytes, input_bytes=size):
+                break
+        return self.requests - before[0], self.input_bytes - before[1]
+
 
 def write(  # noqa: PLR0913 - each by its own name
     folder: Folder,
@@ -193,24 +201,29 @@ def compile_all(
     Later turns of conversations are not among them, because their lines are made of answers; `left_out` is called with
     the key of each. Nothing is there before all of it is, or if anything is raised on the way.
     """
-    lines_of = _Lines(job, models)
+    return pack(folder, job, Printer(job, models, left_out=left_out).lines(blocks))
+
+
+def pack(folder: Folder, job: Job, printed: Iterable[Lines]) -> list[BatchFile]:
+    """Write lines into files as `compile_all` does."""
     made: list[BatchFile] = []
     with folder.replacing_together() as group:
         writers: dict[str, _Writer] = {}
-        for request in chain.from_iterable(blocks):
-            asked, text = lines_of.of(request)
-            if text is None:
-                if left_out:
-                    left_out(request.key)
-                continue
-            writer = writers.get(asked.model_id)
-            if writer is None or not writer.filling.takes(answer_bytes=asked.answer_bytes, input_bytes=len(text)):
-                if writer:
-                    made[writer.number] = writer.closed()
-                writer = writers[asked.model_id] = _Writer(group, len(made), job, asked.model_id)
-                writer.filling.takes(answer_bytes=asked.answer_bytes, input_bytes=len(text))
-                made.append(BatchFile(writer.name, asked.model_id, 0, 0, ""))
-            writer.write(text)
+        for lines in printed:
+            at = start = 0
+            while at < len(lines.asked):
+                asked = lines.asked[at]
+                writer = writers.get(asked.model_id)
+                count, size = writer.filling.run(lines, at) if writer else (0, 0)
+                if not count:
+                    if writer:
+                        made[writer.number] = writer.closed()
+                    writer = writers[asked.model_id] = _Writer(group, len(made), job, asked.model_id)
+                    made.append(BatchFile(writer.name, asked.model_id, 0, 0, ""))
+                    count, size = writer.filling.run(lines, at)
+                assert writer is not None
+                writer.write(memoryview(lines.data)[start : start + size])
+                at, start = at + count, start + size
         for writer in writers.values():
             made[writer.number] = writer.closed()
     return made
@@ -221,6 +234,16 @@ class Asked(NamedTuple):
 
     model_id: str
     answer_bytes: int
+
+
+class Lines(NamedTuple):
+    """Some request lines, newlines included."""
+
+    asked: Sequence[Asked]
+    sizes: Sequence[int]
+    """Bytes of each."""
+    data: bytes
+    """All of them, one after the other."""
 
 
 class _Printed(NamedTuple):
@@ -234,27 +257,44 @@ class _Printed(NamedTuple):
     """What follows an id that is a slug, in the readable part of its key; None where that is not all there is to it."""
 
 
-class _Lines:
-    """The lines that ask for requests: those of a form are printed once, and filled in."""
+class Printer:
+    """Makes the lines that ask for requests: those of a form are printed once, and filled in."""
 
-    def __init__(self, job: Job, models: Models) -> None:
-        self._job, self._models = job, models
+    def __init__(self, job: Job, models: Models, *, left_out: Callable[[str], None] | None = None) -> None:
+        self._job, self._models, self._left_out = job, models, left_out
         self._known: dict[Form, _Printed | None] = {}
 
-    def of(self, request: Filled | Request) -> tuple[Asked, str | None]:
-        """A line, newline included, and what a batch must know of it; none for a later turn of a conversation."""
+    def lines(self, blocks: Iterable[Iterable[Filled | Request]]) -> Iterator[Lines]:
+        """The lines of these requests, some at a time; none for later turns of conversations, which are `left_out`."""
+        found, texts, sizes, waiting = list[Asked](), list[str](), list[int](), 0
+        for request in chain.from_iterable(blocks):
+            asked, text = self._of(request)
+            if not text:
+                continue
+            found.append(asked)
+            texts.append(text)
+            sizes.append(len(text))
+            waiting += len(text)
+            if waiting > _PIECE:
+                yield Lines(found, sizes, "".join(texts).encode("ascii"))
+                found, texts, sizes, waiting = [], [], [], 0
+        yield Lines(found, sizes, "".join(texts).encode("ascii"))
+
+    def _of(self, request: Filled | Request) -> tuple[Asked, str]:
         if isinstance(request, Filled):
-            form = request.form
+            form, _row, key, _path, _prompt, written, fingerprint, slug = request
             printed = self._known[form] if form in self._known else self._print(form)
             if printed is not None:
-                slug = record.slug_with(request.slug, printed.slug_tail)
-                key = record.wire_key(request.key, request.fingerprint, slug)
-                return printed.asked, f'{printed.before}"{key}"{printed.between}{request.written}{printed.after}'
+                asked, before, between, after, tail = printed
+                key = record.wire_key(key, fingerprint, record.slug_with(slug, tail))
+                return asked, f'{before}"{key}"{between}{written}{after}'
             request = request.request()
         model = self._models.find(request.ask.model)
         asked = Asked(model.id if model else request.ask.model, answer_bytes(request.ask, model))
         if request.follows:
-            return asked, None
+            if self._left_out:
+                self._left_out(request.key)
+            return asked, ""
         told = record.draft(request, model_id=asked.model_id, service="")
         text = line(self._job, told, record.wire_key(request.key, request.fingerprint), model, {})
         return asked, text.decode("ascii")
@@ -286,29 +326,17 @@ class _Writer:
         self._group = group
         self._stream = group.create(self.name)
         self._digest = hashlib.sha256()
-        self._lines: list[str] = []
-        self._waiting = 0
 
-    def write(self, text: str) -> None:
-        self._lines.append(text)
-        self._waiting += len(text)
-        if self._waiting > _PIECE:
-            self._flush()
+    def write(self, piece: memoryview) -> None:
+        self._stream.write(piece)
+        self._digest.update(piece)
 
     def closed(self) -> BatchFile:
-        self._flush()
         self._group.finish(self.name, self._stream)
         filling = self.filling
         return BatchFile(
             self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24]
         )
-
-    def _flush(self) -> None:
-        piece = "".join(self._lines).encode("ascii")
-        self._stream.write(piece)
-        self._digest.update(piece)
-        self._lines.clear()
-        self._waiting = 0
 
 
 def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:

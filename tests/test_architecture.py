@@ -26,7 +26,7 @@ LAYERS = [
     {"record", "pixels", "selection", "ping"},
     {"journal", "images"},
     {"batchfile"},
-    {"outputs"},
+    {"outputs", "workers"},
     {"plan", "verify"},
     {"unpack"},
     {"reconcile"},

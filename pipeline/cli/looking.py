@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.batchfile import BatchFile
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
+    from pipeline.durable import Folder
     from pipeline.gemini.models import Models
     from pipeline.job.expand import Filled, Request
     from pipeline.job.language import Job
@@ -329,15 +330,31 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
         target.make()
         target.sweep_beside("requests-00000.jsonl")
         pointers = Pointers()
-        requests = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
-        selected = pointers.refused(_selected(options, one, requests, models))
         later: list[str] = []
-        made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
+        made = None if options.selection else _compiled_at_once(target, one, models, options)
+        if made is None:
+            blocks = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
+            selected = pointers.refused(_selected(options, one, blocks, models))
+            made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
         for file in made:
             click.echo(f"{target.path / file.name}\t{file.model_id}\t{file.requests}\t{file.bytes}")
         if not options.quiet:
             _tell_compiled(made, len(later))
     return 0
+
+
+def _compiled_at_once(target: Folder, job: Job, models: Models, options: Options) -> list[BatchFile] | None:
+    """What several processes made of a large catalog; None where one process must."""
+    from pipeline import batchfile, workers
+    from pipeline.job.expand import OddError
+
+    with (
+        workers.at_work(job, models, options.today) or contextlib.nullcontext() as found,
+        contextlib.suppress(OddError),
+    ):
+        if found is not None:
+            return batchfile.pack(target, job, found.lines())
+    return None
 
 
 def _tell_compiled(made: Sequence[BatchFile], left_out: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from pipeline.job.twins import Paid, Twins
 from pipeline.job.yaml12 import refuse_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.job.limits import Models
     from pipeline.job.placeholders import Bound
 
-__all__ = ["Filled", "Request", "asked", "blocks", "examine", "expand", "whole"]
+__all__ = ["Filled", "OddError", "Parts", "Request", "asked", "blocks", "can_be_parted", "examine", "expand", "whole"]
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
@@ -84,20 +85,10 @@ def _expanded(
 ) -> Iterator[list[Filled | Request]]:
     way, twins, count = _Way(job, models, today, problems, warn), Twins(job), 0
     way.images.check(job.settings)
-    block: list[Filled | Request] = []
-    for row in _rows(job, problems):
-        twins.note_row(row)
-        block += way.requests(row)
-        if len(block) >= _BLOCK:
-            twins.note(block)
-            count += len(block)
-            if not problems:
-                yield block
-            block = []
-    twins.note(block)
-    count += len(block)
-    if block and not problems:
-        yield block
+    for block, is_sound in _noted(way, twins, job, problems):
+        count += len(block)
+        if is_sound:
+            yield block
     paid = Paid()
     twins.tell(_again(job, models, today), problems, paid)
     if paid.count:
@@ -106,6 +97,22 @@ def _expanded(
     way.fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
+
+
+def _noted(way: _Way, twins: Twins, job: Job, problems: Problems) -> Iterator[tuple[list[Filled | Request], bool]]:
+    """The requests of all rows, noted in `twins`, and whether nothing was wrong up to the last of them."""
+    block: list[Filled | Request] = []
+    is_sound = not problems
+    for row in _rows(job, problems):
+        twins.note_row(row)
+        made = way.requests(row)
+        if len(block) >= _BLOCK or bool(problems) is is_sound:
+            twins.note(block)
+            yield block, is_sound
+            block, is_sound = [], not problems
+        block += made
+    twins.note(block)
+    yield block, is_sound and not problems
 
 
 _BLOCK = 200
@@ -123,10 +130,10 @@ class _Way:
         self._forms = None if job.items.is_images else Forms(self.images)
         self._problems = problems
 
-    def requests(self, row: Row) -> Iterable[Filled | Request]:
+    def requests(self, row: Row) -> Sequence[Filled | Request]:
         fittings = self.fitter.fittings(row)
         filled = self._forms.filled(row, fittings) if self._forms is not None else None
-        return self._by_law(row, fittings) if filled is None else filled
+        return [*self._by_law(row, fittings)] if filled is None else filled
 
     def _by_law(self, row: Row, fittings: Iterable[Fitting]) -> Iterator[Request]:
         for fitting in fittings:
@@ -134,6 +141,47 @@ class _Way:
                 yield from _requests(row, fitting, self.fitter, self.images)
             except JobError as error:
                 self._problems.extend(error.problems)
+
+
+class OddError(Exception):
+    """A part of a catalog is not all plain, or there is something to say of it: only the whole can tell."""
+
+
+class Parts:
+    """Goes through parts of a catalog, each by itself; raises `OddError` for what it takes the whole to tell."""
+
+    def __init__(self, job: Job, models: Models, today: date) -> None:
+        self._job, self._problems, self._warned = job, Problems(), Problems()
+        self._way = _Way(job, models, today, self._problems, self._warned.add)
+
+    def blocks(self, span: tuple[int, int], twins: Twins) -> Iterator[list[Filled | Request]]:
+        """The requests of the rows in these bytes of it."""
+        part = replace(self._job, items=replace(self._job.items, span=span))
+        for block, is_sound in _noted(self._way, twins, part, self._problems):
+            if not is_sound or not all(
+                isinstance(request, Filled) and not request.form.has_images for request in block
+            ):
+                raise OddError
+            yield block
+        self._check()
+
+    def finish(self) -> None:
+        """Say that all parts were gone through."""
+        self._way.images.finish()
+        self._way.fitter.finish()
+        self._check()
+
+    def _check(self) -> None:
+        if self._problems or self._warned:
+            raise OddError
+
+
+def can_be_parted(job: Job) -> bool:
+    """Whether each row of the catalog stands for itself, as far as the manifest says."""
+    items = job.items
+    is_table = items.kind in {"csv", "tsv"} and items.encoding == "utf-8"
+    hangs_together = items.fill or items.unique or items.limit is not None or items.text
+    return is_table and not (hangs_together or job.gaps or job.overrides or job.tables or job.turns)
 
 
 def _again(job: Job, models: Models, today: date) -> Iterator[tuple[Row, Iterable[Filled | Request]]]:

@@ -53,6 +53,8 @@ class Items:
     encoding: str = "utf-8"
     folder: Path | None = None
     """What `path` is relative to; None: the folder of the job manifest."""
+    span: tuple[int, int] | None = None
+    """The bytes of a CSV or TSV file to read, if not all of it."""
     said: Mapping[str, Place] = field(default_factory=dict)
     """Where options stand in the manifest, such as `fill`, or `fill.Title` for one name there."""
 
@@ -124,7 +126,7 @@ def _lines(items: Items, folder: Path, dependencies: Dependencies) -> Iterator[H
     dependencies.add(path)
     if items.kind == "jsonl":
         return sources.json_lines(path, items.place, encoding=items.encoding)
-    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding)
+    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding, span=items.span)
 
 
 def _look_on(known: Known, lines: Iterator[Header | Line | Problem]) -> None:

@@ -6,6 +6,8 @@ Nothing here holds a catalog: a million rows take the memory of one.
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
 import os
 import re
@@ -105,6 +107,14 @@ class _Lines:
                 self._refuse_row()
             yield line
 
+    def look_at(self, path: Path, start: int, end: int) -> None:
+        """Read a part of a file in UTF-8 from here on."""
+        with path.open("rb") as stream:
+            stream.seek(start)
+            data = io.BytesIO(stream.read(end - start))
+        self._stream = io.TextIOWrapper(data, encoding="utf-8" if start else "utf-8-sig", newline="")
+        self.row = []
+
     def _refuse_row(self) -> NoReturn:
         if len(self.row) == 1:
             self.refuse(f"a line of more than {MAX_ROW:,} characters")
@@ -119,8 +129,14 @@ class _Lines:
         raise JobError([self.place(index).problem(message, hint)])
 
 
-def table(path: Path, place: Place, *, delimiter: str, encoding: str) -> Iterator[Header | Line | Problem]:
-    """The header of a CSV or TSV file, then its rows; what is wrong with a single row comes in its place."""
+def table(
+    path: Path, place: Place, *, delimiter: str, encoding: str, span: tuple[int, int] | None = None
+) -> Iterator[Header | Line | Problem]:
+    """The header of a CSV or TSV file, then its rows; what is wrong with a single row comes in its place.
+
+    With a `span`, of bytes, only the rows in it, which starts and ends where rows do: a row that is cut is a problem.
+    The lines of these rows are not counted from the first of the file.
+    """
     csv.field_size_limit(MAX_ROW)
     with _reading(path, encoding, place) as lines:
         lines.delimiter = delimiter
@@ -128,10 +144,29 @@ def table(path: Path, place: Place, *, delimiter: str, encoding: str) -> Iterato
         try:
             header = _header(next(rows, None), lines, delimiter)
             yield header
+            if span is not None:
+                lines.look_at(path, *span)
+                rows = csv.reader(lines, delimiter=delimiter, strict=True)
+                if span[0] == 0:
+                    next(rows)
             yield from _rows(rows, header, lines)
         except csv.Error as error:
             *_, last = cell_starts("".join(lines.row), delimiter)
             lines.refuse(_csv_words(str(error)), last)
+
+
+def spans(path: Path, size: int) -> list[tuple[int, int]] | None:
+    """Parts of a file of some `size` bytes each that end where lines do; None where it has no lines to speak of."""
+    ends, total = [0], path.stat().st_size
+    with path.open("rb") as stream:
+        while ends[-1] + size < total:
+            stream.seek(ends[-1] + size)
+            if not stream.readline(MAX_ROW).endswith(b"\n"):
+                return None
+            ends.append(stream.tell())
+    if ends[-1] < total:
+        ends.append(total)
+    return list(itertools.pairwise(ends))
 
 
 def _rows(rows: Iterator[list[str]], header: Header, lines: _Lines) -> Iterator[Line | Problem]:

@@ -46,6 +46,19 @@ class Twins:
             if request.keeps:
                 paths(request.path)
 
+    def dump(self) -> list[list[bytes]]:
+        """What was noted, for `take` in another process."""
+        return [marks.dump() for marks in self._marks.values()]
+
+    def take(self, dumped: Iterable[Iterable[bytes]]) -> None:
+        """Note what another process has noted of other rows."""
+        for marks, data in zip(self._marks.values(), dumped, strict=True):
+            marks.take(data)
+
+    def are_there(self) -> bool:
+        """Whether anything may be there twice."""
+        return any(marks.twice() for marks in self._marks.values())
+
     def tell(self, rows: Iterable[tuple[Row, Iterable[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
         twice = {kind: marks.twice() for kind, marks in self._marks.items()}

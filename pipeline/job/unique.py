@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PARTS = 64
 _LAST = _PARTS - 1
@@ -22,6 +26,15 @@ class Marks:
     def add(self, text: str) -> None:
         number = hash(text)
         self._appending[number & _LAST](number)
+
+    def dump(self) -> list[bytes]:
+        """All marks, for `take` in a process that this one was forked from or forks from."""
+        return [part.tobytes() for part in self._parts]
+
+    def take(self, dumped: Iterable[bytes]) -> None:
+        """Add the marks of another process."""
+        for part, data in zip(self._parts, dumped, strict=True):
+            part.frombytes(data)
 
     def twice(self) -> set[int]:
         """The marks that were added more than once."""

@@ -154,6 +154,11 @@ class Records:
         ).fetchone()
         return Record(**row) if row else None
 
+    def are_none(self, job: str) -> bool:
+        """Whether nothing is recorded of a job: no request, and no file."""
+        known = "SELECT 1 FROM record WHERE job = ?1 UNION ALL SELECT 1 FROM file WHERE job = ?1 LIMIT 1"
+        return self._db.execute(known, (job,)).fetchone() is None
+
     def older(self, job: str, key: str, fingerprint: str) -> Record | None:
         """The record whose files lie in the tree under this key, for another ask."""
         row = self._db.execute(

@@ -160,6 +160,10 @@ class Candidate:
     """With aspect and size."""
 
 
+def _sql(name: str) -> str:
+    return resources.files("pipeline.journal").joinpath(name).read_text(encoding="utf-8")
+
+
 class Wanted:
     """The temporary table `wanted`."""
 
@@ -169,12 +173,13 @@ class Wanted:
     def replace(self, requests: Iterable[WantedRequest]) -> None:
         """Forget what was wanted before and take these, in their order."""
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
-        self._db.executescript(resources.files("pipeline.journal").joinpath("wanted.sql").read_text(encoding="utf-8"))
+        self._db.executescript(_sql("wanted.sql"))
         with filling(self._db):
             self._db.executemany(
                 f"INSERT INTO wanted ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})",
                 requests,
             )  # fmt: skip
+        self._db.executescript(_sql("wanted_indexes.sql"))
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
         """Pages of wanted requests that are not outside, beside their records, in the job's order."""

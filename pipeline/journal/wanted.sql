@@ -1,7 +1,8 @@
 -- What the job asks for now, compared with the records: made anew by each run, in a file that SQLite removes itself.
+-- A request is new until it is compared; the indexes come once all are there (wanted_indexes.sql).
 CREATE TEMP TABLE wanted (
     n             INTEGER PRIMARY KEY,      -- the job's own order
-    key           TEXT NOT NULL UNIQUE,
+    key           TEXT NOT NULL,
     turn          INTEGER NOT NULL,         -- of a conversation; 1 where there is none
     follows       TEXT NOT NULL,            -- the key of the turn it goes on from; empty where there is none
     fingerprint   TEXT NOT NULL,
@@ -21,10 +22,10 @@ CREATE TEMP TABLE wanted (
     late_cost     INTEGER,                  -- what it costs asked for one by one; NULL where that is never done
     late_bound    INTEGER,
     singly        INTEGER NOT NULL DEFAULT 0,  -- 1 when its batch expired, and it is asked for one by one now
-    state         TEXT,                     -- new changed done edited moved pending failed, or outside the selection
-    why           TEXT,
-    open          INTEGER,                  -- 1 when it would be bought
-    anew          INTEGER,                  -- 1 when its retries are counted from here on
+    state         TEXT DEFAULT 'new',       -- new changed done edited moved pending failed, or outside the selection
+    why           TEXT DEFAULT '',
+    open          INTEGER DEFAULT 1,        -- 1 when it would be bought
+    anew          INTEGER DEFAULT 0,        -- 1 when its retries are counted from here on
     moved_from    TEXT,                     -- the key whose record it takes over
     waits_for     TEXT,                     -- the key of the turn whose answer must come first
     wave          INTEGER NOT NULL DEFAULT 1  -- how many times batches must come home until it is there
@@ -32,7 +33,3 @@ CREATE TEMP TABLE wanted (
 -- Reference images that go to the service once, as files, and not along with each request that shows them.
 CREATE TEMP TABLE IF NOT EXISTS shared (sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 DELETE FROM temp.shared;
-CREATE INDEX temp.wanted_ask ON wanted (fingerprint);
-CREATE INDEX temp.wanted_follows ON wanted (follows) WHERE follows <> '';
-CREATE INDEX temp.wanted_waits_for ON wanted (waits_for) WHERE waits_for IS NOT NULL;
-CREATE INDEX temp.wanted_wire_key ON wanted (wire_key);

@@ -6,6 +6,7 @@ Pictures lie at `outputs/<job>/<path>`; a picture that is replaced or no longer 
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class Tree:
         return Turns(self._journal, self._state, self.job, service, proofs=proofs)
 
     # ------------------------------------------------------------------------------ what is there
+
+    def is_untouched(self) -> bool:
+        """Whether nothing is recorded of the job and its folder is not there: nothing was ever made, or lies there."""
+        return self._records.are_none(self.job) and not os.path.lexists(self.folder.path)
 
     def condition(self, files: Iterable[File]) -> str:
         """Whether a record's files are as they were published: `ok`, `missing`, or `edited` by somebody."""

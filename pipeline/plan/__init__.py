@@ -204,7 +204,9 @@ def narrowed(journal: Journal, job: Job, plan: Plan, keys: Iterable[str], bought
 
 
 def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
-    """Say what each request inside is."""
+    """Say what each request inside is; where nothing is there, it is new, and the table says so already."""
+    if tree.is_untouched():
+        return
     comparing = Comparing(journal, tree, job, look)
     for page in journal.wanted.comparisons(job.name):
         journal.wanted.classify([comparing.classified(row) for row in page])
