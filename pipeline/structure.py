@@ -24,6 +24,7 @@ _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _PNG_HEADER: Final = 13
 _NAME = re.compile(rb"[A-Za-z]{4}")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # neither a stuffed zero, nor fill, nor a restart
 _JPEG_IN_SCAN: Final = frozenset({0x00, 0xFF, *range(0xD0, 0xD8)})
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -85,11 +86,15 @@ class Walk:
         view = memoryview(data).cast("B")
         if self._steps is None:
             missing = _HEAD - len(self._head)
-            self._head += bytes(view[:missing])
-            view = view[missing:]
+            self._head += view[:missing].tobytes()
             if len(self._head) < _HEAD:
                 return
             self._begin()
+            if missing == _HEAD:
+                self._go(view)
+                return
+            self._go(memoryview(self._head))
+            view = view[missing:]
         if len(view):
             self._go(view)
 
@@ -97,6 +102,7 @@ class Walk:
         """What these bytes are, now that all have passed."""
         if self._steps is None:
             self._begin()
+            self._go(memoryview(self._head))
         self._flow.has_ended = True
         self._go(memoryview(b""))
         if isinstance(self._verdict, BrokenImage):
@@ -115,14 +121,13 @@ class Walk:
             self._kind, self._steps = ("image/webp", ".webp"), _webp(self._flow)
         else:
             self._steps = _strange(head)
-        self._go(memoryview(head))
 
     def _go(self, view: memoryview) -> None:
         """Walk on to the end of what is here; whatever is wrong is said once all has passed."""
         if self._verdict is not None:
             return
         assert self._steps is not None, "it has begun"
-        self._flow.view, self._flow.at_in_view = view, 0
+        self._flow.come(view)
         try:
             next(self._steps)
         except StopIteration as stopped:
@@ -138,35 +143,59 @@ class _Short(Exception):  # noqa: N818 - it is no error before somebody says of 
 
 
 class _Flow:
-    """Bytes that pass: the piece that is here, and how many went before."""
+    """Bytes that pass: the piece that is here, and how many went before.
+
+    What is small and here already is had at once from `ready` and `passed`; what has to be waited for, by steps.
+    """
+
+    __slots__ = ("_before", "has_ended", "here", "size", "view")
 
     def __init__(self) -> None:
+        self._before = self.here = self.size = 0
         self.view = memoryview(b"")
-        self.at_in_view = 0
-        self.at = 0
-        """How many bytes have passed."""
         self.has_ended = False
 
-    def _next(self, most: int) -> memoryview:
-        found = self.view[self.at_in_view : self.at_in_view + most]
-        self.at_in_view += len(found)
-        self.at += len(found)
-        return found
+    @property
+    def at(self) -> int:
+        """How many bytes have passed."""
+        return self._before + self.here
+
+    def come(self, view: memoryview) -> None:
+        """Take the next piece, in place of one that has passed."""
+        self._before += self.here
+        self.view, self.here, self.size = view, 0, len(view)
+
+    def ready(self, length: int) -> bytes | None:
+        """The next bytes, if they are here."""
+        start, end = self.here, self.here + length
+        if end > self.size:
+            return None
+        self.here = end
+        return self.view[start:end].tobytes()
+
+    def passed(self, length: int) -> bool:
+        """Let the next bytes pass, if they are here; returns whether they have."""
+        is_here = self.here + length <= self.size
+        if is_here:
+            self.here += length
+        return is_here
 
     def some(self, most: int) -> Generator[None, None, memoryview]:
         """Up to so many of the next bytes: as many as are here, one at least, none at the end."""
-        while not (found := self._next(most)) and not self.has_ended:
+        while self.here == self.size and not self.has_ended:
             yield
+        found = self.view[self.here : self.here + most]
+        self.here += len(found)
         return found
 
     def take(self, length: int) -> Generator[None, None, bytes]:
         """Exactly the next bytes; raises `_Short`."""
-        found = bytes(self._next(length))
+        found = b""
         while len(found) < length:
-            if self.has_ended:
+            piece = yield from self.some(length - len(found))
+            if not piece:
                 raise _Short
-            yield
-            found += self._next(length - len(found))
+            found += piece
         return found
 
     def leave(self, length: int, crc: int = 0, *, counts: bool = False) -> Generator[None, None, int]:
@@ -222,7 +251,7 @@ def _png(flow: _Flow) -> Steps:
     yield from flow.take(len(_PNG_START))
     data_bytes, header = 0, b""
     for number in range(_MOST_PARTS):
-        start = yield from flow.take(8)
+        start = flow.ready(8) or (yield from flow.take(8))
         length, name = _number(start[:4]), start[4:]
         body = yield from flow.take(min(length, _PNG_HEADER))
         crc = zlib.crc32(body, zlib.crc32(name))
@@ -291,6 +320,9 @@ def _jpeg(flow: _Flow) -> Steps:
 def _marker(flow: _Flow) -> Generator[None, None, int]:
     """The next marker, which must be here; it may be filled up in front."""
     at = flow.at
+    if found := _JPEG_MARKER.match(flow.view, flow.here):
+        flow.here += 2
+        return found[0][1]
     first = byte = yield from flow.some(1)
     while byte and byte[0] == 0xFF:  # noqa: PLR2004 - what a marker begins with
         byte = yield from flow.some(1)
@@ -305,11 +337,13 @@ def _segment(flow: _Flow, marker: int) -> Generator[None, None, tuple[int, bytes
     at = flow.at
     if marker < 0xC0 or 0xD0 <= marker <= 0xD8:  # noqa: PLR2004 - reserved, restarts out of place, a second SOI
         raise BrokenImage(f"is damaged: marker {marker:02X} at byte {at - 1}")
-    length = _number((yield from flow.take(2)))
+    length = _number(flow.ready(2) or (yield from flow.take(2)))
     if length < 2:  # noqa: PLR2004 - it counts itself
         raise BrokenImage(f"is damaged: a segment of {length} bytes at byte {at}")
-    head = yield from flow.take(min(length - 2, _JPEG_FRAME))
-    yield from flow.leave(length - 2 - len(head))
+    size = min(length - 2, _JPEG_FRAME)
+    head = flow.ready(size) or (yield from flow.take(size))
+    if not flow.passed(length - 2 - size):
+        yield from flow.leave(length - 2 - size)
     return length, head
 
 
@@ -324,21 +358,19 @@ def _scan(flow: _Flow) -> Generator[None, None, int]:
     """Let the picture data pass; returns the marker that ends them."""
     start, is_split = flow.at, False
     while True:
-        if flow.at_in_view == len(flow.view):
+        if flow.here == flow.size:
             if flow.has_ended:
                 raise _Short
             yield
             continue
-        first = flow.view[flow.at_in_view]
-        if is_split and first not in _JPEG_IN_SCAN:
-            found_at = flow.at_in_view - 1
+        if is_split and flow.view[flow.here] not in _JPEG_IN_SCAN:
+            found_at = flow.here - 1
         else:
-            found = _JPEG_SCAN_END.search(flow.view, flow.at_in_view)
-            found_at = found.start() if found else len(flow.view)
+            found = _JPEG_SCAN_END.search(flow.view, flow.here)
+            found_at = found.start() if found else flow.size
         is_split = flow.view[-1] == 0xFF  # noqa: PLR2004 - its other half is in the next piece
-        flow.at += min(found_at + 2, len(flow.view)) - flow.at_in_view
-        flow.at_in_view = min(found_at + 2, len(flow.view))
-        if found_at < len(flow.view):
+        flow.here = min(found_at + 2, flow.size)
+        if found_at < flow.size:
             break
     if flow.at - 2 == start:
         raise BrokenImage("has no picture data")

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from pipeline.durable import Folder, locked
+from pipeline.durable import staging as staging_of_files
 from pipeline.errors import LocalError, LockedError
 
 
@@ -155,3 +156,79 @@ def test_a_lock_is_held_by_one_and_freed_by_death(tmp_path):
     process.join()
     with locked(Folder(tmp_path), "locks/a.lock", what="the job 'a'"):
         pass
+
+
+MANY = [f"{number % 12}/{number}.jpg" for number in range(24)]
+
+
+def staged(folder, staging):
+    for number, name in enumerate(MANY):
+        file = staging.create()
+        file.write(b"%d" % number)
+        file.close()
+        staging.name(file, name)
+
+
+def test_a_file_without_a_name_gets_one_with_its_group_or_goes(folder):
+    with folder.staging() as staging:
+        staged(folder, staging)
+        [other, _spare] = [staging.create(), staging.create()]
+        other.write(b"not wanted")
+        other.close()
+        assert other.read() == b"not wanted"
+        staging.sync()
+        assert not list(folder.path.rglob("*.jpg"))
+        published = staging.publish()
+        assert [file.size for file in published] == [len(str(number)) for number in range(24)]
+        assert len(list(folder.path.glob(".*.part"))) == 2, "those without a name wait for the next group"
+        staging.drop(other)
+    assert {str(path.relative_to(folder.path)) for path in folder.path.rglob("*") if path.is_file()} == set(MANY)
+    assert (folder.path / "3/15.jpg").read_bytes() == b"15"
+    assert (folder.path / "3/15.jpg").stat().st_mtime_ns == published[15].mtime_ns
+
+
+class Libc:
+    """A C library whose disk is broken, or that only counts."""
+
+    def __init__(self, code=0):
+        self.code, self.calls = code, 0
+
+    def syncfs(self, _descriptor):
+        self.calls += 1
+        return self.code
+
+    def sync_file_range(self, *_):
+        return 0
+
+
+def test_many_files_are_brought_to_the_disk_by_one_call_and_few_one_by_one(folder, monkeypatch):
+    libc, synced = Libc(), []
+    monkeypatch.setattr(staging_of_files, "_libc", lambda: libc)
+    monkeypatch.setattr(staging_of_files, "_syncfs", lambda: True)
+    with folder.staging() as staging:
+        staged(folder, staging)
+        staging.sync()
+        assert libc.calls == 1
+        staging.publish()
+        assert libc.calls == 2, "the names are in many folders"
+    with folder.staging() as staging:
+        staging.write("a", b"a")
+        monkeypatch.setattr(os, "fsync", synced.append)
+        staging.sync()
+        staging.publish()
+    assert (libc.calls, len(synced)) == (2, 2)
+
+
+@pytest.mark.parametrize("has_syncfs", [True, False])
+def test_an_error_of_the_disk_is_final_for_the_whole_group(folder, monkeypatch, has_syncfs):
+    def broken(_descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(staging_of_files, "_syncfs", lambda: has_syncfs)
+    monkeypatch.setattr(staging_of_files, "_libc", lambda: Libc(-1))
+    monkeypatch.setattr(staging_of_files, "_errno", lambda: 5)
+    with pytest.raises(LocalError, match="Input/output error"), folder.staging() as staging:
+        staged(folder, staging)
+        monkeypatch.setattr(os, "fsync", broken)
+        staging.sync()
+    assert not [path for path in folder.path.rglob("*") if path.is_file()]

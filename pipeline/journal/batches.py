@@ -211,6 +211,14 @@ class Batches:
             f"UPDATE asked SET {names} WHERE batch = ? AND wire_key = ?", (*outcome.values(), batch.id, wire_key)
         )
 
+    def settle_all(self, batch: Batch, outcomes: Iterable[tuple[str, str | None, int | None, int, int, str]]) -> None:
+        """The same for many: status, reason, cost, answer_at and answer_bytes of each, and its wire key."""
+        self._db.executemany(
+            "UPDATE asked SET status = ?, reason = ?, cost = ?, answer_at = ?, answer_bytes = ?"
+            f" WHERE batch = {batch.id:d} AND wire_key = ?",
+            outcomes,
+        )
+
     def settle_extra(self, batch: Batch, wire_key: str, *, status: str, cost: int | None) -> None:
         """Note what an answer in a batch came to that stands for no ask of the job: such a row has no fingerprint."""
         self._db.execute(

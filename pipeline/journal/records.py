@@ -15,7 +15,7 @@ from pipeline.record import wire_key as wire_key_of
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pipeline.journal.batches import Batch
 
@@ -182,6 +182,17 @@ class Records:
         )
         return [Record(**row) for row in rows]
 
+    def may_displace(self, job: str, keys: Iterable[str], bases: Iterable[str]) -> bool:
+        """Whether `displaced` finds anything for one of these keys and bases, or may do so."""
+        row = self._db.execute(
+            "SELECT 1 FROM json_each(?2) k JOIN record r ON r.job = ?1 AND r.key = k.value"
+            " WHERE r.place = 'tree' AND r.status IN ('done', 'check') UNION ALL"
+            " SELECT 1 FROM json_each(?3) b JOIN record r ON r.job = ?1 AND r.path = b.value"
+            " WHERE b.value <> '' AND r.place = 'tree' AND r.status IN ('done', 'check') LIMIT 1",
+            (job, json.dumps([*keys]), json.dumps([*bases])),
+        ).fetchone()
+        return row is not None
+
     def put(self, **values: Any) -> None:
         """Insert a record, or take the place of the one with the same job, key and fingerprint."""
         names, marks = ", ".join(values), ", ".join("?" * len(values))
@@ -194,6 +205,16 @@ class Records:
             f"UPDATE record SET {names} WHERE job = ? AND key = ? AND fingerprint = ?",
             (*values.values(), record.job, record.key, record.fingerprint),
         )
+
+    def change_all(self, changes: Iterable[Mapping[str, Any]]) -> None:
+        """Set the same columns of many records; each change names its record by job, key and fingerprint, too."""
+        rows = [*changes]
+        which = ("job", "key", "fingerprint")
+        names = ", ".join(f"{name} = :{name}" for name in (rows[0] if rows else ()) if name not in which)
+        if names:
+            self._db.executemany(
+                f"UPDATE record SET {names} WHERE job = :job AND key = :key AND fingerprint = :fingerprint", rows
+            )
 
     def pages(self, job: str, condition: str = "1") -> Iterator[list[Record]]:
         """A job's records by key, in pages, so that they can be changed while they are read."""
@@ -459,6 +480,10 @@ class Records:
             "SELECT sha256, bytes, mtime_ns FROM file WHERE job = ? AND path = ?", (job, path)
         ).fetchone()
         return tuple(row) if row else None
+
+    def know_files(self, files: Iterable[tuple[str, str, str, int, int]]) -> None:
+        """The same for many: job, path, sha256, bytes and mtime of each."""
+        self._db.executemany("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", files)
 
     def know_file(self, job: str, path: str, sha256: str, size: int, mtime_ns: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?)", (job, path, sha256, size, mtime_ns))

@@ -61,6 +61,7 @@ class Unpacking:
         self._asked = {key: row for key, row in journal.batches.asked(batch).items() if row[1]}
         self._has_timed_out = journal.batches.timed_out(batch)
         self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
+        self._has_turns = journal.wanted.has_conversations()
         self._places: dict[str, tuple[int, int]] = {}
         """Where an answer is that was known before: offset and bytes."""
         self._strangers = 0
@@ -187,10 +188,14 @@ class Unpacking:
             self._late(wire_key, known, came, shortfall)
         else:
             outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, line)
-            if outcome.told["status"] in HAS_IMAGE and self._journal.wanted.leads_on(known.key):
+            if outcome.told["status"] in HAS_IMAGE and self._leads_on(known.key):
                 outcome.turn = line
             self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
+
+    def _leads_on(self, key: str) -> bool:
+        """Whether another turn of a conversation goes on from this one."""
+        return self._has_turns and self._journal.wanted.leads_on(key)
 
     def _in_time(self, shortfall: Refusal | None) -> Refusal | None:
         """What was cut off because the batch took too long has expired: nobody has cancelled it for good."""
@@ -320,7 +325,7 @@ class Unpacking:
 
     def _shown_before(self, wire_key: str, known: Record | None) -> set[str]:
         """The sha256 of the images that came for a turn, where these are no files of the job."""
-        if known is None or not self._journal.wanted.leads_on(known.key):
+        if known is None or not self._leads_on(known.key):
             return set()
         turn = self._group.turn(wire_key)
         kept = turn.read() if turn else self._tree.turns(known.service).line(known.key, known.fingerprint)
@@ -329,7 +334,8 @@ class Unpacking:
     def _late(self, wire_key: str, known: Record, came: Came, shortfall: Refusal | None) -> None:
         """An answer for an ask that another batch has delivered: it is paid and kept, but replaces nothing."""
         status = shortfall.status if shortfall else "done"
-        cost = self._cost(known, came, delivered=shortfall is None)
+        size = json.loads(known.line)["settings"]["size"]
+        cost = self._cost(known, came, size, delivered=shortfall is None)
         with self._journal.transaction():
             self._journal.batches.settle(
                 self._batch, wire_key, status=status, reason="another answer came first",
@@ -358,8 +364,9 @@ class Unpacking:
 
     def _outcome(self, asked: Asked, came: Came, shortfall: Refusal | None, line: Excerpt) -> Outcome:
         known, told = asked.known, dict(asked.before)
-        cost = self._cost(known, came, delivered=shortfall is None)
+        cost = self._cost(known, came, told["settings"]["size"], delivered=shortfall is None)
         price = self._price_day(known)
+        wanted = self._journal.wanted.path_of(known.key, known.fingerprint)
         told |= {
             "status": "done",
             "reason": None,
@@ -379,12 +386,12 @@ class Unpacking:
         }  # fmt: skip
         files: list[Piece] = []
         if shortfall is None:
-            files = self._verified(asked, told, came)
+            files = self._verified(asked, told, came, wanted)
         else:
             told |= {"status": shortfall.status, "reason": self._redacted(shortfall.reason)[:500]}
         micro = None if cost is None else int(cost * MICRO)
         is_transient = shortfall is not None and shortfall.transient
-        return Outcome(asked, told, line.offset, line.bytes, is_transient, micro, files)
+        return Outcome(asked, told, line.offset, line.bytes, is_transient, micro, files, is_wanted=wanted is not None)
 
     def _told(self, value: Any) -> Any:
         """What the service said, in whatever shape, without the key."""
@@ -394,13 +401,12 @@ class Unpacking:
             return [self._told(inner) for inner in value]
         return self._redacted(value) if isinstance(value, str) else value
 
-    def _verified(self, asked: Asked, told: dict[str, Any], came: Came) -> list[Piece]:
-        """Check what came, write what is right into `told`, and return the files to publish.
+    def _verified(self, asked: Asked, told: dict[str, Any], came: Came, wanted: str | None) -> list[Piece]:
+        """Check what came, write what is right into `told`, and return the files to publish, `wanted` at a path.
 
         Where nothing is right, the files of before stay named: they lie there still.
         """
         known = asked.known
-        wanted = self._journal.wanted.path_of(known.key, known.fingerprint)
         # Nobody asks for it any more, and an output manifest did not tell where it was to lie: any name will do.
         path = (known.path or known.wire_key.partition("~")[0]) if wanted is None else wanted
         base = asked.below + path
@@ -434,13 +440,12 @@ class Unpacking:
         ) as stream:
             stream.writelines(content.pieces())
 
-    def _cost(self, known: Record, came: Came, *, delivered: bool) -> Decimal | None:
+    def _cost(self, known: Record, came: Came, size: str, *, delivered: bool) -> Decimal | None:
         model = self._models.find(known.model_id)
         if came.usage is None or model is None:
             # Of what is asked at once, each request has the price of a batch of its own; a record may have another.
             estimate = known.cost if self._batch.lane == "batch" or known.cost is None else self._batch.cost
             return Decimal(estimate) / MICRO if delivered and estimate is not None else None
-        size = json.loads(known.line)["settings"]["size"]
         usage = prices.charged(model, size, came.usage, images=len(came.images), sketches=came.sketches)
         tokens = prices.actual(model, self._today, usage, self._batch.lane)
         return None if tokens is None else tokens + _searched(model, came)

@@ -139,7 +139,7 @@ class Arrival:
         self.picture: Picture | None = None
         self.why = ""
         self._walk = images.Walk()
-        self._digest = hashlib.sha256()
+        self._digest, self._sha256 = hashlib.sha256(), ""
         self._through: threading.Event | None = None
         self._trouble: BaseException | None = None
 
@@ -182,7 +182,8 @@ class Arrival:
             self._through.wait()
         if self._trouble is not None:
             raise self._trouble
-        return self._digest.hexdigest()
+        self._sha256 = self._sha256 or self._digest.hexdigest()
+        return self._sha256
 
     def drop(self) -> None:
         """Throw it away, unless it was published; what is still on its way is written to its end before."""

@@ -77,6 +77,31 @@ class Outcome:
     place: str = "tree"
     is_wanted: bool = True
 
+    @property
+    def is_not_kept(self) -> bool:
+        """It is a turn that only leads to the next one: it has no files of its own, and none of before either."""
+        return self.turn is not None and self.is_wanted and self.place == "tree"
+
+    @property
+    def base(self) -> str:
+        """The path of its files without extension; empty when it has none."""
+        return base_of(self.told) if self.files else ""
+
+    def settled(self) -> tuple[str, str | None, int | None, int, int, str]:
+        """What it is among the answers of its batch."""
+        told = self.told
+        return told["status"], told["reason"], self.cost, self.answer_at, self.answer_bytes, self.asked.wire_key
+
+    def change(self) -> dict[str, Any]:
+        """What becomes of its record."""
+        known, told = self.asked.known, self.told
+        return {
+            "job": known.job, "key": known.key, "fingerprint": known.fingerprint, "status": told["status"],
+            "transient": int(self.transient), "place": self.place, "wanted": int(self.is_wanted),
+            "expiries": known.expiries + (told["status"] == "expired"), "path": base_of(told) or known.path,
+            "line": record.dumps(told),
+        }  # fmt: skip
+
 
 class Group:
     """Outcomes of one batch, written down when there are enough of them. Their files are in `staging`."""
@@ -123,11 +148,9 @@ class Group:
             self._stage(outcome)
         self.staging.sync()
         with self._journal.transaction():
-            for outcome in self._waiting.values():
-                self._make_room(outcome)
+            self._make_room()
             self.staging.publish()
-            for outcome in self._waiting.values():
-                self._write_down(outcome)
+            self._write_down()
         for file in self._claimed:
             self.staging.drop(file)
         for outcome in self._waiting.values():
@@ -151,7 +174,6 @@ class Group:
     def _stage(self, outcome: Outcome) -> None:
         """Decide where an outcome's files go: into the tree, or aside when they are not wanted there."""
         known = outcome.asked.known
-        outcome.is_wanted = self._journal.wanted.has(known.key, known.fingerprint)
         if not outcome.files:
             return
         if outcome.is_wanted and all(self._may_take(piece) for piece in outcome.files):
@@ -186,18 +208,27 @@ class Group:
         known = self._journal.records.known_file(self._batch.job, piece.path)
         return found == piece.sha256 or (known is not None and found == known[0])
 
-    def _make_room(self, outcome: Outcome) -> None:
-        """Retire what an outcome's files replace: those of older asks, and those of this very ask."""
-        known, folder = outcome.asked.known, self._tree.folder
-        is_not_kept = outcome.turn is not None and outcome.is_wanted and outcome.place == "tree"
-        if not outcome.files and not is_not_kept:
-            return
-        base = base_of(outcome.told) if outcome.files else ""
-        for other in self._journal.records.displaced(known.job, known.key, known.fingerprint, base):
+    def _make_room(self) -> None:
+        """Retire what the files of the group replace."""
+        coming = [one for one in self._waiting.values() if one.files or one.is_not_kept]
+        keys, bases = [one.asked.known.key for one in coming], [one.base for one in coming]
+        displaces = self._journal.records.may_displace(self._batch.job, keys, bases)
+        for outcome in coming:
+            if displaces:
+                self._displace(outcome)
+            if outcome.files:
+                self._make_room_for(outcome)
+
+    def _displace(self, outcome: Outcome) -> None:
+        """Retire the files of older asks, and of former owners of the place."""
+        known = outcome.asked.known
+        for other in self._journal.records.displaced(known.job, known.key, known.fingerprint, outcome.base):
             self._tree.retire(json.loads(other.line))
             self._journal.records.change(other, place="retired", wanted=0)
-        if not outcome.files:
-            return
+
+    def _make_room_for(self, outcome: Outcome) -> None:
+        """Retire what lies there for this very ask, and move away what is nobody's."""
+        folder = self._tree.folder
         self._tree.retire(outcome.asked.before)
         for piece in outcome.files:
             if self.staging.status(piece.path) is None:
@@ -207,35 +238,23 @@ class Group:
                 extension = piece.path.rpartition(".")[2]
                 folder.move(piece.path, self._tree.retired, f"replaced/{found[:32]}.{extension}")
 
-    def _write_down(self, outcome: Outcome) -> None:
-        known, told, journal = outcome.asked.known, outcome.told, self._journal
-        if not outcome.is_wanted:
-            self._tally.superseded += 1
-            journal.note(known.job, "superseded", key=known.key, fingerprint=known.fingerprint)
-        self._tally.count(told["status"])
-        for piece, file in zip(outcome.files, outcome.written, strict=True):
-            journal.records.know_file(known.job, piece.path, piece.sha256, file.size, file.mtime_ns)
-        journal.batches.settle(
-            self._batch,
-            outcome.asked.wire_key,
-            status=told["status"],
-            reason=told["reason"],
-            cost=outcome.cost,
-            answer_at=outcome.answer_at,
-            answer_bytes=outcome.answer_bytes,
-        )
-        if outcome.turn is not None and outcome.is_wanted:
-            journal.records.lead_on(known)
-        journal.records.change(
-            known,
-            status=told["status"],
-            transient=int(outcome.transient),
-            place=outcome.place,
-            wanted=int(outcome.is_wanted),
-            expiries=known.expiries + (told["status"] == "expired"),
-            path=base_of(told) or known.path,
-            line=record.dumps(told),
-        )
+    def _write_down(self) -> None:
+        known_files, settled, changes = [], [], []
+        for outcome in self._waiting.values():
+            known, told = outcome.asked.known, outcome.told
+            if not outcome.is_wanted:
+                self._tally.superseded += 1
+                self._journal.note(known.job, "superseded", key=known.key, fingerprint=known.fingerprint)
+            self._tally.count(told["status"])
+            for piece, file in zip(outcome.files, outcome.written, strict=True):
+                known_files.append((known.job, piece.path, piece.sha256, file.size, file.mtime_ns))
+            settled.append(outcome.settled())
+            if outcome.turn is not None and outcome.is_wanted:
+                self._journal.records.lead_on(known)
+            changes.append(outcome.change())
+        self._journal.records.know_files(known_files)
+        self._journal.batches.settle_all(self._batch, settled)
+        self._journal.records.change_all(changes)
 
     def _check_pixels(self, outcome: Outcome) -> None:
         if self._pixels is None or not outcome.files or outcome.told["status"] != "done":
