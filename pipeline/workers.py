@@ -110,12 +110,11 @@ def _work(job: Job, models: Models, today: date, spans: Sequence[tuple[int, int]
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted is the one that reads
         parts, printer = Parts(job, models, today), Printer(job, models)
-        with os.fdopen(there, "wb") as pipe:
-            for span in spans:
-                for message, data in _printed(parts, printer, span, Twins(job)):
-                    _send(pipe, message, data)
-            parts.finish()
-            _send(pipe, (), ())
+        for span in spans:
+            for message, data in _printed(parts, printer, span, Twins(job)):
+                _send(there, message, data)
+        parts.finish()
+        _send(there, (), ())
     except BaseException:  # noqa: BLE001 - whatever it is, the one that reads finds it again
         os._exit(1)
     os._exit(0)
@@ -138,11 +137,12 @@ def _printed(
     yield ([*map(tuple, table)], asked.tobytes(), sizes.tobytes(), twins.dump()), data
 
 
-def _send(pipe: IO[bytes], message: tuple[Any, ...], pieces: Iterable[bytes]) -> None:
+def _send(pipe: int, message: tuple[Any, ...], pieces: Iterable[bytes]) -> None:
     head = marshal.dumps(message)
-    pipe.write(len(head).to_bytes(_WORD) + head)
-    pipe.writelines(pieces)
-    pipe.flush()
+    for piece in (len(head).to_bytes(_WORD) + head, *pieces):
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
 
 
 def _received(pipe: IO[bytes]) -> Any:
