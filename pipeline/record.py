@@ -67,8 +67,12 @@ def wire_key(key: str, fingerprint: str, slug: str | None = None) -> str:
 
     `slug` is what `slug_of` makes of the key, where that is known.
     """
-    digest = hashlib.sha256(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{slug_of(key) if slug is None else slug}~{digest[:12]}"
+    digest = _EMPTY.copy()
+    digest.update(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass"))
+    return f"{slug_of(key) if slug is None else slug}~{digest.hexdigest()[:12]}"
+
+
+_EMPTY = hashlib.sha256()
 
 
 def slug_of(key: str) -> str:

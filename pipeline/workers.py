@@ -21,16 +21,16 @@ from pipeline.job.expand import OddError, Parts, can_be_parted
 from pipeline.job.twins import Twins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import date
     from types import TracebackType
 
     from pipeline.gemini.models import Models
     from pipeline.job.language import Job
 
-_PART = 1 << 21
+_PART = 1 << 20
 """Bytes of a catalog that a worker takes at a time."""
-_LARGE = 1 << 23
+_LARGE = 1 << 22
 """Bytes of lines in one message."""
 _MOST = 8
 _WORD = 8
@@ -64,9 +64,10 @@ class Workers:
         for number in range(len(self._spans)):
             noted = None
             while noted is None:
-                table, asked, sizes, data, noted = _received(self._pipes[number % len(self._pipes)])
-                kinds = [Asked(*kind) for kind in table]
-                yield Lines([kinds[at] for at in array("I", asked)], array("I", sizes), data)
+                pipe = self._pipes[number % len(self._pipes)]
+                table, asked, sizes, noted = _received(pipe)
+                kinds, lengths = [Asked(*kind) for kind in table], array("I", sizes)
+                yield Lines([kinds[at] for at in array("I", asked)], lengths, _data(pipe, sum(lengths)))
             twins.take(noted)
         for pipe in self._pipes:
             _received(pipe)
@@ -109,18 +110,19 @@ def _work(job: Job, models: Models, today: date, spans: Sequence[tuple[int, int]
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted is the one that reads
         parts, printer = Parts(job, models, today), Printer(job, models)
-        with os.fdopen(there, "wb") as pipe:
-            for span in spans:
-                for message in _printed(parts, printer, span, Twins(job)):
-                    _send(pipe, message)
-            parts.finish()
-            _send(pipe, ())
+        for span in spans:
+            for message, data in _printed(parts, printer, span, Twins(job)):
+                _send(there, message, data)
+        parts.finish()
+        _send(there, (), ())
     except BaseException:  # noqa: BLE001 - whatever it is, the one that reads finds it again
         os._exit(1)
     os._exit(0)
 
 
-def _printed(parts: Parts, printer: Printer, span: tuple[int, int], twins: Twins) -> Iterator[tuple[Any, ...]]:
+def _printed(
+    parts: Parts, printer: Printer, span: tuple[int, int], twins: Twins
+) -> Iterator[tuple[tuple[Any, ...], list[bytes]]]:
     """The lines of a part in one message, or in several large ones; with the last, what must differ in all of it."""
     table: dict[Asked, int] = {}
     asked, sizes, data, waiting = array("I"), array("I"), list[bytes](), 0
@@ -130,22 +132,29 @@ def _printed(parts: Parts, printer: Printer, span: tuple[int, int], twins: Twins
         data.append(lines.data)
         waiting += len(lines.data)
         if waiting > _LARGE:
-            yield [*map(tuple, table)], asked.tobytes(), sizes.tobytes(), b"".join(data), None
+            yield ([*map(tuple, table)], asked.tobytes(), sizes.tobytes(), None), data
             table, asked, sizes, data, waiting = {}, array("I"), array("I"), [], 0
-    yield [*map(tuple, table)], asked.tobytes(), sizes.tobytes(), b"".join(data), twins.dump()
+    yield ([*map(tuple, table)], asked.tobytes(), sizes.tobytes(), twins.dump()), data
 
 
-def _send(pipe: IO[bytes], message: tuple[Any, ...]) -> None:
-    data = marshal.dumps(message)
-    pipe.write(len(data).to_bytes(_WORD))
-    pipe.write(data)
-    pipe.flush()
+def _send(pipe: int, message: tuple[Any, ...], pieces: Iterable[bytes]) -> None:
+    head = marshal.dumps(message)
+    for piece in (len(head).to_bytes(_WORD) + head, *pieces):
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
 
 
 def _received(pipe: IO[bytes]) -> Any:
-    """The next message of a worker; raises `OddError` where it sent none."""
+    """The next message of a worker, which lines may follow; raises `OddError` where it sent none."""
     size = int.from_bytes(pipe.read(_WORD))
-    data = pipe.read(size)
-    if not size or len(data) < size:
+    if not size:
         raise OddError
-    return marshal.loads(data)  # noqa: S302 - our own process made it
+    return marshal.loads(_data(pipe, size))  # noqa: S302 - our own process made it
+
+
+def _data(pipe: IO[bytes], size: int) -> bytes:
+    data = pipe.read(size)
+    if len(data) < size:
+        raise OddError
+    return data

@@ -131,6 +131,38 @@ def test_where_no_lock_guards_it_what_a_living_writer_has_is_not_swept(folder):
     assert everything(folder.path) == ["y"]
 
 
+def test_a_group_of_files_appears_together_or_not_at_all(folder):
+    (folder.make().path / "1").write_text("old")
+    with pytest.raises(RuntimeError), folder.replacing_together() as group:
+        for name in ("1", "2"):
+            stream = group.create(name)
+            stream.write(b"new")
+            group.finish(name, stream)
+        group.create("3").write(b"half")
+        raise RuntimeError
+    assert everything(folder.path) == ["1"]
+    with folder.replacing_together() as group:
+        for name in ("1", "2"):
+            stream = group.create(name)
+            stream.write(b"new")
+            group.finish(name, stream)
+        assert (folder.path / "1").read_text() == "old"
+        assert not (folder.path / "2").exists()
+    assert [(folder.path / name).read_text() for name in everything(folder.path)] == ["new", "new"]
+
+
+def test_who_sweeps_leaves_a_group_alone_whose_writer_is_alive(folder):
+    dead = folder.make().path / ".together.0123456789abcdef.part"
+    dead.mkdir()
+    (dead / "1").write_text("half")
+    with folder.replacing_together() as group:
+        stream = group.create("2")
+        group.finish("2", stream)
+        folder.sweep_beside("2")
+        assert not dead.exists()
+    assert everything(folder.path) == ["2"]
+
+
 def test_a_long_name_of_any_letters_can_be_written(folder):
     name = "\U0001f989" * 63
     with folder.replacing(name) as stream:

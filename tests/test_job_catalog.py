@@ -334,7 +334,7 @@ def test_rows_stream(tmp_path):
 def test_marks_find_what_came_twice_and_nothing_else():
     marks = Marks()
     for text in [*map(str, range(10_000)), "77", "99", "77"]:
-        marks.add(text)
+        marks.add([text])
     assert marks.twice() == {mark("77"), mark("99")}
 
 
@@ -342,7 +342,7 @@ def test_marks_find_what_came_twice_and_nothing_else():
 def test_marks_agree_with_counting(texts):
     marks = Marks()
     for text in texts:
-        marks.add(text)
+        marks.add([text])
     assert marks.twice() == {mark(text) for text in texts if texts.count(text) > 1}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from queue import Queue
 from threading import Thread
@@ -17,6 +18,7 @@ class Together:
     def __init__(self, here: int) -> None:
         self._here = here
         self._names: list[str] = []
+        self._open: dict[str, IO[bytes]] = {}
         self._waiting: Queue[IO[bytes] | None] = Queue(_MOST_WAITING)
         self._error: OSError | None = None
         self._syncing = Thread(target=self._sync, daemon=True)
@@ -24,12 +26,13 @@ class Together:
 
     def create(self, name: str) -> IO[bytes]:
         """A new file, without any name that counts; it is to be `name`."""
-        return _create(name, self._here)
+        self._open[name] = stream = _create(name, self._here)
+        return stream
 
     def finish(self, name: str, stream: IO[bytes]) -> None:
         """End a file; its bytes go to the disk while others are written."""
         stream.flush()
-        self._waiting.put(stream)
+        self._waiting.put(self._open.pop(name))
         self._names.append(name)
 
     def publish(self, parent: int) -> None:
@@ -42,7 +45,11 @@ class Together:
                 os.replace(name, name, src_dir_fd=self._here, dst_dir_fd=parent)
 
     def close(self) -> None:
-        """Wait for what is under way; for this module."""
+        """Wait for what is under way, and let go of what was not finished; for this module."""
+        for stream in self._open.values():
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._open.clear()
         if self._syncing.is_alive():
             self._waiting.put(None)
             self._syncing.join()

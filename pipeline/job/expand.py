@@ -101,17 +101,17 @@ def _expanded(
 
 def _noted(way: _Way, twins: Twins, job: Job, problems: Problems) -> Iterator[tuple[list[Filled | Request], bool]]:
     """The requests of all rows, noted in `twins`, and whether nothing was wrong up to the last of them."""
-    block: list[Filled | Request] = []
+    ids, block = list[str](), list[Filled | Request]()
     is_sound = not problems
     for row in _rows(job, problems):
-        twins.note_row(row)
         made = way.requests(row)
         if len(block) >= _BLOCK or bool(problems) is is_sound:
-            twins.note(block)
+            twins.note(ids, block)
             yield block, is_sound
-            block, is_sound = [], not problems
+            ids, block, is_sound = [], [], not problems
+        ids.append(row.id)
         block += made
-    twins.note(block)
+    twins.note(ids, block)
     yield block, is_sound and not problems
 
 
@@ -129,11 +129,20 @@ class _Way:
         self.images = RowImages(job, problems, warn)
         self._forms = None if job.items.is_images else Forms(self.images)
         self._problems = problems
+        self._is_by_law = False
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether some request was no form, or a form with images."""
+        return self._is_by_law or self._forms is None or self._forms.have_images
 
     def requests(self, row: Row) -> Sequence[Filled | Request]:
         fittings = self.fitter.fittings(row)
         filled = self._forms.filled(row, fittings) if self._forms is not None else None
-        return [*self._by_law(row, fittings)] if filled is None else filled
+        if filled is not None:
+            return filled
+        self._is_by_law = True
+        return [*self._by_law(row, fittings)]
 
     def _by_law(self, row: Row, fittings: Iterable[Fitting]) -> Iterator[Request]:
         for fitting in fittings:

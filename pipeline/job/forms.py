@@ -148,6 +148,8 @@ class Forms:
         self._texts: dict[Bound, _Text] = {}
         self._last: Sequence[Fitting] | None = None
         self._quick: tuple[_Quick, ...] | None = None
+        self.have_images = False
+        """Whether any of them shows some."""
 
     def filled(self, row: Row, fittings: Sequence[Fitting]) -> list[Filled] | None:
         """The requests of a row in these cells; None where only the law can tell."""
@@ -188,6 +190,7 @@ class Forms:
             images = self._images.of(fitted, row, labels, fitting.cell.known_model)
         except JobError:  # the law finds it again, and tells of it
             return
+        self.have_images = self.have_images or bool(images)
         for sample in range(1, fitting.cell.samples + 1):
             text = self._texts.setdefault(fitted.text, _Text(fitted.text))
             yield Form(fitting, sample, text if text.is_of_row else _Text(fitted.text), (images, labels))

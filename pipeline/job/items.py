@@ -143,6 +143,7 @@ def _named(
     cleaner = _Cleaner(known) if items.fill or items.text else None
     names: tuple[str, ...] | None = None
     columns: Columns | list[Wrong] = []
+    is_one = items.kind == "one"
     for line in lines:
         if not isinstance(line, Line):
             problems.extend(known.of_header(line) if isinstance(line, Header) else [line])
@@ -153,10 +154,10 @@ def _named(
             _tell(columns, line, known, problems)
             continue
         row, of_row = cleaner.clean(line, columns) if cleaner else (line, columns)
-        if not _passes(of_row, row):
+        if of_row.tests and not _passes(of_row, row):
             continue
         try:
-            yield Row(job if items.kind == "one" else _id(of_row, row), row, of_row)
+            yield Row._make((job if is_one else _id(of_row, row), row, of_row))
         except _IdError as error:
             known.tell(row.problem(str(error), error.hint, error.at), error.waits_for, problems)
 

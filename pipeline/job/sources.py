@@ -23,7 +23,7 @@ from pipeline.job.problems import Place, Source, file_name, quoted, shown
 from pipeline.job.yaml12 import List, Map
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -169,13 +169,17 @@ def spans(path: Path, size: int) -> list[tuple[int, int]] | None:
     return list(itertools.pairwise(ends))
 
 
+_NO_FACTS: Mapping[str, str] = {}
+
+
 def _rows(rows: Iterator[list[str]], header: Header, lines: _Lines) -> Iterator[Line | Problem]:
     names, count, file = header.names, len(header.names), lines.file
     lines.row = []
     for cells in rows:
         row, lines.row = lines.row, []
         number = lines.number - len(row) + 1
-        line = Line(file, number, names, cells, row[0] if len(row) == 1 else "".join(row), header)
+        text = row[0] if len(row) == 1 else "".join(row)
+        line = Line._make((file, number, names, cells, text, header, None, _NO_FACTS, ""))
         if len(cells) == count:
             yield line
         elif cells:

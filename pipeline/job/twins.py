@@ -35,16 +35,13 @@ class Twins:
         self._job = job
         self._marks = {kind: Marks() for kind in ("id", "key", "path", "ask")}
 
-    def note_row(self, row: Row) -> None:
-        self._marks["id"].add(row.id)
-
-    def note(self, requests: Iterable[Filled | Request]) -> None:
-        keys, paths, asks = (self._marks[kind].add for kind in ("key", "path", "ask"))
-        for request in requests:
-            keys(request.key)
-            asks(request.fingerprint)
-            if request.keeps:
-                paths(request.path)
+    def note(self, ids: Iterable[str], requests: Sequence[Filled | Request]) -> None:
+        """Note the ids of some rows, and their requests."""
+        marks = self._marks
+        marks["id"].add(ids)
+        marks["key"].add([request.key for request in requests])
+        marks["ask"].add([request.fingerprint for request in requests])
+        marks["path"].add([request.path for request in requests if request.keeps])
 
     def dump(self) -> list[list[bytes]]:
         """What was noted, for `take` in another process."""

@@ -23,9 +23,10 @@ class Marks:
         self._parts = [array("q") for _ in range(_PARTS)]
         self._appending = [part.append for part in self._parts]
 
-    def add(self, text: str) -> None:
-        number = hash(text)
-        self._appending[number & _LAST](number)
+    def add(self, texts: Iterable[str]) -> None:
+        appending = self._appending
+        for number in map(hash, texts):
+            appending[number & _LAST](number)
 
     def dump(self) -> list[bytes]:
         """All marks, for `take` in a process that this one was forked from or forks from."""
@@ -46,5 +47,5 @@ class Marks:
 
 
 def mark(text: str) -> int:
-    """64 bits of a text, the same within one run."""
+    """64 bits of a text, the same within one run: what `Marks` remembers."""
     return hash(text)

@@ -1,0 +1,130 @@
+"""What several processes print of a catalog is what one does, or they leave it to that one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from itertools import chain
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jobs import TODAY, write
+
+from pipeline import batchfile, workers
+from pipeline.durable import Folder
+from pipeline.gemini import models
+from pipeline.job import expand, sources
+from pipeline.job.expand import OddError
+from pipeline.job.language import load
+
+MODELS = models.load()
+JOB = "prompt: 'a [a] for [id]'\nitems: rows.csv\nmatrix:\n  aspect: [1:1, 4:5]\nbatch: {max_requests: 7}\n"
+
+
+def job_of(folder, rows: str, text: str = JOB):
+    write(folder, "rows.csv", rows.encode())
+    return load(write(folder, "job.yaml", text), root=folder)
+
+
+def alone(folder, job):
+    """Files as one process makes them, and what it says of them."""
+    out = Folder(folder / "alone").make()
+    blocks = expand.blocks(job, models=MODELS, today=TODAY, warn=lambda _problem: None)
+    return batchfile.compile_all(out, job, blocks, MODELS), contents(out)
+
+
+def together(folder, job, *, size: int = 300):
+    """The same by two processes that take parts of a few hundred bytes."""
+    out = Folder(folder / "together").make()
+    spans = sources.spans(folder / "rows.csv", size)
+    with workers.Workers(job, MODELS, TODAY, spans, 2) as found:
+        made = batchfile.pack(out, job, found.lines())
+    return made, contents(out)
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in out.path.iterdir()}
+
+
+def rows(count: int, **others: str) -> str:
+    cells = {f"mug-{number}": f"red “{number}”" for number in range(count)} | others
+    return "".join(f'{key},"{cell}"\n' for key, cell in {"id": "a", **cells}.items())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [rows(60), "\ufeff" + rows(60), rows(60).replace("\n", "\r\n"), rows(60).rstrip("\n"), rows(60) + "\n\n"],
+    ids=["plain", "byte order mark", "of Windows", "without a last line end", "empty lines"],
+)
+def test_several_processes_print_what_one_does(tmp_path, text):
+    job = job_of(tmp_path, text)
+    assert expand.can_be_parted(job)
+    made, files = together(tmp_path, job)
+    assert (made, files) == alone(tmp_path, job)
+    assert len(files) == 18
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # none of them is left
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from('ab "\n\r,ü\ufeff'), max_size=60), min_size=8, max_size=20), st.integers(20, 200)
+)
+def test_a_row_is_never_cut(tmp_path_factory, cells, size):
+    folder = tmp_path_factory.mktemp("cut")
+    lines = ['"{}","x{}"\n'.format(f"n{number}", cell.replace('"', '""')) for number, cell in enumerate(cells)]
+    job = job_of(folder, "id,a\n" + "".join(lines))
+    try:
+        found = together(folder, job, size=size)
+    except OddError:  # a part ended in the middle of a row, and that was seen
+        assert contents(Folder(folder / "together")) == {}
+    else:
+        assert found == alone(folder, job)
+
+
+@pytest.mark.parametrize(
+    ("text", "catalog"),
+    [
+        pytest.param(JOB, rows(60, **{"mug-7": " "}), id="a row that is wrong"),
+        pytest.param(JOB, rows(60) + "mug-7,again\n", id="an id twice"),
+        pytest.param(JOB, rows(60, MUG_7="x"), id="a path twice"),
+        pytest.param(JOB.replace(" for [id]", ""), rows(60, other="red “7”"), id="an ask twice"),
+        pytest.param(JOB + "vars: {light: dim}\n", rows(60).replace("id,", "seed,", 1), id="a warning"),
+        pytest.param(JOB, rows(60) + "x,y,z\n", id="a row too long"),
+        pytest.param(JOB, rows(60) + 'x,"y\n', id="a quote never closed"),
+    ],
+)
+def test_what_there_is_to_tell_is_left_to_one_process(tmp_path, text, catalog):
+    job = job_of(tmp_path, catalog, text)
+    with pytest.raises(OddError):
+        together(tmp_path, job)
+    assert contents(Folder(tmp_path / "together")) == {}
+
+
+def test_a_worker_that_is_killed_brings_nothing(tmp_path):
+    job = job_of(tmp_path, rows(60))
+    with workers.Workers(job, MODELS, TODAY, sources.spans(tmp_path / "rows.csv", 300), 2) as found:
+        os.kill(found._processes[1], signal.SIGKILL)
+        os.waitid(os.P_PID, found._processes[1], os.WEXITED | os.WNOWAIT)
+        with pytest.raises(OddError):
+            batchfile.pack(Folder(tmp_path / "out").make(), job, chain(found.lines(), found.lines()))
+    assert contents(Folder(tmp_path / "out")) == {}
+
+
+@pytest.mark.parametrize(
+    "more", ["overrides: [{when: {a: x}, set: {size: 2K}}]", "turns: [a, b]", "tables: {t: rows.csv}"]
+)
+def test_rows_that_hang_together_are_not_parted(tmp_path, more):
+    text = JOB.replace("prompt: 'a [a] for [id]'\n", "") if more.startswith("turns") else JOB
+    assert not expand.can_be_parted(job_of(tmp_path, rows(3), f"{text}{more}\n"))
+
+
+@pytest.mark.parametrize("option", ["unique: first", "limit: 2", "fill: [a]", "text: [a]", "encoding: cp1252"])
+def test_a_catalog_that_is_read_from_above_is_not_parted(tmp_path, option):
+    text = JOB.replace("items: rows.csv", f"items: {{csv: rows.csv, {option}}}")
+    assert not expand.can_be_parted(job_of(tmp_path, rows(3), text))
+
+
+def test_a_small_catalog_is_left_to_one_process(tmp_path):
+    assert workers.at_work(job_of(tmp_path, rows(60)), MODELS, TODAY) is None
