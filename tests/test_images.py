@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pictures import IDAT, JPEG, PNG, PROGRESSIVE, WEBP, WEBP_ALPHA, chunk, encoded, noise, png
 from PIL import Image
 
-from pipeline.images import BrokenImage, Picture, size_problem, structure
+from pipeline.images import BrokenImage, Picture, Walk, size_problem, structure
 
 
 def segment(marker, body=b""):
@@ -228,6 +228,42 @@ def test_no_change_raises_anything_else(data, at, middle, gap):
 def test_no_bytes_raise_anything_else(start, rest):
     with pytest.raises(BrokenImage):
         structure(start + rest)
+
+
+def verdict(pieces):
+    walk = Walk()
+    for piece in pieces:
+        walk.feed(piece)
+    try:
+        return walk.end()
+    except BrokenImage as error:
+        return error.reason
+
+
+RESTARTS = encoded(noise((64, 48)), "JPEG", restart_marker_blocks=2)
+WHOLE = [*ALL.values(), RESTARTS, png(IDAT), b"<svg", b""]
+
+
+@given(
+    data=st.sampled_from(WHOLE),
+    at=st.floats(0, 1, exclude_max=True),
+    middle=st.sampled_from(
+        [b"", b"\xff", b"\xff\xd9", b"\xff\xff\xff", b"\xff\xda", b"\xff\x00", b"\0", b"\xff\xc0\0\x0b"]
+    ),
+    gap=st.integers(0, 12),
+    cuts=st.lists(st.floats(0, 1), max_size=12),
+)
+def test_in_pieces_as_they_arrive_it_is_the_same_picture_or_broken_in_the_same_way(data, at, middle, gap, cuts):
+    cut = int(at * len(data))
+    data = data[:cut] + middle + data[cut + gap :]
+    ends = [*sorted(int(one * len(data)) for one in cuts), len(data)]
+    expected = verdict([data])
+    assert verdict(data[start:end] for start, end in zip([0, *ends], ends, strict=False)) == expected
+
+
+@pytest.mark.parametrize("data", WHOLE)
+def test_byte_by_byte_it_is_the_same_picture(data):
+    assert verdict(data[at : at + 1] for at in range(len(data))) == verdict([data])
 
 
 # Its size

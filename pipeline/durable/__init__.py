@@ -23,6 +23,7 @@ from pipeline.errors import LocalError, LockedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader
+    from types import TracebackType
 
     from pipeline.durable.staging import Staging
     from pipeline.durable.together import Together
@@ -33,25 +34,32 @@ _NO_LOCKS = "this file system has no locks that hold: put the state on a local d
 PIECE = 1 << 20
 
 
-@contextlib.contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """Turn what a disk can do to us into a `LocalError` that names the file."""
-    try:
-        yield
-    except OSError as error:
-        hints = {
-            errno.ENOSPC: "the disk is full: make room, then run the same command again; nothing is lost",
-            errno.EDQUOT: "the disk quota is used up: make room, then run the same command again; nothing is lost",
-            errno.EACCES: "check the owner and the permissions of that folder",
-            errno.EPERM: "check the owner and the permissions of that folder",
-            errno.EROFS: "the file system is read-only",
-            errno.ELOOP: "a symbolic link lies where the pipeline keeps its own files: remove it",
-            errno.ENOTDIR: "something that is no folder lies where a folder is needed: move it away",
-            errno.ENOLCK: _NO_LOCKS,
-            errno.EOPNOTSUPP: _NO_LOCKS,
-        }
-        reason = error.strerror or str(error)
-        raise LocalError(f"{what}: {reason}", hint=hints.get(error.errno or 0, "")) from error
+_HINTS = {
+    errno.ENOSPC: "the disk is full: make room, then run the same command again; nothing is lost",
+    errno.EDQUOT: "the disk quota is used up: make room, then run the same command again; nothing is lost",
+    errno.EACCES: "check the owner and the permissions of that folder",
+    errno.EPERM: "check the owner and the permissions of that folder",
+    errno.EROFS: "the file system is read-only",
+    errno.ELOOP: "a symbolic link lies where the pipeline keeps its own files: remove it",
+    errno.ENOTDIR: "something that is no folder lies where a folder is needed: move it away",
+    errno.ENOLCK: _NO_LOCKS,
+    errno.EOPNOTSUPP: _NO_LOCKS,
+}
+
+
+class _Telling:
+    """Turns what a disk can do to us into a `LocalError` that names the file; for any number of blocks."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise LocalError(f"{self._what}: {reason}", hint=_HINTS.get(error.errno or 0, "")) from error
 
 
 def _parts(relative: str) -> list[str]:
@@ -81,7 +89,7 @@ class Folder:
 
     def make(self) -> Self:
         """Create the folder, durably, where it is not there yet."""
-        with _telling(f"cannot create {self.path}"):
+        with _Telling(f"cannot create {self.path}"):
             self._make_top()
             os.close(self._open(self._way, create=True))
         return self
@@ -159,7 +167,7 @@ class Folder:
         Until then, and for ever if it fails, `relative` is what it was before. With `mtime_ns` it is as old as that;
         nanoseconds since 1970. Raises `LocalError`.
         """
-        with _telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
+        with _Telling(f"cannot write {self.path / relative}"), self.parent_of(relative, create=True) as (parent, name):
             part, stream = _claimed(name, parent)
             try:
                 with stream:
@@ -200,7 +208,7 @@ class Folder:
     def move(self, relative: str, to: Folder, target: str) -> None:
         """Rename a file, durably, to another of our folders; an old `target` is replaced."""
         with (
-            _telling(f"cannot move {self.path / relative} to {to.path / target}"),
+            _Telling(f"cannot move {self.path / relative} to {to.path / target}"),
             self.parent_of(relative) as (parent, name),
             to.parent_of(target, create=True) as (new_parent, new_name),
         ):
@@ -220,7 +228,7 @@ class Folder:
     def remove(self, relative: str) -> None:
         """Remove a file, durably; one that is not there is removed already."""
         with (
-            _telling(f"cannot remove {self.path / relative}"),
+            _Telling(f"cannot remove {self.path / relative}"),
             contextlib.suppress(FileNotFoundError),
             self.parent_of(relative) as (parent, name),
         ):
@@ -254,7 +262,7 @@ class Folder:
 
         What goes away meanwhile is left out.
         """
-        with _telling(f"cannot look into {self.path}"):
+        with _Telling(f"cannot look into {self.path}"):
             try:
                 here = self._open(self._way)
             except FileNotFoundError:
@@ -285,11 +293,11 @@ def locked(folder: Folder, relative: str, *, what: str, waits: bool = False) -> 
     no stale lock to judge; no child of ours inherits it. Raises `LocalError` where the file system has no locks.
     """
     name_it = f"cannot lock {folder.path / relative}"
-    with _telling(name_it), folder.parent_of(relative, create=True) as (parent, name), crash.around("lock"):
+    with _Telling(name_it), folder.parent_of(relative, create=True) as (parent, name), crash.around("lock"):
         descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent)
     try:
         try:
-            with _telling(name_it):
+            with _Telling(name_it):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except LocalError as error:
             if not isinstance(error.__cause__, BlockingIOError):

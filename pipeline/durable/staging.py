@@ -11,11 +11,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline import crash
-from pipeline.durable import _CREATE, PIECE, Folder, _fsync, _part, _parts, _telling, _unlink
+from pipeline.durable import _CREATE, PIECE, Folder, _fsync, _part, _parts, _Telling, _unlink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
     from types import TracebackType
 
 _FEW = 8
@@ -44,7 +43,7 @@ class Temporary:
     def write(self, data: bytes | memoryview) -> None:
         """Append to it. Raises `LocalError`."""
         view = memoryview(data)
-        with self.group.telling():
+        with self.group.telling:
             for start in range(0, len(view), PIECE):
                 piece = view[start : start + PIECE]
                 while piece:
@@ -55,7 +54,7 @@ class Temporary:
         """End it; raises `LocalError`."""
         if self.descriptor < 0:
             return
-        with self.group.telling():
+        with self.group.telling:
             self.mtime_ns = os.fstat(self.descriptor).st_mtime_ns
             if self.size >= _LARGE:
                 _begin_writing(self.descriptor)
@@ -64,7 +63,7 @@ class Temporary:
 
     def pieces(self) -> Iterator[bytes]:
         """Its bytes, from the first on; raises `LocalError`."""
-        with self.group.telling():
+        with self.group.telling:
             descriptor = self.group.opened(self)
             try:
                 while piece := os.read(descriptor, PIECE):
@@ -85,7 +84,9 @@ class Staging:
     """
 
     def __init__(self, folder: Folder) -> None:
-        self._folder, self._trouble = folder, f"cannot write below {folder.path}"
+        self._folder = folder
+        self.telling = _Telling(f"cannot write below {folder.path}")
+        """A block around what a disk can do to the group."""
         self._files: dict[Temporary, None] = {}
         self._open: dict[str, int] = {}
         """Descriptors of folders by their path below ours."""
@@ -103,10 +104,6 @@ class Staging:
         if self._top >= 0:
             os.close(self._top)
             self._top = -1
-
-    def telling(self) -> AbstractContextManager[None]:
-        """Raise what a disk can do to the group as a `LocalError`."""
-        return _telling(self._trouble)
 
     def create(self, name: str = "image") -> Temporary:
         """A new file in the folder itself, which has no name yet. Raises `LocalError`."""
@@ -131,7 +128,7 @@ class Staging:
         """Have a file of this group become `relative`; returns the one that does. Raises `LocalError`."""
         folder = relative.rpartition("/")[0]
         _parts(relative)
-        with self.telling():
+        with self.telling:
             if self._disk(folder) == self._disk(file.folder):
                 file.relative = relative
                 return file
@@ -150,7 +147,7 @@ class Staging:
         folder, _, name = relative.rpartition("/")
         if folder and folder not in self._open:
             return self._folder.status(relative)
-        with self.telling():
+        with self.telling:
             try:
                 return os.stat(name, dir_fd=self._parent(folder), follow_symlinks=False)
             except FileNotFoundError:
@@ -158,7 +155,7 @@ class Staging:
 
     def sync(self) -> None:
         """Bring every byte to the disk; nothing is visible yet. An error here is final for the whole group."""
-        with self.telling():
+        with self.telling:
             named = [file for file in self._files if file.relative is not None]
             if not self._synced_at_once(len(named)):
                 for file in named:
@@ -172,7 +169,7 @@ class Staging:
     def publish(self) -> list[Temporary]:
         """Give every file its final name, after `sync`: first the names, then the folders. Returns these files."""
         named = [(file, file.relative) for file in self._files if file.relative is not None]
-        with self.telling():
+        with self.telling:
             folders: dict[str, None] = {}
             for file, relative in named:
                 folder, _, name = relative.rpartition("/")
@@ -192,7 +189,7 @@ class Staging:
     # ------------------------------------------------------------------------------------------ descriptors
 
     def _created(self, name: str, folder: str) -> Temporary:
-        with self.telling():
+        with self.telling:
             parent, part = self._parent(folder), _part(name)
             with crash.around("part"):
                 descriptor = os.open(part, _CREATE, 0o666, dir_fd=parent)

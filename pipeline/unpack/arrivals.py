@@ -134,7 +134,7 @@ class Arrival:
 
     def __init__(self, staging: Staging, arrivals: Arrivals) -> None:
         self._staging, self._arrivals = staging, arrivals
-        self.content: Temporary = staging.create()
+        self._file: Temporary = staging.create()
         self.bytes = 0
         self.picture: Picture | None = None
         self.why = ""
@@ -166,23 +166,29 @@ class Arrival:
         """Hash and write a piece; `None` is the end. What goes wrong is raised where the image is asked for."""
         try:
             if piece is None:
-                self.content.close()
+                self._file.close()
             elif self._trouble is None:
                 self._digest.update(piece)
-                self.content.write(piece)
+                self._file.write(piece)
         except Exception as error:  # noqa: BLE001 - it belongs to the other thread
             self._trouble = self._trouble or error
         if piece is None and self._through is not None:
             self._through.set()
 
     @property
-    def sha256(self) -> str:
-        """In hex, once all of it is written; raises what kept it from that."""
+    def content(self) -> Temporary:
+        """Its file, once all of it is written; raises what kept it from that."""
         if self._through is not None:
             self._through.wait()
         if self._trouble is not None:
             raise self._trouble
-        self._sha256 = self._sha256 or self._digest.hexdigest()
+        return self._file
+
+    @property
+    def sha256(self) -> str:
+        """In hex; waits and raises as `content` does."""
+        if not self._sha256 and self.content:
+            self._sha256 = self._digest.hexdigest()
         return self._sha256
 
     def drop(self) -> None:
@@ -192,4 +198,4 @@ class Arrival:
         elif not self._through.is_set():
             self._arrivals.hand_over(self, None)
             self._through.wait()
-        self._staging.drop(self.content)
+        self._staging.drop(self._file)
