@@ -56,7 +56,7 @@ def of_os(call: ast.Call, whose: str, name: str) -> str:
 
 
 def of_service(call: ast.Call, whose: str, name: str) -> str:
-    if name in {"stream", "request", "build_request"} and isinstance(call.args[0], ast.Constant):
+    if name in {"stream", "request", "build_request"} and call.args and isinstance(call.args[0], ast.Constant):
         return "" if call.args[0].value in {"GET", "HEAD"} else "an HTTP request"
     return f"{whose}.{name}" if (whose, name) in OF_SERVICE else ""
 
