@@ -254,3 +254,20 @@ def copied(source: Path, target: Path) -> Path:
 
     shutil.rmtree(target, ignore_errors=True)
     return Path(shutil.copytree(source, target, copy_function=copy))
+
+
+class Rest:
+    """What a project's journal knows of its job being at rest: taken away, all of the job is compared again."""
+
+    def __init__(self, project: Path) -> None:
+        self._path = project / "outputs" / ".pipeline" / "journal.db"
+        self._rows: list[tuple[object, ...]] = []
+
+    def forget(self) -> None:
+        with contextlib.closing(sqlite3.connect(self._path)) as db, db:
+            self._rows = db.execute("SELECT * FROM rest").fetchall() or self._rows
+            db.execute("DELETE FROM rest")
+
+    def remember(self) -> None:
+        with contextlib.closing(sqlite3.connect(self._path)) as db, db:
+            db.executemany("INSERT OR IGNORE INTO rest VALUES (?, ?, ?, ?)", self._rows)

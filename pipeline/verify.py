@@ -13,7 +13,7 @@ import json
 import os
 import re
 from array import array
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline import images
 from pipeline.durable import Folder
@@ -24,7 +24,6 @@ from pipeline.record import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from io import BufferedReader
     from pathlib import Path
 
     from pipeline.journal import Journal
@@ -99,7 +98,7 @@ def _look(folder: Folder, file: File, found: dict[str, Any], checks: PixelChecks
                 digest = hashlib.sha256(data).hexdigest()
                 is_whole = not file["mime"].startswith("image/") or _is_whole(data)
             else:  # hardly the one recorded, and of any size
-                digest = hashlib.file_digest(cast("BufferedReader", stream), "sha256").hexdigest()
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         digest = ""
     if digest == file["sha256"]:

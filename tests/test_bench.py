@@ -21,12 +21,13 @@ def bench(folder, *words):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=400,
         check=False,
     )
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 def test_every_stage_is_run_and_written_down_and_nothing_is_left(tmp_path):
     work, result = tmp_path / "work", tmp_path / "results" / "bench.json"
     # Large and tiny images are unpacked as small ones are, and each run of the client takes a second to start.

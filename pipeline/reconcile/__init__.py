@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError, ServiceError, UnfinishedError
 from pipeline.gemini.api import UnheardError
 from pipeline.journal.batches import UNFINISHED
 from pipeline.outputs import write_manifest, write_sidecars
-from pipeline.reconcile import adopt, ahead, calls, collect, recover, room, send, singly, turns
+from pipeline.reconcile import adopt, ahead, calls, collect, news, recover, room, send, singly, turns
 from pipeline.reconcile.move import apply
 from pipeline.reconcile.rest import is_at_rest, tidy_from
 from pipeline.reconcile.run import Progress, Run, Work, progress, vanishing
@@ -52,6 +52,7 @@ def reconcile(run: Run, work: Work) -> Progress:
     recover.search(run, work)
     steps = _Steps(run, work)
     steps.take(collect.revive, "held")
+    news.look(run, work)
     steps.take(collect.poll, "live")
     _bring_home(run, work, steps)
     went_well = steps.went_well

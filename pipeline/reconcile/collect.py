@@ -35,6 +35,8 @@ _STATUS_OF = {"FAILED": "failed", "CANCELLED": "cancelled", "EXPIRED": "expired"
 def poll(run: Run, work: Work, batch: Batch) -> None:
     """Ask for a batch by name and write down what is new; a terminal state is final."""
     assert batch.remote is not None, "a live batch has a name at the service"
+    if batch.id in run.quiet:
+        return
     op = run.api.batch(batch.remote) or _absent(run, work, batch)
     if op is None:
         return

@@ -59,6 +59,8 @@ class Run:
     """How long a batch that is unpacked is left at the service."""
     seen: set[str] = field(default_factory=set)
     """Files at the service that this pass has looked at."""
+    quiet: set[int] = field(default_factory=set)
+    """Batches that this pass knows to be at work as they were."""
     is_full: bool = False
     """The service has no room for the next batch."""
     not_before: float = 0.0

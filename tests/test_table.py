@@ -1,0 +1,31 @@
+"""The output manifest as a table: all columns, whichever record has them first."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pipeline.outputs import manifest
+
+
+def record(key, **variables):
+    told = dict.fromkeys(("id", "item", "reason", "model", "prompt", "at", "metadata", "cost"))
+    return {**told, "key": key, "status": "done", "files": [], "settings": {}, "vars": variables or None}
+
+
+def test_a_column_that_a_later_record_brings_is_there_for_all():
+    records = [record("a", product="mug"), record("b"), record("c", colour="blue", product="=1+1")]
+    stream, names = io.BytesIO(), {}
+    assert not manifest._write_table(stream, names, iter(records))  # that is known only at the end
+    stream.seek(0)
+    stream.truncate()
+    assert manifest._write_table(stream, names, iter(records))
+    header, *rows = csv.reader(io.StringIO(stream.getvalue().decode("utf-8-sig")))
+    assert header[-2:] == ["product", "colour"]
+    assert [row[-2:] for row in rows] == [["mug", ""], ["", ""], ["'=1+1", "blue"]]
+
+
+def test_a_table_of_nothing_has_a_header():
+    stream = io.BytesIO()
+    assert manifest._write_table(stream, {}, iter(()))
+    assert stream.getvalue().decode("utf-8-sig").startswith('"key","id"')
