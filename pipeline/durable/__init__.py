@@ -192,7 +192,7 @@ class Folder:
         """
         from pipeline.durable.together import Together  # noqa: PLC0415 - it is made of what is here
 
-        with _telling(f"cannot write below {self.path}"), self.parent_of("together", create=True) as (parent, name):
+        with _Telling(f"cannot write below {self.path}"), self.parent_of("together", create=True) as (parent, name):
             part, here = _claimed_folder(name, parent)
             group = Together(here)
             try:
