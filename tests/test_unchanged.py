@@ -446,6 +446,21 @@ def test_rows_that_depend_on_each_other_are_all_compared(catalog, compared):
         assert not is_quick(catalog, compared, *PLAN)[1], more
 
 
+def test_rows_that_would_be_warned_of_by_themselves_are_compared_with_all(catalog, compared, monkeypatch):
+    rows = [f"p{number:02},mug,{number},a\n" for number in range(8)]
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + "".join(rows))
+    catalog.write("jobs/shop.yaml", "prompt: A [product] [n].\nitems: {csv: products.csv, where: {kind: a}}\n")
+    assert catalog(*RUN, "--yes").code == 0
+    rest(catalog, "again")
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + "".join(rows).replace(",1,a", ",1,b"))
+    assert is_quick(catalog, compared, *PLAN)[1]
+    the_same(catalog, monkeypatch)
+    both = "".join(rows).replace(",1,a", ",1,b").replace(",0,a", ",0,b")
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + both)
+    assert not is_quick(catalog, compared, *PLAN)[1]
+    the_same(catalog, monkeypatch)
+
+
 def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, compared):
     changed(catalog, [*many(), "p99,blue mug\n"])
     assert is_quick(catalog, compared, *PLAN)[1]
