@@ -189,6 +189,12 @@ def sql(statement):
     return change
 
 
+def damage(project):
+    path = project.outputs / ".pipeline/journal.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
+
+
 CHANGES = {
     "manifest": append("jobs/shop.yaml", "size: 2K\n"),
     "base": append("jobs/_base.yaml", "temperature: 1\n"),
@@ -214,6 +220,7 @@ CHANGES = {
     "published": sql("UPDATE job SET published = 'x'"),
     "another manifest": sql("UPDATE job SET manifest = '/elsewhere/shop.yaml'"),
     "journal of a newer version": sql("PRAGMA user_version = 99"),
+    "damaged journal": damage,
     "no journal": lambda project: (project.outputs / ".pipeline/journal.db").unlink(),
 }
 
