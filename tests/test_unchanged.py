@@ -189,6 +189,12 @@ def sql(statement):
     return change
 
 
+def damage(project):
+    path = project.outputs / ".pipeline/journal.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * 4096 + data[8192:])
+
+
 CHANGES = {
     "manifest": append("jobs/shop.yaml", "size: 2K\n"),
     "base": append("jobs/_base.yaml", "temperature: 1\n"),
@@ -214,6 +220,7 @@ CHANGES = {
     "published": sql("UPDATE job SET published = 'x'"),
     "another manifest": sql("UPDATE job SET manifest = '/elsewhere/shop.yaml'"),
     "journal of a newer version": sql("PRAGMA user_version = 99"),
+    "damaged journal": damage,
     "no journal": lambda project: (project.outputs / ".pipeline/journal.db").unlink(),
 }
 
@@ -444,6 +451,21 @@ def test_rows_that_depend_on_each_other_are_all_compared(catalog, compared):
         assert is_quick(catalog, compared, *PLAN)[1], more
         append("jobs/products.csv", "p99,new,2\n" if "rename" in more else "p99,new\n")(catalog)
         assert not is_quick(catalog, compared, *PLAN)[1], more
+
+
+def test_rows_that_would_be_warned_of_by_themselves_are_compared_with_all(catalog, compared, monkeypatch):
+    rows = [f"p{number:02},mug,{number},a\n" for number in range(8)]
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + "".join(rows))
+    catalog.write("jobs/shop.yaml", "prompt: A [product] [n].\nitems: {csv: products.csv, where: {kind: a}}\n")
+    assert catalog(*RUN, "--yes").code == 0
+    rest(catalog, "again")
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + "".join(rows).replace(",1,a", ",1,b"))
+    assert is_quick(catalog, compared, *PLAN)[1]
+    the_same(catalog, monkeypatch)
+    both = "".join(rows).replace(",1,a", ",1,b").replace(",0,a", ",0,b")
+    catalog.write("jobs/products.csv", "id,product,n,kind\n" + both)
+    assert not is_quick(catalog, compared, *PLAN)[1]
+    the_same(catalog, monkeypatch)
 
 
 def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, compared):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 LOCAL_KEY = "local-service-needs-no-key"
 DEFAULT_JOBS = "jobs"
+OF_A_JOB = ("requests", "answers", "turns", "retired", "quarantine", "conflicts", "runs")
+"""Folders of the state that hold one for each job."""
 
 
 @dataclass(slots=True)
@@ -342,7 +344,7 @@ def _check_owner(job: Job, journal: Journal) -> None:
 def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     """Clear away what a killed run of this job left half done; called under its lock."""
     tree.folder.sweep()
-    for name in ("requests", "answers", "turns", "retired", "quarantine", "conflicts", "runs"):
+    for name in OF_A_JOB:
         state.below(f"{name}/{job.name}").sweep()
     with journal.transaction():
         journal.batches.release_unsent(job.name)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
+    from pipeline.durable import Folder
     from pipeline.errors import Problem
     from pipeline.gemini.models import Models
     from pipeline.job.blocks import Change
@@ -158,7 +159,15 @@ def locked(rests: Sequence[Rest], options: Options) -> Iterator[bool]:
             is_quiet = True
         except (LockedError, LocalError):
             is_quiet = False
-        yield is_quiet and are_unchanged(rests, options)
+        yield is_quiet and not any(_has_link(state, rest.plan.job) for rest in rests) and are_unchanged(rests, options)
+
+
+def _has_link(state: Folder, job: str) -> bool:
+    """Whether a link lies where a folder of the job's state belongs: a run refuses to follow it."""
+    from pipeline.cli import opening
+
+    names = opening.OF_A_JOB
+    return any(path.is_symlink() for name in names for path in (state.path / name, state.path / name / job))
 
 
 def warn(rests: Sequence[Rest], options: Options) -> None:

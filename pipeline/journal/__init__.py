@@ -246,6 +246,7 @@ def resting(state: Path, manifests: Sequence[Path]) -> list[Resting] | None:
     def read(db: sqlite3.Connection) -> None:
         db.execute("PRAGMA trusted_schema = OFF")
         is_ours = _version(db, path) == _VERSION
+        _look_at(db, path)
         found[:] = [Rests(db).of(str(manifest)) if is_ours else None for manifest in manifests]
 
     try:
