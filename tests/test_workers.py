@@ -39,7 +39,11 @@ def together(folder, job, *, size: int = 300):
     out = Folder(folder / "together").make()
     spans = sources.spans(folder / "rows.csv", size)
     with workers.Workers(job, MODELS, TODAY, spans, 2) as found:
+        started = list(found._processes)
         made = batchfile.pack(out, job, found.lines())
+    for process in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process, os.WNOHANG)  # none of them is left
     return made, contents(out)
 
 
@@ -63,8 +67,6 @@ def test_several_processes_print_what_one_does(tmp_path, text):
     made, files = together(tmp_path, job)
     assert (made, files) == alone(tmp_path, job)
     assert len(files) == 18
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)  # none of them is left
 
 
 @settings(max_examples=15, deadline=None)
