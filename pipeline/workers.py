@@ -99,7 +99,8 @@ def at_work(job: Job, models: Models, today: date) -> Workers | None:
     """Processes that print the lines of a job; None where one process is enough, or must do."""
     count = min(len(os.sched_getaffinity(0)), _MOST) if sys.platform == "linux" else 1
     path = job.items.file(job.folder)
-    if count < 2 or not can_be_parted(job) or not path.is_file():  # noqa: PLR2004 - several
+    is_there = os.path.isfile(path)  # noqa: PTH113 - false for what cannot even be a name, too
+    if count < 2 or not can_be_parted(job) or not is_there:  # noqa: PLR2004 - several
         return None
     spans = sources.spans(path, _PART)
     return Workers(job, models, today, spans, count) if spans and len(spans) > count else None

@@ -327,15 +327,15 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
         opening.check_rows(jobs, options, models, warn)
     for one in jobs:
         target = Folder(Path(folder)) if folder else Folder(options.state).below(f"compiled/{one.name}")
-        target.make()
-        target.sweep_beside("requests-00000.jsonl")
-        pointers = Pointers()
         later: list[str] = []
-        made = None if options.selection else _compiled_at_once(target, one, models, options)
-        if made is None:
-            blocks = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
-            selected = pointers.refused(_selected(options, one, blocks, models))
-            made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
+        with target.made():
+            target.sweep_beside("requests-00000.jsonl")
+            made = None if options.selection else _compiled_at_once(target, one, models, options)
+            if made is None:
+                pointers = Pointers()
+                blocks = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
+                selected = pointers.refused(_selected(options, one, blocks, models))
+                made = batchfile.compile_all(target, one, selected, models, left_out=later.append)
         for file in made:
             click.echo(f"{target.path / file.name}\t{file.model_id}\t{file.requests}\t{file.bytes}")
         if not options.quiet:

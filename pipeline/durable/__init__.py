@@ -94,6 +94,18 @@ class Folder:
             os.close(self._open(self._way, create=True))
         return self
 
+    @contextlib.contextmanager
+    def made(self) -> Iterator[Self]:
+        """Create the folder for the block; where that fails, no folder that was made for it is left, if it is empty."""
+        missing = [path for path in (self.path, *self.path.parents) if not os.path.lexists(path)]
+        try:
+            yield self.make()
+        except BaseException:
+            for path in missing:
+                with contextlib.suppress(OSError), crash.around("rmdir"):
+                    path.rmdir()
+            raise
+
     def _make_top(self) -> None:
         missing = []
         here = self._top
