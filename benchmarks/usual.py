@@ -124,11 +124,11 @@ def notebook(folder: str, *answers: str) -> None:
 
 def lines(folder: str, *answers: str) -> None:
     for path in answers:
-        with Path(path).open(encoding="utf-8") as stream:
+        with Path(path).open("rb") as stream:
             write_images(folder, stream)
 
 
-def write_images(folder: str, answers: Iterable[str]) -> None:
+def write_images(folder: str, answers: Iterable[str | bytes]) -> None:
     for line in answers:
         answer = json.loads(line)
         for number, data in enumerate(images(answer)):
