@@ -14,6 +14,7 @@ import subprocess
 import sys
 from multiprocessing import forkserver
 
+import pictures
 import pytest
 from conftest import KEY, ROOT, SHOP
 
@@ -247,6 +248,38 @@ def test_verify_names_what_is_not_as_recorded_and_writes_nothing(copied, harm):
     assert (ended.code, told) == (3 if expected else 0, expected)
     said = copied("verify")
     assert said.err.count("hint: ") == len(expected)
+
+
+def recorded_as(data):
+    """The image with these bytes, and the output manifest of somebody who recorded it so."""
+
+    def harm(top):
+        (top / "mug-1x1.jpg").write_bytes(data)
+        lines = (top / "manifest.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        for file in (file for record in records for file in record["files"] if file["path"] == "mug-1x1.jpg"):
+            file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        (top / "manifest.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"no image at all", pictures.JPEG + b"tail", pictures.png(pictures.chunk(b"IDAT", b"no pixels"))],
+    ids=["no image", "with a tail", "without pixels"],
+)
+@pytest.mark.parametrize("manifest", ["whole", "with a line that is no record"])
+def test_verify_names_an_image_that_is_recorded_and_is_none(copied, data, manifest):
+    top = copied.outputs / "shop"
+    recorded_as(data)(top)
+    if manifest != "whole":
+        edit(top / "manifest.jsonl")
+    ended = copied("verify", "--json")
+    (document,) = ended.json["jobs"]
+    assert ended.code == 3
+    assert document["broken"] == [*([] if manifest == "whole" else ["manifest.jsonl"]), "mug-1x1.jpg"]
+    assert document["missing"] == document["edited"] == document["stray"] == []
 
 
 def test_verify_shows_a_name_that_is_no_text_and_turns_no_cursor(copied):
