@@ -71,6 +71,26 @@ def test_what_a_list_does_not_say_is_asked_by_name(night, slow_service):
 
 
 @pytest.mark.parametrize("night", [12], indirect=True)
+def test_one_that_takes_too_long_is_asked_by_name_each_time(night, clock):
+    assert night.looked()[1] < 12
+    clock.ahead_s += 49 * 3600
+    assert night.looked()[1] == night.looked()[1] == 12
+
+
+@pytest.mark.parametrize("night", [12], indirect=True)
+def test_what_a_list_calls_by_another_name_is_asked_by_its_own(night):
+    def rename(call):
+        if call.is_list():
+            told = call.json
+            for operation in told["operations"][:10]:
+                operation["metadata"]["displayName"] = "of somebody else"
+            call.say(told)
+
+    night.proxy.after = rename
+    assert night.looked()[1] >= 10
+
+
+@pytest.mark.parametrize("night", [12], indirect=True)
 def test_a_list_that_stays_old_for_ever_keeps_no_batch_from_coming_home(night, slow_service):
     first = []
 

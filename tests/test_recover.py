@@ -250,6 +250,24 @@ def test_verify_names_what_is_not_as_recorded_and_writes_nothing(copied, harm):
     assert said.err.count("hint: ") == len(expected)
 
 
+def test_verify_takes_what_a_run_just_writes_and_what_was_only_looked_at_for_no_strays(copied):
+    for name in (".mug.jpg.0123456789abcdef.part", "gallery/index.html", "proof/mug.jpg"):
+        path = copied.outputs / "shop" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    assert copied("verify").code == 0
+
+
+def test_a_pointer_to_an_image_is_as_good_as_the_image(copied):
+    path = copied.outputs / "shop/mug-1x1.jpg"
+    data = path.read_bytes()
+    oid = hashlib.sha256(data).hexdigest()
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n")
+    assert copied("verify").code == 0
+    path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid[::-1]}\nsize {len(data)}\n")
+    assert copied("verify", "--json").json["jobs"][0]["edited"] == ["mug-1x1.jpg"]
+
+
 def recorded_as(data):
     """The image with these bytes, and the output manifest of somebody who recorded it so."""
 

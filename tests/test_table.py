@@ -25,6 +25,15 @@ def test_a_column_that_a_later_record_brings_is_there_for_all():
     assert [row[-2:] for row in rows] == [["mug", ""], ["", ""], ["'=1+1", "blue"]]
 
 
+def test_rows_with_fields_of_their_own_are_one_table(shop):
+    shop.write("jobs/shop.yaml", 'prompt: "a [thing] [colour|]"\nitems: rows.jsonl\nchecks: {decode: false}\n')
+    shop.write("jobs/rows.jsonl", '{"id": "a", "thing": "cup"}\n{"id": "b", "thing": "jug", "colour": "blue"}\n')
+    assert shop("run", "jobs/shop.yaml", "--poll", "0.1s").code == 0
+    text = (shop.outputs / "shop/manifest.csv").read_text(encoding="utf-8-sig")
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["key"], row["thing"], row["colour"]) for row in found] == [("a", "cup", ""), ("b", "jug", "blue")]
+
+
 def test_a_table_of_nothing_has_a_header():
     stream = io.BytesIO()
     assert manifest._write_table(stream, {}, iter(()))
