@@ -17,9 +17,10 @@ from conftest import KEY, PRODUCTS, ROOT, SHOP, Service
 from hostile import hostile
 from proxy import proxying
 
-from pipeline import local
+from pipeline import cli, local
 from pipeline.cli import signals
 from pipeline.durable import Folder, locked
+from pipeline.errors import LocalError
 
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "60s")
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
@@ -299,6 +300,36 @@ def test_the_first_of_several_signals_during_a_create_is_the_one_that_counts(cap
             signal.raise_signal(number)
     assert caught.value.number == signal.SIGTERM
     assert "its answer is waited for" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_signal_as_a_folder_is_closed_closes_nothing_twice(tmp_path, monkeypatch, number):
+    closing, closed = os.close, []
+
+    def close(descriptor):
+        closing(descriptor)
+        closed.append(descriptor)
+        if len(closed) == number:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(signals.Interrupted), signals.listening(), Folder(tmp_path).staging() as staging:
+        for place in ("a/b/c", "a/d"):
+            staging.name(staging.create(), f"{place}/e.png")
+        staging.publish()
+        Folder(tmp_path).below("f/g").make()
+
+
+def test_who_is_told_to_stop_and_fails_at_leaving_was_told_to_stop(capfd, monkeypatch):
+    def interrupted(*_args, **_more):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise LocalError("cannot write it: Bad file descriptor")
+
+    monkeypatch.setattr(cli.group, "main", interrupted)
+    assert cli.run(["status"]) == 128 + signal.SIGTERM
+    assert capfd.readouterr().err.splitlines()[0] == "error: terminated"
 
 
 # ------------------------------------------------------------------------------------------- streams

@@ -16,7 +16,7 @@ import click
 from pipeline import __version__
 from pipeline.cli import credentials
 from pipeline.cli.options import Options
-from pipeline.cli.signals import Interrupted, leaving, listening
+from pipeline.cli.signals import Interrupted, heed, leaving, listening
 from pipeline.errors import JobError, PipelineError, UsageError
 
 if TYPE_CHECKING:
@@ -152,9 +152,14 @@ def _until_told(words: list[str], environment: Mapping[str, str]) -> int:
 
 def _run(words: list[str], environment: Mapping[str, str]) -> int:
     try:
-        code = group.main(
-            args=words, prog_name="pipeline", standalone_mode=False, obj=environment, terminal_width=_width(environment)
-        )
+        try:
+            code = group.main(
+                args=words, prog_name="pipeline", standalone_mode=False, obj=environment,
+                terminal_width=_width(environment),
+            )  # fmt: skip
+        except Exception:
+            heed()  # told to stop, and failed at leaving: what it was told is what there is to say
+            raise
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:

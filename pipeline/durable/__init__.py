@@ -123,9 +123,8 @@ class Folder:
         here = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for folder in way:
-                below = _step(folder, here, create=create)
-                os.close(here)
-                here = below
+                left, here = here, _step(folder, here, create=create)
+                os.close(left)  # named `here` no longer: a signal that strikes now must not have it closed twice
         except BaseException:
             os.close(here)
             raise

@@ -225,9 +225,8 @@ class Staging:
         return self._disks[folder]
 
     def _let_go(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()
+        while self._open:
+            os.close(self._open.popitem()[1])  # out of it first: a signal may strike now, and have us come again
         self._disks.clear()
 
     def _synced_at_once(self, number: int) -> bool:
