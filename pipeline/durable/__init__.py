@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -405,9 +406,13 @@ def _step(folder: str, here: int, *, create: bool) -> int:
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 
 
+_numbers = itertools.count(secrets.randbits(64))
+"""No two processes begin at the same: to ask for chance again and again takes longer than a small file does."""
+
+
 def _part(name: str) -> str:
     # The hidden name stays short: a final name may already be as long as the file system allows.
-    return f".{os.fsdecode(os.fsencode(name)[:60])}.{secrets.token_hex(8)}.part"
+    return f".{os.fsdecode(os.fsencode(name)[:60])}.{next(_numbers) % (1 << 64):016x}.part"
 
 
 def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
