@@ -258,14 +258,14 @@ class Folder:
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
         for _folder, _folders, files, here in self._walk():
-            for name in filter(_PART.fullmatch, files):
+            for name in filter(is_part, files):
                 with contextlib.suppress(OSError), crash.around("sweep"):
                     os.unlink(name, dir_fd=here)
 
     def sweep_beside(self, relative: str) -> None:
         """Remove what killed writers left beside a file, where no lock guards it: who is alive keeps what is his."""
         with contextlib.suppress(OSError), self.parent_of(relative) as (parent, _name):
-            for name in filter(_PART.fullmatch, os.listdir(parent)):  # noqa: PTH208 - as above
+            for name in filter(is_part, os.listdir(parent)):  # noqa: PTH208 - as above
                 with contextlib.suppress(OSError):
                     _remove_dead(name, parent)
 
@@ -404,6 +404,11 @@ def _step(folder: str, here: int, *, create: bool) -> int:
 
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name is one of ours that is being written, or that a killed writer has left."""
+    return _PART.fullmatch(name) is not None
 
 
 _numbers = itertools.count(secrets.randbits(64))
