@@ -42,6 +42,7 @@ mug plate bowl jug tray oak ash linen slate chalk amber moss clay salt smoke riv
 soft plain round deep wide thin pale dark warm cold wild quiet daily small large heavy fine rough smooth matt
 """
 _WORDS = _TEXT.split()
+_LONGEST_SEGMENT = 65_533
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ class Kind:
     """Pixels from one speck of noise to the next; 0 for a plain one, which is as little to write as there can be."""
     quality: int
     subsampling: int = 0
+    metadata: int = 0
+    """Bytes beside the picture itself. With them, a picture is as much for Pillow as those were that the figures of
+    `references.json` are from: in one that is all noise, Pillow's work alone would decide every comparison."""
 
 
-SMALL = Kind("small", "size: 1K", 1024, 3.2, 97)  # 1.5 MB
-LARGE = Kind("large", "size: 4K", 4096, 4.9, 97)  # 18 MB
+SMALL = Kind("small", "size: 1K", 1024, 4.2, 95, metadata=500_000)  # 1.5 MB
+LARGE = Kind("large", "size: 4K", 4096, 7, 95, metadata=6_000_000)  # 18 MB
 TINY = Kind("tiny", "size: 1K", 1024, 256, 24, 2)  # 20 KB
 PLAIN = Kind("plain", "size: 1K", 1024, 0, 0)  # 250 bytes
 
@@ -104,10 +108,16 @@ def pictures(kind: Kind) -> Callable[[int, str], bytes]:
             text = b"tEXtTitle\0%d" % number
             chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
             return b"".join((plain[aspect][:33], chunk, plain[aspect][33:]))
-        comment = chance.randbytes(chance.randrange(16, 2000))
-        return b"".join((whole[:2], b"\xff\xfe", struct.pack(">H", len(comment) + 2), comment, whole[2:]))
+        return b"".join((whole[:2], *_comments(chance, kind.metadata + chance.randrange(16, 2000)), whole[2:]))
 
     return numbered
+
+
+def _comments(chance: random.Random, size: int) -> Iterator[bytes]:
+    """Segments of a JPEG that no decoder looks into: so many bytes."""
+    for start in range(0, size, _LONGEST_SEGMENT):
+        comment = chance.randbytes(min(_LONGEST_SEGMENT, size - start))
+        yield b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment
 
 
 def _jpeg(kind: Kind, chance: random.Random) -> bytes:

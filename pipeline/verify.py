@@ -11,12 +11,11 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from array import array
 from typing import TYPE_CHECKING, Any
 
 from pipeline import images
-from pipeline.durable import Folder
+from pipeline.durable import Folder, is_part
 from pipeline.errors import PipelineError
 from pipeline.outputs import MANIFEST, TABLE, is_sidecar, pointer, recorded, sidecar_of
 from pipeline.pixels import PixelChecks
@@ -36,7 +35,6 @@ _OURS = frozenset({MANIFEST, TABLE, "picks.jsonl", ".gitignore", ".gitattributes
 _SETTLED_EACH = 100
 """After so many records, what was found out beside is taken in, so that it does not pile up."""
 _NOT_LOOKED_AT = ("gallery/", "proof/")
-_PART = re.compile(r"\..*\.[0-9a-f]{16}\.part")
 """What a run is just writing, or a killed one left: the next one sweeps it."""
 
 
@@ -69,7 +67,7 @@ def verify(outputs: Path, job: str, *, state: Path | None = None, journal: Journ
 
 
 def _is_beside(path: str) -> bool:
-    return path.startswith(_NOT_LOOKED_AT) or _PART.fullmatch(path.rpartition("/")[2]) is not None
+    return path.startswith(_NOT_LOOKED_AT) or is_part(path.rpartition("/")[2])
 
 
 def _look_at(folder: Folder, record: dict[str, Any], found: dict[str, Any], checks: PixelChecks, known: _Paths) -> None:

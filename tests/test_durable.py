@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 
 import pytest
 
@@ -264,3 +265,26 @@ def test_an_error_of_the_disk_is_final_for_the_whole_group(folder, monkeypatch, 
         monkeypatch.setattr(os, "fsync", broken)
         staging.sync()
     assert not [path for path in folder.path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("number", [1, 30], ids=["a few, one by one", "many at once"])
+def test_a_group_is_written_on_while_what_has_a_name_is_on_its_way_to_the_disk(folder, monkeypatch, number):
+    gate = threading.Event()
+    monkeypatch.setattr(staging_of_files, "_fsync", lambda _descriptor: gate.wait(20))
+    monkeypatch.setattr(staging_of_files.Staging, "_sync_file_system", lambda _self: gate.wait(20))
+    monkeypatch.setattr(staging_of_files, "_syncfs", lambda: True)
+    with folder.staging() as staging:
+        for place in range(number):
+            staging.write(f"{place}.jpg", b"first")
+        synced = staging.syncing()
+        later = staging.create()
+        later.write(b"later")
+        later.close()
+        assert not (folder.path / "0.jpg").exists()
+        gate.set()
+        synced()
+        assert len(staging.publish()) == number
+        staging.name(later, "later.jpg")
+        staging.sync()
+        staging.publish()
+    assert everything(folder.path) == sorted([*(f"{place}.jpg" for place in range(number)), "later.jpg"])

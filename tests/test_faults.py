@@ -12,6 +12,8 @@ from conftest import KEY, SHOP
 from PIL import Image
 from proxy import DropError
 
+from pipeline.unpack import group
+
 RUN = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--wait", "40s")
 
 
@@ -123,6 +125,19 @@ def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, pr
     assert shop(*RUN).code == 0
     assert pictures(shop) == expected
     assert len(proxy.calls) > 3
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_however_few_are_published_together_each_picture_reaches_its_place_once(
+    shop, proxy, expected, monkeypatch, most
+):
+    """What comes twice finds its first answer published, on its way to the disk, or not even that."""
+    monkeypatch.setattr(group, "_MOST", most)
+    proxy.after = lines(lambda found: [line for line in [*found, *found, *map(error_for, found)] for _ in "ab"])
+    assert shop(*RUN).code == 0
+    assert pictures(shop) == expected
+    assert not (shop.outputs / ".pipeline/conflicts").exists()
+    assert {record["status"] for record in shop.records().values()} == {"done"}
 
 
 @pytest.mark.parametrize(

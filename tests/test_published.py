@@ -61,3 +61,24 @@ def test_of_all_that_was_asked_under_a_key_one_record_is_published(records):
             expected.append((key, *told))
     published = [json.loads(line) for line in records.published("shop")]
     assert [(one["key"], one["fingerprint"], one["status"], one["files"]) for one in published] == expected
+
+
+def test_to_ask_what_a_few_displace_does_not_grow_with_the_job(records):
+    """Every group of answers asks: a look at all that is known would make a job of ten times the size a hundredfold."""
+    keys = [f"k-{number:05}" for number in range(4_000)]
+
+    def steps():
+        counted = itertools.count()
+        records._db.set_progress_handler(lambda: next(counted) * 0, 10)
+        assert not records.may_displace("shop", keys[:20], keys[:20])
+        records._db.set_progress_handler(None, 0)
+        return next(counted)
+
+    taken = []
+    for some in (keys[:40], keys[40:]):
+        for key in some:
+            put(records, key, "f", ("pending", "tree", 1, False))
+        taken.append(steps())
+    assert taken[1] < 2 * taken[0]
+    put(records, keys[3], "g", ("done", "tree", 0, True))
+    assert records.may_displace("shop", keys[:20], keys[:20])

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -257,14 +258,14 @@ class Folder:
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
         for _folder, _folders, files, here in self._walk():
-            for name in filter(_PART.fullmatch, files):
+            for name in filter(is_part, files):
                 with contextlib.suppress(OSError), crash.around("sweep"):
                     os.unlink(name, dir_fd=here)
 
     def sweep_beside(self, relative: str) -> None:
         """Remove what killed writers left beside a file, where no lock guards it: who is alive keeps what is his."""
         with contextlib.suppress(OSError), self.parent_of(relative) as (parent, _name):
-            for name in filter(_PART.fullmatch, os.listdir(parent)):  # noqa: PTH208 - as above
+            for name in filter(is_part, os.listdir(parent)):  # noqa: PTH208 - as above
                 with contextlib.suppress(OSError):
                     _remove_dead(name, parent)
 
@@ -405,9 +406,18 @@ def _step(folder: str, here: int, *, create: bool) -> int:
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
 
 
+def is_part(name: str) -> bool:
+    """Whether a file of this name is one of ours that is being written, or that a killed writer has left."""
+    return _PART.fullmatch(name) is not None
+
+
+_numbers = itertools.count(secrets.randbits(64))
+"""No two processes begin at the same: to ask for chance again and again takes longer than a small file does."""
+
+
 def _part(name: str) -> str:
     # The hidden name stays short: a final name may already be as long as the file system allows.
-    return f".{os.fsdecode(os.fsencode(name)[:60])}.{secrets.token_hex(8)}.part"
+    return f".{os.fsdecode(os.fsencode(name)[:60])}.{next(_numbers) % (1 << 64):016x}.part"
 
 
 def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:

@@ -6,15 +6,16 @@ import contextlib
 import os
 import re
 import sys
+import threading
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline import crash
 from pipeline.durable import _CREATE, PIECE, Folder, _fsync, _part, _parts, _Telling, _unlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
 _FEW = 8
@@ -22,6 +23,7 @@ _FEW = 8
 _LARGE = 1 << 18
 """A file of so many bytes begins to be written to the disk as soon as it is closed."""
 _MOST_OPEN = 64
+_PATIENCE_S = 60.0
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -92,11 +94,15 @@ class Staging:
         """Descriptors of folders by their path below ours."""
         self._disks: dict[str, int] = {}
         self._top = -1
+        self._beside: _Beside | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if self._beside is not None:
+            with contextlib.suppress(OSError):
+                self._beside.wait(_PATIENCE_S)
         for file in [*self._files]:
             with contextlib.suppress(OSError):
                 self.drop(file)
@@ -155,15 +161,26 @@ class Staging:
 
     def sync(self) -> None:
         """Bring every byte to the disk; nothing is visible yet. An error here is final for the whole group."""
+        self.syncing()()
+
+    def syncing(self) -> Callable[[], None]:
+        """Begin with that, for the files that have their names by now; what is returned waits for its end.
+
+        Others may be created meanwhile, and named once it has ended.
+        """
+        named = [file for file in self._files if file.relative is not None]
+        if len(named) > _FEW and _syncfs():
+            self._beside = _Beside(self._sync_file_system)
+        else:
+            with self.telling:
+                self._beside = _Beside(partial(_sync_each, [self.opened(file) for file in named]))
+        return self._synced
+
+    def _synced(self) -> None:
+        beside, self._beside = self._beside, None
+        assert beside is not None, "it was begun"
         with self.telling:
-            named = [file for file in self._files if file.relative is not None]
-            if not self._synced_at_once(len(named)):
-                for file in named:
-                    descriptor = self.opened(file)
-                    try:
-                        _fsync(descriptor)
-                    finally:
-                        os.close(descriptor)
+            beside.wait()
         crash.point("stage:synced")
 
     def publish(self) -> list[Temporary]:
@@ -179,7 +196,9 @@ class Staging:
                 del self._files[file]
                 folders |= {folder: None, file.folder: None}
                 crash.point("publish:renamed")
-            if not self._synced_at_once(len(folders)):
+            if len(folders) > _FEW and _syncfs():
+                self._sync_file_system()
+            else:
                 for folder in folders:
                     _fsync(self._parent(folder))
         self._let_go()
@@ -229,19 +248,47 @@ class Staging:
             os.close(self._open.popitem()[1])  # out of it first: a signal may strike now, and have us come again
         self._disks.clear()
 
-    def _synced_at_once(self, number: int) -> bool:
+    def _sync_file_system(self) -> None:
         """Bring all to the disk that waits in the file system, where that is one call for many files.
 
         The folder was opened before any of them was written: what has gone wrong since then is told here, once.
         """
-        if number <= _FEW or not _syncfs():
-            return False
         with crash.around("sync"):
             code = _libc().syncfs(self._top)
         if code:
             error = _errno()
             raise OSError(error, os.strerror(error))
-        return True
+
+
+def _sync_each(descriptors: list[int]) -> None:
+    """Bring files to the disk one by one, and close them."""
+    try:
+        for descriptor in descriptors:
+            _fsync(descriptor)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+class _Beside:
+    """Something that waits for the disk, in a thread of its own."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._trouble: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="sync", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as trouble:  # noqa: BLE001 - it belongs to the other thread
+            self._trouble = trouble
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Wait for its end; raises what kept it from that."""
+        self._thread.join(seconds)
+        if self._trouble is not None:
+            raise self._trouble
 
 
 # ---------------------------------------------------------------------------------------------- system calls

@@ -38,6 +38,8 @@ _READ_S = 60.0
 _ONCE_MORE = "run again: it is fetched once more"
 _DRAWING_S = 300.0
 """A large image of a model that thinks takes its time."""
+_LARGE = 1 << 18
+"""Bytes of a download that are taken at once."""
 _SLOWEST = 8_000
 """Bytes a second that a download must bring, over `_LOOK_S` seconds."""
 _LOOK_S = 120.0
@@ -163,7 +165,7 @@ class Api:
                     raise self._meaning_of_download(what)
                 if response.headers.get("content-encoding", "identity") != "identity":
                     raise PassingError(f"{what}: it comes compressed, and nobody asked for that", hint=_ONCE_MORE)
-                for piece in _timely(response.iter_bytes(), what):
+                for piece in _gathered(_timely(response.iter_bytes(), what)):
                     write(masked.through(piece))
                 write(masked.rest())
                 length = response.headers.get("content-length", "")
@@ -339,6 +341,18 @@ def _timely(pieces: Iterator[bytes], what: str) -> Iterator[bytes]:
             if came < _SLOWEST * passed_s:
                 raise PassingError(f"{what}: {came:,} bytes in {passed_s:.0f} s", hint=_ONCE_MORE)
             since, came = time.monotonic(), 0
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in large pieces: over TLS they come in small ones, and each is looked at, hashed and written."""
+    waiting, size = [], 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _LARGE:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
 
 
 def _refuse_strange(model_id: str) -> None:

@@ -27,6 +27,7 @@ _SLOWEST_UPLOAD = 16_000  # bytes a second
 _LONGEST_STREAM_S = 6 * 3600.0
 _LONGEST_ANSWER, _LONGEST_DRAWING = 32 << 20, 128 << 20
 _PIECE = 1 << 16
+_AT_ONCE = 1 << 18
 _CODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
 
@@ -139,7 +140,8 @@ class _Stream(httpcore2.NetworkStream):
         self._below = below
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._below.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
+        """More than was asked for, if it is here: each step takes its time, and an answer file has many."""
+        return self._below.read(max(max_bytes, _AT_ONCE), _left(timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), _PIECE):

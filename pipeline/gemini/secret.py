@@ -81,11 +81,15 @@ class Mask:
         key = secret.reveal().encode()
         self._spellings = [*_spellings(key)]
         self._whole = [*_whole(key)]
+        self._unquoted = [spelling for spelling in self._whole if b"%" not in spelling]
         self.longest = max(len(spelling.text) for spelling in self._spellings)
+        self._shortest = min(spelling.least for spelling in self._spellings)
 
     def text(self, text: str) -> str:
         """`text` without the key, nor any other key of Google's."""
         data = text.encode(errors="surrogatepass")
+        if len(data) < self._shortest:  # most that is asked about is a word, or nothing
+            return text
         spans = self._spans(data)
         if spans:
             pieces, last = [], 0
@@ -119,6 +123,8 @@ class Mask:
 
         In what is as long as a picture only the whole key is looked for: its parts would take longer than all else.
         """
+        if b'"' not in data and len(data) > _TEXT:  # a piece of a picture, as most of an answer file is
+            return self._without_whole(data)
         parts = data.split(b'"')
         if max(map(len, parts)) <= _TEXT:
             return _starred(data, spans) if (spans := self._spans(data)) else data
@@ -129,7 +135,7 @@ class Mask:
         return b'"'.join(masked)
 
     def _without_whole(self, data: bytes) -> bytes:
-        for spelling in self._whole:
+        for spelling in self._whole if b"%" in data else self._unquoted:
             if spelling in data:
                 data = data.replace(spelling, b"*" * len(spelling))
         return data

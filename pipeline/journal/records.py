@@ -184,10 +184,10 @@ class Records:
 
     def may_displace(self, job: str, keys: Iterable[str], bases: Iterable[str]) -> bool:
         """Whether `displaced` finds anything for one of these keys and bases, or may do so."""
-        row = self._db.execute(
-            "SELECT 1 FROM json_each(?2) k JOIN record r ON r.job = ?1 AND r.key = k.value"
+        row = self._db.execute(  # crossed, as each of these few is to be looked for, and not the whole job among them
+            "SELECT 1 FROM json_each(?2) k CROSS JOIN record r ON r.job = ?1 AND r.key = k.value"
             " WHERE r.place = 'tree' AND r.status IN ('done', 'check') UNION ALL"
-            " SELECT 1 FROM json_each(?3) b JOIN record r ON r.job = ?1 AND r.path = b.value"
+            " SELECT 1 FROM json_each(?3) b CROSS JOIN record r ON r.job = ?1 AND r.path = b.value"
             " WHERE b.value <> '' AND r.place = 'tree' AND r.status IN ('done', 'check') LIMIT 1",
             (job, json.dumps([*keys]), json.dumps([*bases])),
         ).fetchone()

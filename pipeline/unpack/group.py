@@ -11,7 +11,7 @@ from pipeline.durable.staging import Temporary
 from pipeline.outputs import base_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pipeline.durable.staging import Staging
     from pipeline.job.language import Checks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.unpack.pieces import Piece
 
 _MOST = 256
-_MOST_BYTES = 256 << 20
+_MOST_BYTES = 128 << 20
 
 
 @dataclass(slots=True)
@@ -103,8 +103,33 @@ class Outcome:
         }  # fmt: skip
 
 
+@dataclass(slots=True)
+class _Outcomes:
+    """Outcomes that are written down together, and what their files are."""
+
+    by_key: dict[str, Outcome] = field(default_factory=dict)
+    files: set[Temporary] = field(default_factory=set)
+    bytes: int = 0
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self.by_key.values())
+
+    def add(self, outcome: Outcome) -> None:
+        self.by_key[outcome.asked.wire_key] = outcome
+        self.files |= {piece.content for piece in outcome.files if isinstance(piece.content, Temporary)}
+        self.bytes += sum(piece.bytes for piece in outcome.files) + (outcome.turn.bytes if outcome.turn else 0)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether they are many, or large."""
+        return len(self.by_key) >= _MOST or self.bytes >= _MOST_BYTES
+
+
 class Group:
-    """Outcomes of one batch, written down when there are enough of them. Their files are in `staging`."""
+    """Outcomes of one batch, written down when there are enough of them. Their files are in `staging`.
+
+    While the disk takes the files of some, the next ones are gathered already.
+    """
 
     staging: Staging
 
@@ -113,55 +138,65 @@ class Group:
     ) -> None:  # fmt: skip
         self._journal, self._tree, self._batch, self._tally = journal, tree, batch, tally
         self._checks, self._pixels = checks, pixels
-        self._waiting: dict[str, Outcome] = {}
-        self._claimed: set[Temporary] = set()
-        self._bytes = 0
+        self._gathered, self._going = _Outcomes(), _Outcomes()
+        """Those that come in, and those whose files are on their way to the disk."""
+        self._synced: Callable[[], None]
 
     def add(self, outcome: Outcome) -> None:
-        """Take an outcome in, and write all of them down when they are many or large."""
-        self._waiting[outcome.asked.wire_key] = outcome
-        self._claimed |= {piece.content for piece in outcome.files if isinstance(piece.content, Temporary)}
-        self._bytes += sum(piece.bytes for piece in outcome.files) + (outcome.turn.bytes if outcome.turn else 0)
-        if len(self._waiting) >= _MOST or self._bytes >= _MOST_BYTES:
-            self.commit()
+        """Take an outcome in, and begin to write all of them down when they are many or large."""
+        self._gathered.add(outcome)
+        if self._gathered.are_many:
+            self._begin()
 
     def told(self, wire_key: str) -> dict[str, Any] | None:
         """The record that waits to be written down for a request."""
-        outcome = self._waiting.get(wire_key)
+        outcome = self._waiting(wire_key)
         return outcome.told if outcome else None
 
     def claims(self, file: Temporary) -> bool:
         """Whether a file belongs to an outcome that waits to be written down."""
-        return file in self._claimed
+        return file in self._gathered.files or file in self._going.files
 
     def turn(self, wire_key: str) -> Excerpt | None:
         """The line of an answer that waits to be kept for the turns after it."""
-        outcome = self._waiting.get(wire_key)
+        outcome = self._waiting(wire_key)
         return outcome.turn if outcome else None
 
+    def _waiting(self, wire_key: str) -> Outcome | None:
+        return self._gathered.by_key.get(wire_key) or self._going.by_key.get(wire_key)
+
     def commit(self) -> None:
-        """Publish the group's pictures and write its outcomes down, in this order."""
-        if not self._waiting:
-            return
+        """Publish the pictures of all that came, and write their outcomes down, in this order."""
+        self._begin()
+        self._end()
+
+    def _begin(self) -> None:
+        """Bring the files of what was gathered on their way to the disk, once those before are through."""
+        self._end()
         self._keep_turns()
-        for outcome in self._waiting.values():
+        for outcome in self._gathered:
             self._stage(outcome)
-        self.staging.sync()
+        self._gathered, self._going = _Outcomes(), self._gathered
+        self._synced = self.staging.syncing()
+
+    def _end(self) -> None:
+        """Wait for the disk, publish what is there by then, and write it down."""
+        if not self._going.by_key:
+            return
+        self._synced()
         with self._journal.transaction():
             self._make_room()
             self.staging.publish()
             self._write_down()
-        for file in self._claimed:
+        for file in self._going.files:
             self.staging.drop(file)
-        for outcome in self._waiting.values():
+        for outcome in self._going:
             self._check_pixels(outcome)
-        self._waiting.clear()
-        self._claimed.clear()
-        self._bytes = 0
+        self._going = _Outcomes()
 
     def _keep_turns(self) -> None:
         """Keep the answers that conversations go on from, before anybody can know that they are here."""
-        kept = [(one.asked.known.fingerprint, one.turn) for one in self._waiting.values() if one.turn is not None]
+        kept = [(one.asked.known.fingerprint, one.turn) for one in self._gathered if one.turn is not None]
         if not kept:
             return
         turns = self._tree.turns(self._batch.service)
@@ -210,7 +245,7 @@ class Group:
 
     def _make_room(self) -> None:
         """Retire what the files of the group replace."""
-        coming = [one for one in self._waiting.values() if one.files or one.is_not_kept]
+        coming = [one for one in self._going if one.files or one.is_not_kept]
         keys, bases = [one.asked.known.key for one in coming], [one.base for one in coming]
         displaces = self._journal.records.may_displace(self._batch.job, keys, bases)
         for outcome in coming:
@@ -240,7 +275,7 @@ class Group:
 
     def _write_down(self) -> None:
         known_files, settled, changes = [], [], []
-        for outcome in self._waiting.values():
+        for outcome in self._going:
             known, told = outcome.asked.known, outcome.told
             if not outcome.is_wanted:
                 self._tally.superseded += 1
