@@ -14,7 +14,7 @@ from jobs import TODAY, write
 from pipeline import batchfile, workers
 from pipeline.durable import Folder
 from pipeline.gemini import models
-from pipeline.job import expand, sources
+from pipeline.job import expand, sources, unique
 from pipeline.job.expand import OddError
 from pipeline.job.language import load
 
@@ -34,13 +34,13 @@ def alone(folder, job):
     return batchfile.compile_all(out, job, blocks, MODELS), contents(out)
 
 
-def together(folder, job, *, size: int = 300):
+def together(folder, job, *, size: int = 300, warn=print):
     """The same by two processes that take parts of a few hundred bytes."""
     out = Folder(folder / "together").make()
     spans = sources.spans(folder / "rows.csv", size)
     with workers.Workers(job, MODELS, TODAY, spans, 2) as found:
         started = list(found._processes)
-        made = batchfile.pack(out, job, found.lines())
+        made = batchfile.pack(out, job, found.lines(warn))
     for process in started:
         with pytest.raises(ChildProcessError):
             os.waitpid(process, os.WNOHANG)  # none of them is left
@@ -91,7 +91,7 @@ def test_a_row_is_never_cut(tmp_path_factory, cells, size):
         pytest.param(JOB, rows(60, **{"mug-7": " "}), id="a row that is wrong"),
         pytest.param(JOB, rows(60) + "mug-7,again\n", id="an id twice"),
         pytest.param(JOB, rows(60, MUG_7="x"), id="a path twice"),
-        pytest.param(JOB.replace(" for [id]", ""), rows(60, other="red “7”"), id="an ask twice"),
+        pytest.param(JOB.replace("rows.csv", "{csv: rows.csv, where: {a: x}}"), rows(60), id="no row at all"),
         pytest.param(JOB + "vars: {light: dim}\n", rows(60).replace("id,", "seed,", 1), id="a warning"),
         pytest.param(JOB, rows(60) + "x,y,z\n", id="a row too long"),
         pytest.param(JOB, rows(60) + 'x,"y\n', id="a quote never closed"),
@@ -104,13 +104,32 @@ def test_what_there_is_to_tell_is_left_to_one_process(tmp_path, text, catalog):
     assert contents(Folder(tmp_path / "together")) == {}
 
 
+def test_asks_that_are_paid_twice_are_told_of_and_printed_all_the_same(tmp_path):
+    job = job_of(tmp_path, rows(60, other="red “7”", another="red “7”"), JOB.replace(" for [id]", ""))
+    said, warnings = [], []
+    found = together(tmp_path, job, warn=said.append)
+    blocks = expand.blocks(job, models=MODELS, today=TODAY, warn=warnings.append)
+    alone_files = batchfile.compile_all(Folder(tmp_path / "alone").make(), job, blocks, MODELS)
+    assert found == (alone_files, contents(Folder(tmp_path / "alone")))
+    assert said == warnings
+    assert [one.message.partition(",")[0] for one in said] == ["4 requests ask for what another one asks for"]
+
+
+def test_several_processes_note_more_than_they_hold_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(unique, "_MOST", 50)
+    job = job_of(tmp_path, rows(60))
+    assert together(tmp_path, job) == alone(tmp_path, job)
+    with pytest.raises(OddError):
+        together(tmp_path, job_of(tmp_path, rows(60) + "mug-7,again\n"))
+
+
 def test_a_worker_that_is_killed_brings_nothing(tmp_path):
     job = job_of(tmp_path, rows(60))
     with workers.Workers(job, MODELS, TODAY, sources.spans(tmp_path / "rows.csv", 300), 2) as found:
         os.kill(found._processes[1], signal.SIGKILL)
         os.waitid(os.P_PID, found._processes[1], os.WEXITED | os.WNOWAIT)
         with pytest.raises(OddError):
-            batchfile.pack(Folder(tmp_path / "out").make(), job, chain(found.lines(), found.lines()))
+            batchfile.pack(Folder(tmp_path / "out").make(), job, chain(found.lines(print), found.lines(print)))
     assert contents(Folder(tmp_path / "out")) == {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pipeline.job.placeholders import fold
 from pipeline.job.problems import listed, quoted
@@ -11,6 +11,7 @@ from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import TracebackType
 
     from pipeline.errors import Problem
     from pipeline.job.forms import Filled
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.job.problems import Problems
     from pipeline.job.request import Request
+    from pipeline.job.sheets import Sheet
 
 
 class First(NamedTuple):
@@ -35,7 +37,14 @@ class Twins:
         self._job = job
         self._marks = {kind: Marks() for kind in ("id", "key", "path", "ask")}
 
-    def note(self, ids: Iterable[str], requests: Sequence[Filled | Request]) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        for marks in self._marks.values():
+            marks.__exit__(kind, value, tb)
+
+    def note(self, ids: Sequence[str], requests: Sequence[Filled | Request]) -> None:
         """Note the ids of some rows, and their requests."""
         marks = self._marks
         marks["id"].add(ids)
@@ -43,8 +52,17 @@ class Twins:
         marks["ask"].add([request.fingerprint for request in requests])
         marks["path"].add([request.path for request in requests if request.keeps])
 
+    def note_sheet(self, sheet: Sheet, fingerprints: Iterable[Sequence[str]]) -> None:
+        """The same for a sheet, whose requests all keep what they bring."""
+        self._marks["id"].add(sheet.ids)
+        for column in sheet.columns:
+            self._marks["key"].add(column.keys)
+            self._marks["path"].add(column.paths)
+        for texts in fingerprints:
+            self._marks["ask"].add(texts)
+
     def dump(self) -> list[list[bytes]]:
-        """What was noted, for `take` in another process."""
+        """What was noted since the last time, for `take` in another process."""
         return [marks.dump() for marks in self._marks.values()]
 
     def take(self, dumped: Iterable[Iterable[bytes]]) -> None:
@@ -52,9 +70,9 @@ class Twins:
         for marks, data in zip(self._marks.values(), dumped, strict=True):
             marks.take(data)
 
-    def are_there(self) -> bool:
-        """Whether anything may be there twice."""
-        return any(marks.twice() for marks in self._marks.values())
+    def are_wrong(self) -> bool:
+        """Whether anything but an ask may be there twice."""
+        return any(marks.twice() for kind, marks in self._marks.items() if kind != "ask")
 
     def tell(self, rows: Iterable[tuple[Row, Iterable[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
