@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 from itertools import chain
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import TODAY, write
@@ -149,3 +154,77 @@ def test_a_catalog_that_is_read_from_above_is_not_parted(tmp_path, option):
 
 def test_a_small_catalog_is_left_to_one_process(tmp_path):
     assert workers.at_work(job_of(tmp_path, rows(60)), MODELS, TODAY) is None
+
+
+HELD = """
+import os, signal, sys
+from pipeline import cli, workers
+send, sent = workers._send, []
+
+def held(*words):
+    send(*words)
+    if not sent:
+        sent.append(words)
+        os.write(1, b"%d\\n" % os.getpid())
+        signal.sigwait({signal.SIGUSR1})
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.sched_getaffinity = lambda _process: {0, 1}
+workers._send = held
+sys.exit(cli.run(sys.argv[1:]))
+"""
+COMPILE = ["compile", "job.yaml", "-o", "out"]
+
+
+@contextmanager
+def at_work(folder):
+    """A compile whose workers wait after their first lines, and these workers; a signal of its own lets them go on."""
+    job_of(folder, "id,a\n" + "".join(f"mug-{number},{number:0200}\n" for number in range(3000)), JOB_OF_MANY)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, *COMPILE], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        yield process, [int(process.stdout.readline()) for _ in range(2)]
+
+
+JOB_OF_MANY = JOB.replace("max_requests: 7", "max_requests: 1000")
+
+
+@pytest.mark.parametrize(
+    ("give", "number", "word"),
+    [
+        pytest.param(os.killpg, signal.SIGINT, "interrupted", id="ctrl-c"),
+        pytest.param(os.kill, signal.SIGINT, "interrupted", id="the one that writes alone"),
+        pytest.param(os.killpg, signal.SIGTERM, "terminated", id="all are ended"),
+    ],
+)
+def test_told_to_stop_a_compile_leaves_no_process_and_no_file_behind_and_works_again(tmp_path, give, number, word):
+    with at_work(tmp_path) as (process, found):
+        give(process.pid, number)
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[0] == f"error: {word}"
+    assert "Traceback" not in err
+    for worker in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert not (tmp_path / "out").exists()
+    again = subprocess.run(
+        [sys.executable, "-m", "pipeline", *COMPILE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert sum(path.read_bytes().count(b"\n") for path in (tmp_path / "out").iterdir()) == 6000
+
+
+def test_workers_end_by_themselves_when_the_one_that_writes_is_killed(tmp_path):
+    with at_work(tmp_path) as (process, found):
+        ends = [os.pidfd_open(worker) for worker in found]
+        process.kill()
+        process.wait()
+        for worker in found:
+            os.kill(worker, signal.SIGUSR1)
+        for end in ends:
+            assert select.select([end], [], [], 60)[0] == [end]
+            os.close(end)

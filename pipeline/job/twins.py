@@ -52,8 +52,8 @@ class Twins:
         marks["ask"].add([request.fingerprint for request in requests])
         marks["path"].add([request.path for request in requests if request.keeps])
 
-    def note_sheet(self, sheet: Sheet, fingerprints: Iterable[Sequence[str]]) -> None:
-        """The same for a sheet, whose requests all keep what they bring."""
+    def note_sheet(self, sheet: Sheet, fingerprints: Iterable[Sequence[str]] = ()) -> None:
+        """The same for a sheet, whose requests all keep what they bring; of asks those with these fingerprints."""
         self._marks["id"].add(sheet.ids)
         for column in sheet.columns:
             self._marks["key"].add(column.keys)
