@@ -111,7 +111,7 @@ def agree(by_sheets: Told, by_forms: Told) -> None:
         assert by_sheets.lines == by_forms.lines
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs())
 def test_sheets_say_what_forms_say(made):
     by_sheets, by_forms = both(*made)
@@ -119,7 +119,7 @@ def test_sheets_say_what_forms_say(made):
         agree(by_sheets, by_forms)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     KNOWN, st.sampled_from(["[a|none] of [id]", "50 % [a|x]", "as it is", "[item] [sample] [a|y]", "{[b|none]}"]),
     st.sampled_from([None, "[id]", "[id]-größe-[sample]", "x-[id]", "[id]/[sample]"]), st.integers(1, 2),
@@ -190,3 +190,46 @@ def test_keys_on_the_wire_are_the_same_for_many(pairs, tail):
     assert found == [
         record.wire_key(key, key[::-1], record.slug_with(slug, tail)) for key, slug in zip(keys, slugs, strict=True)
     ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(jobs(), KNOWN.map(lambda rows: plain("[a|none] of [id]", "".join(map(written, rows))))))
+@example(plain("[a]", "mug,x\nbowl,y\nmug,z\n"))
+@example(plain("[a]", "mug,x\nMUG,y\n"))
+@example(plain("[a]", "mug,x\nbowl, \n"))
+@example(plain("[a]", "mug,x\nbowl,y,z\n"))
+@example(plain("[a] [b]", "mug,x\n"))
+@example(plain("[a]", ""))
+def test_a_check_finds_all_that_is_wrong(made):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, content in (("job.yaml", made[0].encode()), ("rows.csv", made[1].encode()), ("ref.png", PNG)):
+            write(folder, file, content)
+        try:
+            job = load(folder / "job.yaml", root=folder)
+        except JobError:
+            return
+        assert said(lambda **words: expand.check(job, **words)) == said(lambda **words: [*expand.blocks(job, **words)])
+
+
+def said(go) -> tuple[list, list]:
+    """The problems and the warnings of a job, but for those of asks that are paid twice."""
+    problems, warnings = [], []
+    try:
+        go(models=MODELS, today=TODAY, warn=warnings.append)
+    except JobError as error:
+        problems = error.problems
+    return problems, [one for one in warnings if not any(words in one.message for words in TWICE)]
+
+
+def written(row) -> str:
+    """A row of two columns, as CSV."""
+    return '"{}","{}"\n'.format(*(cell.replace("\0", "").replace('"', '""') for cell in row[:2]))
+
+
+def test_what_is_sound_is_checked_without_printing_a_request(tmp_path, monkeypatch):
+    write(tmp_path, "rows.csv", ("id,a\n" + "".join(f"mug-{number},red {number}\n" for number in range(2000))).encode())
+    job = load(write(tmp_path, "job.yaml", plain("[a] of [id]", "")[0].encode()), root=tmp_path)
+    monkeypatch.setattr(expand, "blocks", lambda *_, **__: pytest.fail("gone through by the law"))
+    monkeypatch.setattr(Sheet, "fingerprints", lambda _: pytest.fail("an ask was made"))
+    expand.check(job, models=MODELS, today=TODAY, warn=pytest.fail)
