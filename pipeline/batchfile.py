@@ -306,20 +306,23 @@ class Printer:
         """The lines of the requests of a sheet, row by row; None where they are to be made one by one."""
         asked: list[Asked] = []
         sizes: list[Iterable[int]] = []
-        pieces: list[Iterable[str]] = []
+        pieces: list[Iterable[bytes]] = []
         for column, prints in zip(sheet.columns, fingerprints, strict=True):
             form, written = column.form, column.written
             printed = self._known[form] if form in self._known else self._print(form)
             if printed is None:
                 return None
             keys = record.wire_keys(column.keys, prints, sheet.slugs, printed.slug_tail)
-            before, between, after = f'{printed.before}"', f'"{printed.between}', printed.after
+            before, between, after = (
+                one.encode() for one in (f'{printed.before}"', f'"{printed.between}', printed.after)
+            )
             around = len(before) + len(between) + len(after)
             asked.append(printed.asked)
             sizes.append([around + len(key) + len(text) for key, text in zip(keys, written, strict=True)])
-            pieces += [repeat(before), keys, repeat(between), written, repeat(after)]
-        data = "".join(chain.from_iterable(zip(*pieces, strict=False)))
-        return Lines(asked * len(sheet.ids), [*chain.from_iterable(zip(*sizes, strict=True))], data.encode("ascii"))
+            named = "\n".join(keys).encode("ascii").split(b"\n")
+            pieces += [repeat(before), named, repeat(between), written, repeat(after)]
+        data = b"".join(chain.from_iterable(zip(*pieces, strict=False)))
+        return Lines(asked * len(sheet.ids), [*chain.from_iterable(zip(*sizes, strict=True))], data)
 
     def _of(self, request: Filled | Request) -> tuple[Asked, str]:
         if isinstance(request, Filled):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import tempfile
 from itertools import chain
@@ -16,7 +18,7 @@ from test_job_forms import PLAIN, jobs, plain
 from pipeline import batchfile, record
 from pipeline.errors import JobError
 from pipeline.gemini import models
-from pipeline.job import expand, forms
+from pipeline.job import expand, forms, sources
 from pipeline.job.expand import OddError, Parts
 from pipeline.job.language import Batch, load
 from pipeline.job.sheets import Sheet
@@ -85,7 +87,7 @@ class Told:
         self.sheets += 1
         prints = sheet.fingerprints()
         columns = [
-            zip(column.keys, column.paths, column.written, texts, strict=True)
+            zip(column.keys, column.paths, map(bytes.decode, column.written), texts, strict=True)
             for column, texts in zip(sheet.columns, prints, strict=True)
         ]
         self.requests += chain.from_iterable(zip(*columns, strict=True))
@@ -233,3 +235,25 @@ def test_what_is_sound_is_checked_without_printing_a_request(tmp_path, monkeypat
     monkeypatch.setattr(expand, "blocks", lambda *_, **__: pytest.fail("gone through by the law"))
     monkeypatch.setattr(Sheet, "fingerprints", lambda _: pytest.fail("an ask was made"))
     expand.check(job, models=MODELS, today=TODAY, warn=pytest.fail)
+
+
+@settings(max_examples=500)
+@given(st.text(st.sampled_from('ab ",;\r\n\x0b\u2028ü'), max_size=24), st.sampled_from(",; "))
+@example('"a""b",c\n', ",")
+@example('a"b,"c"\n', ",")
+@example('"a"b,c\n', ",")
+@example('a,"b\r\n\nc"\r\n\r\n"",x', ",")
+@example("a\n\n", ",")
+def test_rows_are_split_as_the_reader_of_catalogs_does(text, delimiter):
+    found = sources.rows_of(text, delimiter)
+    try:
+        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)]
+    except csv.Error:
+        assert found is None
+    else:
+        assert found in (None, rows) or (not text and found == [[]])
+
+
+@pytest.mark.parametrize("text", ['a,"b, c",d\n"",x,"y\n"\n', "a,b\r\n\r\nc,d", '"a\r\nb",c\r\n'])
+def test_rows_that_are_usual_are_split_without_it(text):
+    assert sources.rows_of(text, ",") == [*csv.reader(io.StringIO(text, newline=""), strict=True)]

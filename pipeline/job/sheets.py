@@ -18,7 +18,7 @@ from pipeline.job.request import MAX_PROMPT
 from pipeline.job.slugs import MAX_SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from pipeline.job.forms import Form, Quick
     from pipeline.job.placeholders import Part
@@ -33,11 +33,11 @@ class Column(NamedTuple):
     form: Form
     keys: list[str]
     paths: list[str]
-    written: list[str]
+    written: list[bytes]
     """The prompts, as JSON texts of ASCII characters."""
     digest: Callable[[], Any]
     """The digest of what stands before the prompt in a canonical ask."""
-    after: str
+    after: bytes
     """What stands behind it."""
 
 
@@ -51,17 +51,13 @@ class Sheet(NamedTuple):
 
     def fingerprints(self) -> list[list[str]]:
         """For each form and row, the fingerprint of the ask."""
-        known: dict[tuple[int, str], list[bytes]] = {}
         found = []
         for column in self.columns:
-            ends = known.get((id(column.written), column.after))
-            if ends is None:
-                ends = [f"{text}{column.after}".encode() for text in column.written]
-                known[id(column.written), column.after] = ends
-            prints = []
-            for end in ends:
+            prints, after = [], column.after
+            for text in column.written:
                 digest = column.digest()
-                digest.update(end)
+                digest.update(text)
+                digest.update(after)
                 prints.append(digest.hexdigest())
             found.append(prints)
         return found
@@ -72,17 +68,17 @@ def sheet_of(quick: Sequence[Quick], rows: Sequence[Cells], ids: list[str]) -> S
     slugs = _slugs(ids)
     if slugs is None:
         return None
-    texts: dict[object, list[str] | None] = {}
+    texts: dict[object, list[bytes] | None] = {}
     columns = []
     for form, text, key_tail, tail, digest, after in quick:
         if tail is None:
             return None
         if text not in texts:
-            texts[text] = _written(_filled([_column(part, form, rows, ids) for part in text.bound], len(rows)))
+            texts[text] = _written(_quoted([_column(part, form, rows, ids) for part in text.bound], len(rows)))
         written, paths = texts[text], [slug + tail for slug in slugs]
         if written is None or not _are_free(paths):
             return None
-        columns.append(Column(form, [one + key_tail for one in ids], paths, written, digest, after.decode()))
+        columns.append(Column(form, [one + key_tail for one in ids], paths, written, digest, after))
     return Sheet(ids, slugs, columns)
 
 
@@ -130,25 +126,30 @@ def _moving(name: str, form: Form, ids: Sequence[str]) -> list[str]:
     return [form.facts.get(name, "")] * len(ids)
 
 
-def _filled(columns: Iterable[list[str] | str | None], count: int) -> list[str] | None:
-    """Texts of so many rows, made of what stands in each of their parts."""
-    form, moving = "", []
+def _quoted(columns: Sequence[list[str] | str | None], count: int) -> list[str] | None:
+    """So many texts in quotes, made of what stands in each of their parts; None where one may be empty."""
+    form, moving, is_said = "", list[list[str]](), False
     for column in columns:
         if column is None:
             return None
-        form += column.replace("%", "%%") if isinstance(column, str) else "%s"
-        if not isinstance(column, str):
+        if isinstance(column, str):
+            form += column.replace("%", "%%")
+            is_said = is_said or bool(column.strip())
+        else:
+            form += "%s"
             moving.append(column)
-    return [form % values for values in (zip(*moving, strict=True) if moving else repeat((), count))]
+    form = f'"{form}"'
+    texts = [form % values for values in (zip(*moving, strict=True) if moving else repeat((), count))]
+    return texts if is_said or all(text[1:-1].strip() for text in texts) else None
 
 
-def _written(texts: list[str] | None) -> list[str] | None:
-    """Texts as JSON of ASCII characters, as `json.dumps` has them; None where one is not sent as it stands."""
-    if texts is None or not all(texts) or True in map(str.isspace, texts) or max(map(len, texts)) > MAX_PROMPT:
+def _written(quoted: list[str] | None) -> list[bytes] | None:
+    """Texts in quotes as JSON of ASCII characters, as `json.dumps` has it; None where one is not sent as it stands."""
+    if quoted is None or max(map(len, quoted)) > MAX_PROMPT + 2:
         return None
-    joined = "".join(texts)
+    joined = "".join(quoted)
     if "\r" in joined or "AIza" in joined:
         return None
-    if joined.isascii() and joined.isprintable() and '"' not in joined and "\\" not in joined:
-        return [f'"{text}"' for text in texts]
-    return [*map(encode_basestring_ascii, texts)]
+    if joined.isascii() and joined.isprintable() and "\\" not in joined and joined.count('"') == 2 * len(quoted):
+        return [*map(str.encode, quoted)]
+    return [encode_basestring_ascii(text[1:-1]).encode() for text in quoted]

@@ -148,7 +148,8 @@ def pages(path: Path, span: tuple[int, int], *, delimiter: str, columns: int, mo
     if len(text) >= MAX_ROW or "\0" in text:
         raise ValueError("a row too long, or no text")
     csv.field_size_limit(MAX_ROW)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    split = rows_of(text, delimiter)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if split is None else iter(split)
     if not start:
         next(rows)
     while page := [*itertools.islice(rows, most)]:
@@ -157,6 +158,25 @@ def pages(path: Path, span: tuple[int, int], *, delimiter: str, columns: int, mo
             if set(map(len, page)) - {columns}:
                 raise ValueError("a row of other columns")
         yield page
+
+
+def rows_of(text: str, delimiter: str) -> list[list[str]] | None:
+    """What `csv.reader` makes of a text without a NUL, in a fraction of the time; None where only that can tell."""
+    outside, *rest = text.split('"')
+    bare = "\0".join([outside, *rest[1::2]])  # each cell in quotes is a NUL
+    if "\r" in bare:
+        if bare.count("\r") > bare.count("\r\n"):
+            return None
+        bare = bare.replace("\r\n", "\n")
+    rows = [line.split(delimiter) if line else [] for line in bare.removesuffix("\n").split("\n")]
+    if not rest:
+        return rows
+    quoted = iter(rest[::2])
+    for row in rows:
+        for _ in range(row.count("\0")):
+            row[row.index("\0")] = next(quoted)
+    is_whole = len(rest) % 2 == 0 and next(quoted, None) is None  # or quotes are in the midst of cells, or in quotes
+    return rows if is_whole else None
 
 
 def spans(path: Path, size: int) -> list[tuple[int, int]] | None:
