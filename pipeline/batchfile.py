@@ -48,8 +48,8 @@ class BatchFile:
     model_id: str
     requests: int
     bytes: int
-    chunk: str
-    """The first 24 hex digits of its sha256."""
+    chunk: str = ""
+    """The first 24 hex digits of its sha256; empty for one that is not to be sent."""
 
 
 class Turn(NamedTuple):
@@ -238,7 +238,7 @@ def pack(folder: Folder, job: Job, printed: Iterable[Lines]) -> list[BatchFile]:
                     if writer:
                         made[writer.number] = writer.closed()
                     writer = writers[asked.model_id] = _Writer(group, len(made), job, asked.model_id)
-                    made.append(BatchFile(writer.name, asked.model_id, 0, 0, ""))
+                    made.append(BatchFile(writer.name, asked.model_id, 0, 0))
                     count, size = writer.filling.run(lines, at)
                 assert writer is not None
                 writer.write(memoryview(lines.data)[start : start + size])
@@ -369,18 +369,13 @@ class _Writer:
         self.filling = Filling(job.batch)
         self._group = group
         self._stream = group.create(self.name)
-        self._digest = hashlib.sha256()
 
     def write(self, piece: memoryview) -> None:
         self._stream.write(piece)
-        self._digest.update(piece)
 
     def closed(self) -> BatchFile:
         self._group.finish(self.name, self._stream)
-        filling = self.filling
-        return BatchFile(
-            self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24]
-        )
+        return BatchFile(self.name, self._model_id, self.filling.requests, self.filling.input_bytes)
 
 
 def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:

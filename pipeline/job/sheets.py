@@ -11,6 +11,8 @@ from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from pipeline.job.forms import RESERVED, SHORT
 from pipeline.job.paths import OWN
 from pipeline.job.placeholders import Field, Moving
@@ -150,6 +152,6 @@ def _written(quoted: list[str] | None) -> list[bytes] | None:
     joined = "".join(quoted)
     if "\r" in joined or "AIza" in joined:
         return None
-    if joined.isascii() and joined.isprintable() and "\\" not in joined and joined.count('"') == 2 * len(quoted):
-        return [*map(str.encode, quoted)]
+    if joined.isascii() and "\x7f" not in joined and len(orjson.dumps(joined)) == len(joined) + 2 + 2 * len(quoted):
+        return [*map(str.encode, quoted)]  # nothing is written otherwise in JSON but for the quotes around them
     return [encode_basestring_ascii(text[1:-1]).encode() for text in quoted]

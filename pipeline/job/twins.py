@@ -36,6 +36,8 @@ class Twins:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._marks = {kind: Marks() for kind in ("id", "key", "path", "ask")}
+        self._found: dict[str, set[int]] | None = None
+        """What is there twice, once somebody has asked; nothing is noted from then on."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +73,17 @@ class Twins:
             marks.take(data)
 
     def are_wrong(self) -> bool:
-        """Whether anything but an ask may be there twice."""
-        return any(marks.twice() for kind, marks in self._marks.items() if kind != "ask")
+        """Whether anything but an ask may be there twice, in all that was noted."""
+        return any(twice for kind, twice in self._twice().items() if kind != "ask")
+
+    def _twice(self) -> dict[str, set[int]]:
+        if self._found is None:
+            self._found = {kind: marks.twice() for kind, marks in self._marks.items()}
+        return self._found
 
     def tell(self, rows: Iterable[tuple[Row, Iterable[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
-        twice = {kind: marks.twice() for kind, marks in self._marks.items()}
+        twice = self._twice()
         if not any(twice.values()):
             return
         first: dict[tuple[str, str], First] = {}

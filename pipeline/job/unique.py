@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-_PARTS = 64
+_PARTS = 16
 _LAST = _PARTS - 1
 _MOST = 1 << 17
 """Marks in memory, and of those on the disk how many are looked at together."""
