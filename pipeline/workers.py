@@ -8,6 +8,7 @@ the whole is left to one process, which finds the words for it.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import marshal
 import os
 import signal
@@ -81,7 +82,8 @@ class Workers:
                     is_empty = is_empty and not lengths
                     yield Lines([kinds[at] for at in array("I", asked)], lengths, _data(pipe, sum(lengths)))
             for pipe in self._pipes:
-                _received(pipe)
+                [noted] = _received(pipe)
+                twins.take(noted)
             if is_empty or self._stamp() != self._before or twins.are_wrong():
                 raise OddError
             problems = Problems()
@@ -105,6 +107,8 @@ class Workers:
 
     def _start(self, spans: Sequence[tuple[int, int]]) -> None:
         here, there = os.pipe()
+        with contextlib.suppress(OSError):  # who has many of them may have no more room
+            fcntl.fcntl(there, fcntl.F_SETPIPE_SZ, _LARGE)
         with _undisturbed():
             process = os.fork()
             if not process:
@@ -126,7 +130,7 @@ class Workers:
                 for message, data in _printed(parts, printer, span, twins):
                     _send(there, message, data)
             parts.finish()
-            _send(there, (), ())
+            _send(there, (twins.dump(is_last=True),), ())
         except BaseException:  # noqa: BLE001 - whatever it is, the one that reads finds it again
             os._exit(1)
         os._exit(0)
@@ -149,12 +153,12 @@ def at_work(job: Job, models: Models, today: date) -> Workers | None:
 def _printed(
     parts: Parts, printer: Printer, span: tuple[int, int], twins: Twins
 ) -> Iterator[tuple[tuple[Any, ...], list[Data]]]:
-    """The lines of a part in one message, or in several large ones, each with what must differ in all of them."""
+    """The lines of a part in one message, or in several large ones; from time to time, what must differ."""
     table: dict[Asked, int] = {}
     asked, sizes, data, waiting = array("I"), array("I"), list[Data](), 0
 
     def message(*, is_last: bool) -> tuple[tuple[Any, ...], list[Data]]:
-        return ([*map(tuple, table)], asked.tobytes(), sizes.tobytes(), twins.dump(), is_last), data
+        return ([*map(tuple, table)], asked.tobytes(), sizes.tobytes(), twins.dump(is_last=False), is_last), data
 
     for lines in _lines(parts, printer, span, twins):
         asked.extend([table.setdefault(kind, len(table)) for kind in lines.asked])

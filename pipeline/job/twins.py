@@ -63,13 +63,15 @@ class Twins:
         for texts in fingerprints:
             self._marks["ask"].add(texts)
 
-    def dump(self) -> list[list[bytes]]:
-        """What was noted since the last time, for `take` in another process."""
+    def dump(self, *, is_last: bool) -> list[list[bytes]]:
+        """What was noted since the last time, for `take` in another process; nothing yet while that is little."""
+        if not is_last and not any(marks.are_many for marks in self._marks.values()):
+            return []
         return [marks.dump() for marks in self._marks.values()]
 
     def take(self, dumped: Iterable[Iterable[bytes]]) -> None:
         """Note what another process has noted of other rows."""
-        for marks, data in zip(self._marks.values(), dumped, strict=True):
+        for marks, data in zip(self._marks.values(), dumped, strict=False):
             marks.take(data)
 
     def are_wrong(self) -> bool:

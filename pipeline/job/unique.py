@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
-_PARTS = 16
+_PARTS = 64
 _LAST = _PARTS - 1
 _MOST = 1 << 17
 """Marks in memory, and of those on the disk how many are looked at together."""
@@ -48,6 +48,11 @@ class Marks:
         self._count += len(texts)
         if self._count > _MOST:
             self._write()
+
+    @property
+    def are_many(self) -> bool:
+        """Whether it is time to hand them over, where that is done."""
+        return self._count > _MOST // 8
 
     def dump(self) -> list[bytes]:
         """Hand over all marks, for `take` in a process that this one was forked from or forks from."""
