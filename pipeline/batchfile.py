@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import accumulate, chain, repeat, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from pipeline import record
 from pipeline.errors import UnfinishedError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Batch as Limits
     from pipeline.job.language import Job
     from pipeline.job.request import Request
+    from pipeline.job.sheets import Sheet
     from pipeline.journal import Record, Upload
 
 
@@ -46,8 +48,8 @@ class BatchFile:
     model_id: str
     requests: int
     bytes: int
-    chunk: str
-    """The first 24 hex digits of its sha256."""
+    chunk: str = ""
+    """The first 24 hex digits of its sha256; empty for one that is not to be sent."""
 
 
 class Turn(NamedTuple):
@@ -151,12 +153,29 @@ class Filling:
         return True
 
     def run(self, lines: Lines, start: int) -> tuple[int, int]:
-        """Count in as many lines of one kind as fit, from the one at `start`: how many these are, and their bytes."""
-        kind, before = lines.asked[start], (self.requests, self.input_bytes)
-        for asked, size in zip(lines.asked[start:], lines.sizes[start:], strict=True):
-            if asked != kind or not self.takes(answer_bytes=kind.answer_bytes, input_bytes=size):
-                break
-        return self.requests - before[0], self.input_bytes - before[1]
+        """Count in as many lines of one kind as fit, from the one at `start`: how many these are, and their bytes.
+
+        The same as `takes` one by one, until it does not.
+        """
+        kind, limits = lines.asked[start], self._limits
+        room = limits.max_requests - self.requests
+        if kind.answer_bytes:
+            room = min(room, (limits.max_answer_bytes - self.answer_bytes) // kind.answer_bytes)
+        elif self.answer_bytes > limits.max_answer_bytes:
+            room = 0
+        stop = start + max(room, 0 if self.requests else 1)
+        kinds = lines.asked[start:stop]
+        if kinds.count(kind) < len(kinds):
+            kinds = [*takewhile(kind.__eq__, kinds)]
+        ends = [*accumulate(lines.sizes[start : start + len(kinds)])]
+        count = bisect_right(ends, limits.max_input_bytes - self.input_bytes)
+        if not self.requests:
+            count = max(count, 1)
+        size = ends[count - 1] if count else 0
+        self.requests += count
+        self.answer_bytes += count * kind.answer_bytes
+        self.input_bytes += size
+        return count, size
 
 
 def write(  # noqa: PLR0913 - each by its own name
@@ -219,7 +238,7 @@ def pack(folder: Folder, job: Job, printed: Iterable[Lines]) -> list[BatchFile]:
                     if writer:
                         made[writer.number] = writer.closed()
                     writer = writers[asked.model_id] = _Writer(group, len(made), job, asked.model_id)
-                    made.append(BatchFile(writer.name, asked.model_id, 0, 0, ""))
+                    made.append(BatchFile(writer.name, asked.model_id, 0, 0))
                     count, size = writer.filling.run(lines, at)
                 assert writer is not None
                 writer.write(memoryview(lines.data)[start : start + size])
@@ -236,13 +255,16 @@ class Asked(NamedTuple):
     answer_bytes: int
 
 
+Data: TypeAlias = bytes | bytearray
+
+
 class Lines(NamedTuple):
     """Some request lines, newlines included."""
 
     asked: Sequence[Asked]
     sizes: Sequence[int]
     """Bytes of each."""
-    data: bytes
+    data: Data
     """All of them, one after the other."""
 
 
@@ -279,6 +301,28 @@ class Printer:
                 yield Lines(found, sizes, "".join(texts).encode("ascii"))
                 found, texts, sizes, waiting = [], [], [], 0
         yield Lines(found, sizes, "".join(texts).encode("ascii"))
+
+    def sheet(self, sheet: Sheet, fingerprints: Sequence[Sequence[str]]) -> Lines | None:
+        """The lines of the requests of a sheet, row by row; None where they are to be made one by one."""
+        asked: list[Asked] = []
+        sizes: list[Iterable[int]] = []
+        pieces: list[Iterable[bytes]] = []
+        for column, prints in zip(sheet.columns, fingerprints, strict=True):
+            form, written = column.form, column.written
+            printed = self._known[form] if form in self._known else self._print(form)
+            if printed is None:
+                return None
+            keys = record.wire_keys(column.keys, prints, sheet.slugs, printed.slug_tail)
+            before, between, after = (
+                one.encode() for one in (f'{printed.before}"', f'"{printed.between}', printed.after)
+            )
+            around = len(before) + len(between) + len(after)
+            asked.append(printed.asked)
+            sizes.append([around + len(key) + len(text) for key, text in zip(keys, written, strict=True)])
+            named = "\n".join(keys).encode("ascii").split(b"\n")
+            pieces += [repeat(before), named, repeat(between), written, repeat(after)]
+        data = b"".join(chain.from_iterable(zip(*pieces, strict=False)))
+        return Lines(asked * len(sheet.ids), [*chain.from_iterable(zip(*sizes, strict=True))], data)
 
     def _of(self, request: Filled | Request) -> tuple[Asked, str]:
         if isinstance(request, Filled):
@@ -325,18 +369,13 @@ class _Writer:
         self.filling = Filling(job.batch)
         self._group = group
         self._stream = group.create(self.name)
-        self._digest = hashlib.sha256()
 
     def write(self, piece: memoryview) -> None:
         self._stream.write(piece)
-        self._digest.update(piece)
 
     def closed(self) -> BatchFile:
         self._group.finish(self.name, self._stream)
-        filling = self.filling
-        return BatchFile(
-            self.name, self._model_id, filling.requests, filling.input_bytes, self._digest.hexdigest()[:24]
-        )
+        return BatchFile(self.name, self._model_id, self.filling.requests, self.filling.input_bytes)
 
 
 def lines(stream: IO[bytes], *, longest: int) -> Iterator[tuple[int, bytes | None]]:

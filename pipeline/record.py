@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pipeline.job.expand import Request
 
@@ -70,6 +70,22 @@ def wire_key(key: str, fingerprint: str, slug: str | None = None) -> str:
     digest = _EMPTY.copy()
     digest.update(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass"))
     return f"{slug_of(key) if slug is None else slug}~{digest.hexdigest()[:12]}"
+
+
+def wire_keys(keys: Sequence[str], fingerprints: Sequence[str], slugs: Sequence[str], tail: str | None) -> list[str]:
+    """The same for many; `slugs` are the ids as slugs, and `tail` is what `slug_tail` says."""
+    if tail is None:
+        named = [*map(slug_of, keys)]
+    elif max(map(len, slugs), default=0) + len(tail) <= LONGEST_SLUG:
+        named = [slug + tail for slug in slugs]
+    else:
+        named = [slug_with(slug, tail) or "" for slug in slugs]
+    found, copy = [], _EMPTY.copy
+    for key, fingerprint, slug in zip(keys, fingerprints, named, strict=True):
+        digest = copy()
+        digest.update(f"{key}\n{fingerprint}".encode("utf-8", "surrogatepass"))
+        found.append(f"{slug}~{digest.hexdigest()[:12]}")
+    return found
 
 
 _EMPTY = hashlib.sha256()

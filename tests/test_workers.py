@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 from itertools import chain
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jobs import TODAY, write
@@ -14,7 +19,7 @@ from jobs import TODAY, write
 from pipeline import batchfile, workers
 from pipeline.durable import Folder
 from pipeline.gemini import models
-from pipeline.job import expand, sources
+from pipeline.job import expand, sources, unique
 from pipeline.job.expand import OddError
 from pipeline.job.language import load
 
@@ -34,13 +39,13 @@ def alone(folder, job):
     return batchfile.compile_all(out, job, blocks, MODELS), contents(out)
 
 
-def together(folder, job, *, size: int = 300):
+def together(folder, job, *, size: int = 300, warn=print):
     """The same by two processes that take parts of a few hundred bytes."""
     out = Folder(folder / "together").make()
     spans = sources.spans(folder / "rows.csv", size)
     with workers.Workers(job, MODELS, TODAY, spans, 2) as found:
         started = list(found._processes)
-        made = batchfile.pack(out, job, found.lines())
+        made = batchfile.pack(out, job, found.lines(warn))
     for process in started:
         with pytest.raises(ChildProcessError):
             os.waitpid(process, os.WNOHANG)  # none of them is left
@@ -91,7 +96,7 @@ def test_a_row_is_never_cut(tmp_path_factory, cells, size):
         pytest.param(JOB, rows(60, **{"mug-7": " "}), id="a row that is wrong"),
         pytest.param(JOB, rows(60) + "mug-7,again\n", id="an id twice"),
         pytest.param(JOB, rows(60, MUG_7="x"), id="a path twice"),
-        pytest.param(JOB.replace(" for [id]", ""), rows(60, other="red “7”"), id="an ask twice"),
+        pytest.param(JOB.replace("rows.csv", "{csv: rows.csv, where: {a: x}}"), rows(60), id="no row at all"),
         pytest.param(JOB + "vars: {light: dim}\n", rows(60).replace("id,", "seed,", 1), id="a warning"),
         pytest.param(JOB, rows(60) + "x,y,z\n", id="a row too long"),
         pytest.param(JOB, rows(60) + 'x,"y\n', id="a quote never closed"),
@@ -104,13 +109,32 @@ def test_what_there_is_to_tell_is_left_to_one_process(tmp_path, text, catalog):
     assert contents(Folder(tmp_path / "together")) == {}
 
 
+def test_asks_that_are_paid_twice_are_told_of_and_printed_all_the_same(tmp_path):
+    job = job_of(tmp_path, rows(60, other="red “7”", another="red “7”"), JOB.replace(" for [id]", ""))
+    said, warnings = [], []
+    found = together(tmp_path, job, warn=said.append)
+    blocks = expand.blocks(job, models=MODELS, today=TODAY, warn=warnings.append)
+    alone_files = batchfile.compile_all(Folder(tmp_path / "alone").make(), job, blocks, MODELS)
+    assert found == (alone_files, contents(Folder(tmp_path / "alone")))
+    assert said == warnings
+    assert [one.message.partition(",")[0] for one in said] == ["4 requests ask for what another one asks for"]
+
+
+def test_several_processes_note_more_than_they_hold_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(unique, "_MOST", 50)
+    job = job_of(tmp_path, rows(60))
+    assert together(tmp_path, job) == alone(tmp_path, job)
+    with pytest.raises(OddError):
+        together(tmp_path, job_of(tmp_path, rows(60) + "mug-7,again\n"))
+
+
 def test_a_worker_that_is_killed_brings_nothing(tmp_path):
     job = job_of(tmp_path, rows(60))
     with workers.Workers(job, MODELS, TODAY, sources.spans(tmp_path / "rows.csv", 300), 2) as found:
         os.kill(found._processes[1], signal.SIGKILL)
         os.waitid(os.P_PID, found._processes[1], os.WEXITED | os.WNOWAIT)
         with pytest.raises(OddError):
-            batchfile.pack(Folder(tmp_path / "out").make(), job, chain(found.lines(), found.lines()))
+            batchfile.pack(Folder(tmp_path / "out").make(), job, chain(found.lines(print), found.lines(print)))
     assert contents(Folder(tmp_path / "out")) == {}
 
 
@@ -130,3 +154,77 @@ def test_a_catalog_that_is_read_from_above_is_not_parted(tmp_path, option):
 
 def test_a_small_catalog_is_left_to_one_process(tmp_path):
     assert workers.at_work(job_of(tmp_path, rows(60)), MODELS, TODAY) is None
+
+
+HELD = """
+import os, signal, sys
+from pipeline import cli, workers
+send, sent = workers._send, []
+
+def held(*words):
+    send(*words)
+    if not sent:
+        sent.append(words)
+        os.write(1, b"%d\\n" % os.getpid())
+        signal.sigwait({signal.SIGUSR1})
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.sched_getaffinity = lambda _process: {0, 1}
+workers._send = held
+sys.exit(cli.run(sys.argv[1:]))
+"""
+COMPILE = ["compile", "job.yaml", "-o", "out"]
+
+
+@contextmanager
+def at_work(folder):
+    """A compile whose workers wait after their first lines, and these workers; a signal of its own lets them go on."""
+    job_of(folder, "id,a\n" + "".join(f"mug-{number},{number:0200}\n" for number in range(3000)), JOB_OF_MANY)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HELD, *COMPILE], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        yield process, [int(process.stdout.readline()) for _ in range(2)]
+
+
+JOB_OF_MANY = JOB.replace("max_requests: 7", "max_requests: 1000")
+
+
+@pytest.mark.parametrize(
+    ("give", "number", "word"),
+    [
+        pytest.param(os.killpg, signal.SIGINT, "interrupted", id="ctrl-c"),
+        pytest.param(os.kill, signal.SIGINT, "interrupted", id="the one that writes alone"),
+        pytest.param(os.killpg, signal.SIGTERM, "terminated", id="all are ended"),
+    ],
+)
+def test_told_to_stop_a_compile_leaves_no_process_and_no_file_behind_and_works_again(tmp_path, give, number, word):
+    with at_work(tmp_path) as (process, found):
+        give(process.pid, number)
+        _out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[0] == f"error: {word}"
+    assert "Traceback" not in err
+    for worker in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert not (tmp_path / "out").exists()
+    again = subprocess.run(
+        [sys.executable, "-m", "pipeline", *COMPILE], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert sum(path.read_bytes().count(b"\n") for path in (tmp_path / "out").iterdir()) == 6000
+
+
+def test_workers_end_by_themselves_when_the_one_that_writes_is_killed(tmp_path):
+    with at_work(tmp_path) as (process, found):
+        ends = [os.pidfd_open(worker) for worker in found]
+        process.kill()
+        process.wait()
+        for worker in found:
+            os.kill(worker, signal.SIGUSR1)
+        for end in ends:
+            assert select.select([end], [], [], 60)[0] == [end]
+            os.close(end)

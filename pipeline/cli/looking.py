@@ -18,7 +18,7 @@ from pipeline.errors import JobError, PipelineError, Problem, UsageError
 from pipeline.selection import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pipeline.batchfile import BatchFile
     from pipeline.cli.opening import OpenJob
@@ -330,7 +330,7 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
         later: list[str] = []
         with target.made():
             target.sweep_beside("requests-00000.jsonl")
-            made = None if options.selection else _compiled_at_once(target, one, models, options)
+            made = None if options.selection else _compiled_at_once(target, one, models, options, warn)
             if made is None:
                 pointers = Pointers()
                 blocks = pointers.noting(expand.blocks(one, models=models, today=options.today, warn=warn))
@@ -343,7 +343,9 @@ def compile_command(options: Options, job: str, folder: str | None) -> int:
     return 0
 
 
-def _compiled_at_once(target: Folder, job: Job, models: Models, options: Options) -> list[BatchFile] | None:
+def _compiled_at_once(
+    target: Folder, job: Job, models: Models, options: Options, warn: Callable[[Problem], None]
+) -> list[BatchFile] | None:
     """What several processes made of a large catalog; None where one process must."""
     from pipeline import batchfile, workers
     from pipeline.job.expand import OddError
@@ -353,7 +355,7 @@ def _compiled_at_once(target: Folder, job: Job, models: Models, options: Options
         contextlib.suppress(OddError),
     ):
         if found is not None:
-            return batchfile.pack(target, job, found.lines())
+            return batchfile.pack(target, job, found.lines(warn))
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -234,7 +233,7 @@ def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _War
     problems: list[Problem] = []
     for job in jobs:
         try:
-            deque(expand.blocks(job, models=models, today=options.today, warn=warn), maxlen=0)
+            expand.check(job, models=models, today=options.today, warn=warn)
         except JobError as error:
             problems.extend(error.problems)
     if problems:

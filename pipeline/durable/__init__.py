@@ -463,10 +463,10 @@ def _remove_dead(part: str, parent: int) -> None:
         os.close(descriptor)
 
 
-def _create(name: str, parent: int) -> IO[bytes]:
+def _create(name: str, parent: int, *, buffering: int = PIECE) -> IO[bytes]:
     with crash.around("part"):
         descriptor = os.open(name, _CREATE, 0o666, dir_fd=parent)
-    return os.fdopen(descriptor, "wb", buffering=PIECE)
+    return os.fdopen(descriptor, "wb", buffering=buffering)
 
 
 def _unlink(name: str, parent: int) -> None:

@@ -26,7 +26,7 @@ class Together:
 
     def create(self, name: str) -> IO[bytes]:
         """A new file, without any name that counts; it is to be `name`."""
-        self._open[name] = stream = _create(name, self._here)
+        self._open[name] = stream = _create(name, self._here, buffering=_BUFFER)
         return stream
 
     def finish(self, name: str, stream: IO[bytes]) -> None:
@@ -65,3 +65,5 @@ class Together:
 
 _MOST_WAITING = 32
 """Files that wait for the disk at a time."""
+_BUFFER = 1 << 16
+"""Bytes; each file that waits has as many."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import email.utils
 import hashlib
 import json
 import re
@@ -359,6 +358,8 @@ def _seconds(delay: str) -> float | None:
     """`12`, `1.5s`, or a date of HTTP as seconds from now; an hour at most, whatever is asked for."""
     if found := re.fullmatch(r"(\d+(?:\.\d+)?)s?", delay[:100]):
         return min(float(found[1]), _LONGEST_DELAY_S)
+    import email.utils  # noqa: PLC0415 - few services name a date
+
     try:
         asked = email.utils.parsedate_to_datetime(delay).timestamp() - time.time()
     except (TypeError, ValueError, OverflowError):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from pipeline.errors import JobError
-from pipeline.job import items, language
+from pipeline.job import items, language, sources
 from pipeline.job.cells import Judge
 from pipeline.job.fitting import Fitter
 from pipeline.job.forms import Filled, Forms
+from pipeline.job.items import OddError, Pages
 from pipeline.job.paths import path_of, reserved
 from pipeline.job.placeholders import EmptySlotError, fill
 from pipeline.job.problems import Problems, quoted
 from pipeline.job.request import MAX_PROMPT, Name, Request, Texts, ask_of, key_of, request_of
 from pipeline.job.rowimages import RowImages
+from pipeline.job.sheets import Sheet, sheet_of
 from pipeline.job.twins import Paid, Twins
 from pipeline.job.yaml12 import refuse_keys
 
@@ -28,12 +30,24 @@ if TYPE_CHECKING:
     from pipeline.job.ask import Ask
     from pipeline.job.cells import Cell
     from pipeline.job.fitting import Fitting, TurnFitting
-    from pipeline.job.items import Row
+    from pipeline.job.items import Page, Row
     from pipeline.job.language import Job
     from pipeline.job.limits import Models
     from pipeline.job.placeholders import Bound
 
-__all__ = ["Filled", "OddError", "Parts", "Request", "asked", "blocks", "can_be_parted", "examine", "expand", "whole"]
+__all__ = [
+    "Filled",
+    "OddError",
+    "Parts",
+    "Request",
+    "asked",
+    "blocks",
+    "can_be_parted",
+    "check",
+    "examine",
+    "expand",
+    "whole",
+]
 
 
 def expand(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> Iterator[Request]:
@@ -65,6 +79,12 @@ def blocks(
     problems.check()
 
 
+def check(job: Job, *, models: Models, today: date, warn: Callable[[Problem], None]) -> None:
+    """Go through a job to its last row; raises what `expand` raises. Of asks that are paid twice `expand` tells."""
+    if not (can_be_parted(job) and _is_sound(job, models, today)):
+        deque(blocks(job, models=models, today=today, warn=warn), maxlen=0)
+
+
 def examine(path: Path, *, root: Path, models: Models, today: date, warn: Callable[[Problem], None]) -> tuple[Job, int]:
     """A manifest read and gone through to its last row: the job, and how many requests it makes.
 
@@ -83,20 +103,28 @@ def examine(path: Path, *, root: Path, models: Models, today: date, warn: Callab
 def _expanded(
     job: Job, models: Models, today: date, problems: Problems, warn: Callable[[Problem], None]
 ) -> Iterator[list[Filled | Request]]:
-    way, twins, count = _Way(job, models, today, problems, warn), Twins(job), 0
+    way, count = _Way(job, models, today, problems, warn), 0
     way.images.check(job.settings)
-    for block, is_sound in _noted(way, twins, job, problems):
-        count += len(block)
-        if is_sound:
-            yield block
-    paid = Paid()
-    twins.tell(_again(job, models, today), problems, paid)
-    if paid.count:
-        warn(paid.problem(job))
+    with Twins(job) as twins:
+        for block, is_sound in _noted(way, twins, job, problems):
+            count += len(block)
+            if is_sound:
+                yield block
+        tell(job, models, today, twins, problems, warn)
     way.images.finish()
     way.fitter.finish()
     if not count and not problems:
         warn(job.items.place.problem("no row is left: the job asks for nothing"))
+
+
+def tell(
+    job: Job, models: Models, today: date, twins: Twins, problems: Problems, warn: Callable[[Problem], None]
+) -> None:
+    """Name what is there twice."""
+    paid = Paid()
+    twins.tell(_again(job, models, today), problems, paid)
+    if paid.count:
+        warn(paid.problem(job))
 
 
 def _noted(way: _Way, twins: Twins, job: Job, problems: Problems) -> Iterator[tuple[list[Filled | Request], bool]]:
@@ -129,20 +157,22 @@ class _Way:
         self.images = RowImages(job, problems, warn)
         self._forms = None if job.items.is_images else Forms(self.images)
         self._problems = problems
-        self._is_by_law = False
-
-    @property
-    def is_odd(self) -> bool:
-        """Whether some request was no form, or a form with images."""
-        return self._is_by_law or self._forms is None or self._forms.have_images
 
     def requests(self, row: Row) -> Sequence[Filled | Request]:
         fittings = self.fitter.fittings(row)
         filled = self._forms.filled(row, fittings) if self._forms is not None else None
         if filled is not None:
             return filled
-        self._is_by_law = True
         return [*self._by_law(row, fittings)]
+
+    def sheet(self, page: Page) -> Sheet | None:
+        """The requests of all rows of a page; None where they are to be made row by row."""
+        ids = page.ids()
+        if ids is None or self._forms is None:
+            return None
+        row = page.row(0)
+        quick = self._forms.quick(row, self.fitter.fittings(row)) if self.fitter.are_alike(row) else None
+        return sheet_of(quick, page.cells, ids) if quick and not self._forms.have_images else None
 
     def _by_law(self, row: Row, fittings: Iterable[Fitting]) -> Iterator[Request]:
         for fitting in fittings:
@@ -152,26 +182,21 @@ class _Way:
                 self._problems.extend(error.problems)
 
 
-class OddError(Exception):
-    """A part of a catalog is not all plain, or there is something to say of it: only the whole can tell."""
-
-
 class Parts:
     """Goes through parts of a catalog, each by itself; raises `OddError` for what it takes the whole to tell."""
 
     def __init__(self, job: Job, models: Models, today: date) -> None:
         self._job, self._problems, self._warned = job, Problems(), Problems()
         self._way = _Way(job, models, today, self._problems, self._warned.add)
+        self._way.images.check(job.settings)
+        self._pages = Pages(job.items, job.folder)
+        self._most = max(1, _PAGE // len(job.matrix.cells))
 
-    def blocks(self, span: tuple[int, int], twins: Twins) -> Iterator[list[Filled | Request]]:
-        """The requests of the rows in these bytes of it."""
-        part = replace(self._job, items=replace(self._job.items, span=span))
-        for block, is_sound in _noted(self._way, twins, part, self._problems):
-            if not is_sound or not all(
-                isinstance(request, Filled) and not request.form.has_images for request in block
-            ):
-                raise OddError
-            yield block
+    def sheets(self, span: tuple[int, int]) -> Iterator[Sheet | tuple[list[str], list[Filled]]]:
+        """The requests of the rows in these bytes of it, as sheets; where there is none, ids of rows, and requests."""
+        for page in self._pages.of(span, self._most):
+            if page.cells:
+                yield self._way.sheet(page) or self._filled(page)
         self._check()
 
     def finish(self) -> None:
@@ -180,9 +205,49 @@ class Parts:
         self._way.fitter.finish()
         self._check()
 
+    def _filled(self, page: Page) -> tuple[list[str], list[Filled]]:
+        ids, block = list[str](), list[Filled]()
+        for number in range(len(page.cells)):
+            row = page.row(number)
+            ids.append(row.id)
+            for request in self._way.requests(row):
+                if not isinstance(request, Filled) or request.form.has_images:
+                    raise OddError
+                block.append(request)
+        return ids, block
+
     def _check(self) -> None:
         if self._problems or self._warned:
             raise OddError
+
+
+_PAGE = 512
+"""Requests on a page, for each sample."""
+
+
+def _is_sound(job: Job, models: Models, today: date) -> bool:
+    """Whether there is nothing to tell of any row; false where only the law can tell."""
+    path = job.items.file(job.folder)
+    try:
+        before, parts, count = path.stat(), Parts(job, models, today), 0
+        with Twins(job) as twins:
+            for span in sources.spans(path, _SPAN) or ():
+                for found in parts.sheets(span):
+                    if isinstance(found, Sheet):
+                        twins.note_sheet(found)
+                    else:
+                        twins.note(*found)
+                    count += 1
+            parts.finish()
+            after = path.stat()
+            is_same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+            return bool(count) and is_same and not twins.are_wrong()
+    except (OddError, OSError):
+        return False
+
+
+_SPAN = 1 << 18
+"""Bytes of a catalog that are read at a time."""
 
 
 def can_be_parted(job: Job) -> bool:

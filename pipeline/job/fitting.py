@@ -91,7 +91,7 @@ class Fitter:
 
     def fittings(self, row: Row) -> list[Fitting]:
         """The cells of a row, fitted to its columns; those that something is wrong with are left out."""
-        if not (self._is_plain and self._sets.is_plain(row)):
+        if not self.are_alike(row):
             return list(self._chosen(row))
         known = self._of_columns.get(row.columns)
         if known is None:
@@ -99,6 +99,10 @@ class Fitter:
                 self._of_columns.clear()
             known = self._of_columns[row.columns] = list(self._chosen(row))
         return known
+
+    def are_alike(self, row: Row) -> bool:
+        """Whether the cells are the same for all rows with the columns of this one."""
+        return self._is_plain and self._sets.is_plain(row)
 
     def _chosen(self, row: Row) -> Iterator[Fitting]:
         mark, layer = self._sets.of(row)

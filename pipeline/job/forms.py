@@ -11,10 +11,9 @@ import hashlib
 import json
 import re
 from dataclasses import replace
+from json.encoder import encode_basestring_ascii
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-
-import orjson
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.errors import JobError
 from pipeline.job.paths import OWN, RESERVED_FILES, RESERVED_FOLDERS, path_of, reserved
@@ -36,9 +35,10 @@ if TYPE_CHECKING:
 KEY, ITEM, ID, FINGERPRINT, PROMPT = (f"\0{name}\0" for name in ("key", "item", "id", "fingerprint", "prompt"))
 """Marks for what a row fills in; no text of a user's holds a NUL."""
 VARS = {"\0vars\0": ""}
-_MANY = 1000
-_SHORT = 4
+SHORT = 4
 """Characters of the longest name that Windows keeps to itself, such as `com1`."""
+RESERVED = RESERVED_FOLDERS | RESERVED_FILES
+_MANY = 1000
 
 
 def cut(text: str, *marks: object) -> tuple[str, ...] | None:
@@ -125,13 +125,13 @@ class Form:
         """The request with marks in place of what rows fill in."""
         return replace(self.request(Name(KEY, ITEM, ID, "", VARS, ""), PROMPT), fingerprint=FINGERPRINT)
 
-    def quick(self) -> _Quick:
-        """What `Forms.filled` needs of it for each row, at hand."""
+    def quick(self) -> Quick:
+        """What is needed of it for each row, at hand."""
         around = cut(self.ask(PROMPT).canonical().decode(), PROMPT)
         assert around is not None  # there is one prompt in what is canonical, and no other text with a NUL
         before, after = around
         tail = _path_tail(self.fitted.path, self.facts)
-        return self, self.text, self.key_tail, tail, hashlib.sha256(before.encode()).copy, after.encode()
+        return Quick(self, self.text, self.key_tail, tail, hashlib.sha256(before.encode()).copy, after.encode())
 
     def facts_of(self, row: Row) -> dict[str, str]:
         """What the built-ins of a request are."""
@@ -139,30 +139,43 @@ class Form:
         return {"id": row.id, f"{OWN}id": row.id, "item": item, **row.line.facts, **self.facts}
 
 
+class Quick(NamedTuple):
+    """A form, and what is needed of it for each row, at hand."""
+
+    form: Form
+    text: _Text
+    key_tail: str
+    path_tail: str | None
+    """What follows an id that is a slug, in the path; None where that is not all there is to it."""
+    digest: Callable[[], Any]
+    """The digest of what stands before the prompt in a canonical ask."""
+    after: bytes
+    """What stands behind it."""
+
+
 class Forms:
     """The forms of a job, made as rows come by."""
 
     def __init__(self, images: RowImages) -> None:
         self._images = images
-        self._known: dict[tuple[Fitting, ...], tuple[_Quick, ...] | None] = {}
+        self._known: dict[tuple[Fitting, ...], tuple[Quick, ...] | None] = {}
         self._texts: dict[Bound, _Text] = {}
         self._last: Sequence[Fitting] | None = None
-        self._quick: tuple[_Quick, ...] | None = None
+        self._quick: tuple[Quick, ...] | None = None
         self.have_images = False
         """Whether any of them shows some."""
 
     def filled(self, row: Row, fittings: Sequence[Fitting]) -> list[Filled] | None:
         """The requests of a row in these cells; None where only the law can tell."""
-        if fittings is not self._last:
-            self._last, self._quick = fittings, self._of(row, tuple(fittings))
-        if self._quick is None:
+        quick = self.quick(row, fittings)
+        if quick is None:
             return None
         id_ = row.id
         slug, found = id_ if _is_slug(id_) else "", list[Filled]()
-        for form, text, key_tail, tail, copy, after in self._quick:
+        for form, text, key_tail, tail, copy, after in quick:
             said = text.said if text.row is row else text.of(row, form)
             path = slug + tail if slug and tail is not None else ""
-            if not _SHORT < len(path) <= MAX_SEGMENT or path in _RESERVED:
+            if not SHORT < len(path) <= MAX_SEGMENT or path in RESERVED:
                 path = _path(form, row)
             if said is None or not path:
                 return None
@@ -172,7 +185,13 @@ class Forms:
             found.append(_new(Filled, (form, row, id_ + key_tail, path, prompt, written, digest.hexdigest(), slug)))
         return found
 
-    def _of(self, row: Row, fittings: tuple[Fitting, ...]) -> tuple[_Quick, ...] | None:
+    def quick(self, row: Row, fittings: Sequence[Fitting]) -> tuple[Quick, ...] | None:
+        """The forms of these cells, for rows with the columns of this one; None where there are none."""
+        if fittings is not self._last:
+            self._last, self._quick = fittings, self._of(row, tuple(fittings))
+        return self._quick
+
+    def _of(self, row: Row, fittings: tuple[Fitting, ...]) -> tuple[Quick, ...] | None:
         if fittings not in self._known:
             if len(self._known) >= _MANY:  # rows that all bring their own must not pile up
                 self._known.clear()
@@ -253,16 +272,11 @@ class _Text:
 
 def _written(text: str) -> tuple[str, bytes]:
     """A text as JSON of ASCII characters, as `json.dumps` has it."""
-    if text.isascii() and "\x7f" not in text:
-        data = orjson.dumps(text)
-        return data.decode(), data
-    written = json.dumps(text)
+    written = encode_basestring_ascii(text)
     return written, written.encode()
 
 
 _is_slug = re.compile("[a-z0-9]+(?:-[a-z0-9]+)*").fullmatch
-_Quick: TypeAlias = "tuple[Form, _Text, str, str | None, Callable[[], Any], bytes]"
-_RESERVED = RESERVED_FOLDERS | RESERVED_FILES
 _new: Callable[[type[Filled], tuple[object, ...]], Filled] = tuple.__new__
 
 

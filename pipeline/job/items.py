@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.job.placeholders import Bound
     from pipeline.job.yaml12 import List
 
-__all__ = ["KINDS", "Columns", "Items", "Row", "rows"]
+__all__ = ["KINDS", "Columns", "Items", "OddError", "Page", "Pages", "Row", "rows"]
 
 KINDS = ("csv", "tsv", "jsonl", "glob")
 
@@ -53,8 +54,6 @@ class Items:
     encoding: str = "utf-8"
     folder: Path | None = None
     """What `path` is relative to; None: the folder of the job manifest."""
-    span: tuple[int, int] | None = None
-    """The bytes of a CSV or TSV file to read, if not all of it."""
     said: Mapping[str, Place] = field(default_factory=dict)
     """Where options stand in the manifest, such as `fill`, or `fill.Title` for one name there."""
 
@@ -113,6 +112,75 @@ def rows(
         problems.extend(error.problems)
 
 
+class OddError(Exception):
+    """There is something to tell of a part of a catalog, or it is not all plain: that is left to the whole."""
+
+
+class Page(NamedTuple):
+    """Some rows of a table that are wanted, by themselves."""
+
+    cells: list[list[str]]
+    columns: Columns
+    header: Header
+
+    def row(self, number: int) -> Row:
+        """One of them; raises `OddError` where it has no id. Which line it is in is not known."""
+        header = self.header
+        line = Line(header.file, 0, header.names, self.cells[number], origin=header)
+        try:
+            return Row(_id(self.columns, line), line, self.columns)
+        except _IdError:
+            raise OddError from None
+
+    def ids(self) -> list[str] | None:
+        """The ids of all of them; None where that is to be told row by row."""
+        at = self.columns.id_at
+        if at is None or self.columns.id_bound is not None:
+            return None
+        texts = [cells[at] for cells in self.cells]
+        joined = "".join(texts)
+        if not (joined.isascii() and joined.isprintable()):
+            return None
+        ids = [*map(str.strip, texts)]
+        return ids if all(ids) else None
+
+
+class Pages:
+    """Reads parts of a CSV or TSV file of which each row stands for itself.
+
+    Raises `OddError` for whatever there is to tell.
+    """
+
+    def __init__(self, items: Items, folder: Path) -> None:
+        self._path, self._items, known, problems = items.file(folder), items, Known(items), Problems()
+        table = sources.table(self._path, items.place, delimiter=items.delimiter, encoding=items.encoding)
+        try:
+            header = next(table)
+            assert isinstance(header, Header)
+            problems.extend(known.of_header(header))
+            problems.check()
+        except JobError:
+            raise OddError from None
+        columns = known.of(header.names)
+        assert isinstance(columns, Columns)  # or there was a problem
+        self._header, self._columns = header, columns
+
+    def of(self, span: tuple[int, int], most: int) -> Iterator[Page]:
+        """The rows in these bytes of the file, so many at a time."""
+        try:
+            count, delimiter = len(self._header.names), self._items.delimiter
+            for cells in sources.pages(self._path, span, delimiter=delimiter, columns=count, most=most):
+                yield Page(self._wanted(cells), self._columns, self._header)
+        except (csv.Error, OSError, ValueError):
+            raise OddError from None
+
+    def _wanted(self, rows: list[list[str]]) -> list[list[str]]:
+        for at, condition in self._columns.tests:
+            assert isinstance(at, int)  # a table has the columns that are asked for, or that was a problem
+            rows = [cells for cells in rows if conditions.holds(condition, cells[at])]
+        return rows
+
+
 def _lines(items: Items, folder: Path, dependencies: Dependencies) -> Iterator[Header | Line | Problem]:
     if items.kind == "one":
         return iter([Line(items.place.source.file, items.place.line, (), (), origin=items.place)])
@@ -126,7 +194,7 @@ def _lines(items: Items, folder: Path, dependencies: Dependencies) -> Iterator[H
     dependencies.add(path)
     if items.kind == "jsonl":
         return sources.json_lines(path, items.place, encoding=items.encoding)
-    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding, span=items.span)
+    return sources.table(path, items.place, delimiter=items.delimiter, encoding=items.encoding)
 
 
 def _look_on(known: Known, lines: Iterator[Header | Line | Problem]) -> None:

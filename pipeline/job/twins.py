@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from pipeline.job.placeholders import fold
 from pipeline.job.problems import listed, quoted
@@ -11,6 +11,7 @@ from pipeline.job.unique import Marks, mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from types import TracebackType
 
     from pipeline.errors import Problem
     from pipeline.job.forms import Filled
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.job.problems import Problems
     from pipeline.job.request import Request
+    from pipeline.job.sheets import Sheet
 
 
 class First(NamedTuple):
@@ -34,8 +36,17 @@ class Twins:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._marks = {kind: Marks() for kind in ("id", "key", "path", "ask")}
+        self._found: dict[str, set[int]] | None = None
+        """What is there twice, once somebody has asked; nothing is noted from then on."""
 
-    def note(self, ids: Iterable[str], requests: Sequence[Filled | Request]) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        for marks in self._marks.values():
+            marks.__exit__(kind, value, tb)
+
+    def note(self, ids: Sequence[str], requests: Sequence[Filled | Request]) -> None:
         """Note the ids of some rows, and their requests."""
         marks = self._marks
         marks["id"].add(ids)
@@ -43,22 +54,38 @@ class Twins:
         marks["ask"].add([request.fingerprint for request in requests])
         marks["path"].add([request.path for request in requests if request.keeps])
 
-    def dump(self) -> list[list[bytes]]:
-        """What was noted, for `take` in another process."""
+    def note_sheet(self, sheet: Sheet, fingerprints: Iterable[Sequence[str]] = ()) -> None:
+        """The same for a sheet, whose requests all keep what they bring; of asks those with these fingerprints."""
+        self._marks["id"].add(sheet.ids)
+        for column in sheet.columns:
+            self._marks["key"].add(column.keys)
+            self._marks["path"].add(column.paths)
+        for texts in fingerprints:
+            self._marks["ask"].add(texts)
+
+    def dump(self, *, is_last: bool) -> list[list[bytes]]:
+        """What was noted since the last time, for `take` in another process; nothing yet while that is little."""
+        if not is_last and not any(marks.are_many for marks in self._marks.values()):
+            return []
         return [marks.dump() for marks in self._marks.values()]
 
     def take(self, dumped: Iterable[Iterable[bytes]]) -> None:
         """Note what another process has noted of other rows."""
-        for marks, data in zip(self._marks.values(), dumped, strict=True):
+        for marks, data in zip(self._marks.values(), dumped, strict=False):
             marks.take(data)
 
-    def are_there(self) -> bool:
-        """Whether anything may be there twice."""
-        return any(marks.twice() for marks in self._marks.values())
+    def are_wrong(self) -> bool:
+        """Whether anything but an ask may be there twice, in all that was noted."""
+        return any(twice for kind, twice in self._twice().items() if kind != "ask")
+
+    def _twice(self) -> dict[str, set[int]]:
+        if self._found is None:
+            self._found = {kind: marks.twice() for kind, marks in self._marks.items()}
+        return self._found
 
     def tell(self, rows: Iterable[tuple[Row, Iterable[Filled | Request]]], problems: Problems, paid: Paid) -> None:
         """Name both of what is there twice. `rows` are gone through only where something is."""
-        twice = {kind: marks.twice() for kind, marks in self._marks.items()}
+        twice = self._twice()
         if not any(twice.values()):
             return
         first: dict[tuple[str, str], First] = {}
