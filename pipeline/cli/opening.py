@@ -344,6 +344,11 @@ def _check_owner(job: Job, journal: Journal) -> None:
 def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     """Clear away what a killed run of this job left half done; called under its lock."""
     tree.folder.sweep()
+    sweep_state(job, state, journal)
+
+
+def sweep_state(job: Job, state: Folder, journal: Journal) -> None:
+    """The same for what it left below the state folder alone."""
     for name in OF_A_JOB:
         state.below(f"{name}/{job.name}").sweep()
     with journal.transaction():

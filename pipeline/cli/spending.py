@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import flags, making, opening, resting
+from pipeline.cli import changed, flags, making, opening, resting
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
 from pipeline.cli.screen import MICRO, Screen, age, plural, usd
@@ -22,7 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.seen import now_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
@@ -192,11 +193,7 @@ def _reconciled(
     service, started = str(options.service), time.time()
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    with opening.opened(
-        words, options, models, service,
-        reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
-        since_ns=since_ns,
-    ) as opened:  # fmt: skip
+    with _opened(words, options, models, call, marks, since_ns) as opened:
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
         for error in opened.locked:
@@ -228,6 +225,23 @@ def _reconciled(
             marks.succeed(options, opened)
         resting.note(options, models, opened.jobs, works)
     return ended.code
+
+
+@contextlib.contextmanager
+def _opened(
+    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int
+) -> Iterator[opening.Opened]:
+    """Open jobs for a call: with some rows compared where that is enough, else with all of them."""
+    is_plain = call.sends and not (call.reopened or call.force or marks.are_asked)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(changed.opened(words, options, since_ns)) if is_plain else None
+        yield opened or stack.enter_context(
+            opening.opened(
+                words, options, models, str(options.service),
+                reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
+                since_ns=since_ns,
+            )
+        )  # fmt: skip
 
 
 def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
