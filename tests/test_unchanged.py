@@ -20,7 +20,7 @@ from pipeline.cli import opening, resting, spending
 from pipeline.cli.options import Options
 from pipeline.errors import RefusedError
 from pipeline.job import blocks, expand
-from pipeline.plan.rest import Rest
+from pipeline.rest import Rest
 
 JOB = """\
 extends: _base.yaml

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.cli.opening import Opened, OpenJob
     from pipeline.cli.options import Options
     from pipeline.job.dependencies import Dependencies
-    from pipeline.plan.rest import Rest, Sources
+    from pipeline.rest import Rest, Sources
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
     from pipeline.durable import Folder
     from pipeline.job.dependencies import Dependencies
     from pipeline.outputs import Tree
-    from pipeline.plan.rest import MOST_SOURCES
+    from pipeline.rest import MOST_SOURCES
 
     state, dependencies = Folder(options.state), Dependencies(is_kept=True, most=MOST_SOURCES)
     journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
@@ -73,7 +73,7 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
         journal, Tree(options.outputs, state.path, job.name, journal), rest, look, options, Pointers()
     )
     found = resting.compared(around, change)
-    if found is None or not journal.wanted.complete(job.name, change.rows.ids, rest.requests):
+    if found is None or not journal.wanted.complete(job.name, change.rows.ids, rest.wanted):
         return None
     opening.sweep_state(job, state, journal)
     again = partial(plan.compare_again, journal, around.tree, job, look)
@@ -86,7 +86,7 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
 def _sources(rest: Rest, found: Dependencies, since_ns: int) -> Sources | None:
     """What the job is made from by now: what it was made from before, and what its other rows need."""
     from pipeline.job.dependencies import Dependencies
-    from pipeline.plan.rest import Sources
+    from pipeline.rest import Sources
 
     every = Dependencies(is_kept=found.is_kept)
     for path in (*rest.sources.files, *(path for path in found if os.path.dirname(path) != _IN_MEMORY)):  # noqa: PTH120

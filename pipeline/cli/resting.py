@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from pipeline.journal import Journal
     from pipeline.outputs import Tree
     from pipeline.plan import Look, Plan
-    from pipeline.plan.changed import Compared
-    from pipeline.plan.rest import Rest, Row
+    from pipeline.plan.changed import Compared, Row
     from pipeline.reconcile import Work
+    from pipeline.rest import Rest
 
 _MOST_TOLD = 1000
 """Images that are not done and that a plan tells of; a job with more of them is always compared."""
@@ -50,7 +51,7 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
     """
     from pipeline import journal as journals
     from pipeline.job import named
-    from pipeline.plan.rest import Rest
+    from pipeline.rest import Rest
 
     if options.selection or options.environment.get("PIPELINE_LOCAL_FAULTS"):
         return None
@@ -71,11 +72,20 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
 class Answer(NamedTuple):
     """What a plan says of a job, without all of it having been compared."""
 
-    plan: Plan
-    not_done: Sequence[Row]
-    gone: Sequence[Row]
+    rest: Rest
+    other: Compared | None = None
+    """What there is to do by now; `None` for nothing."""
     job: Job | None = None
-    """`None` where there is nothing to do."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.rest.plan if self.other is None else self.other.plan
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        """What is not done, and what is gone."""
+        told = self.rest if self.other is None else self.other
+        return itertools.chain(told.not_done, told.gone)
 
 
 def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answer] | None:
@@ -90,7 +100,7 @@ def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answe
         return None
     if not are_unchanged(rests, options):
         return None
-    return [Answer(rest.plan, rest.not_done, rest.gone) for rest in rests]
+    return [Answer(rest) for rest in rests]
 
 
 def is_touched(rest: Rest) -> bool:
@@ -106,7 +116,7 @@ def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | Non
     from pipeline.outputs import Tree
     from pipeline.plan import Look
 
-    name, state = rest.plan.job, Path(os.path.realpath(options.state))
+    name, state = rest.job, Path(os.path.realpath(options.state))
     with journals.looked_at(state, outputs=options.outputs) as journal:
         if not rest.is_unchanged(options.outputs / name, state / "answers" / name, but=rest.catalog):
             return None
@@ -114,10 +124,10 @@ def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | Non
         if change is None:
             return None
         if not (change.rows.number or change.rows.ids):
-            return Answer(rest.plan, rest.not_done, rest.gone)
+            return Answer(rest)
         tree, look = Tree(options.outputs, state, name, journal), Look(service, time.time())
         found = compared(OtherRows(journal, tree, rest, look, options, Pointers()), change)
-        return None if found is None else Answer(*found, change.job)
+        return None if found is None else Answer(rest, found, change.job)
 
 
 class Changed(NamedTuple):
@@ -134,7 +144,7 @@ def changed(journal: Journal, rest: Rest, dependencies: Dependencies | None = No
     """
     from pipeline.job import blocks, language
 
-    data = journal.rests.rows(rest.plan.job, rest.dumps())
+    data = journal.rests.rows(rest.job, rest.dumps())
     if data is None:
         return None
     job = language.load(Path(rest.manifest), root=Path.cwd(), dependencies=dependencies)
@@ -180,16 +190,16 @@ def compared(around: OtherRows, change: Changed) -> Compared | None:
             itertools.chain.from_iterable(pointers.noting(requests)) if change.rows.number else (),
             models, service=look.service, today=options.today, lane=look.lane, may_be_late=job.batch.asks_singly,
         )  # fmt: skip
-        found = rows.compare(journal, tree, job, look, rest, rows.Rows(change.rows.ids, wanted))
+        found = rows.compare(
+            journal, tree, job, look, rows.Rows(change.rows.ids, wanted, rest.counts, rest.asked_before, rest.gone)
+        )
     return None if said else found
 
 
 def are_unchanged(rests: Sequence[Rest], options: Options, *, but: str = "") -> bool:
     """Whether all that these jobs were compared with is as it was, but for one file that is not looked at."""
     state = Path(os.path.realpath(options.state))
-    return all(
-        rest.is_unchanged(options.outputs / rest.plan.job, state / "answers" / rest.plan.job, but=but) for rest in rests
-    )
+    return all(rest.is_unchanged(options.outputs / rest.job, state / "answers" / rest.job, but=but) for rest in rests)
 
 
 @contextlib.contextmanager
@@ -203,12 +213,12 @@ def locked(rests: Sequence[Rest], options: Options, *, but: str = "") -> Iterato
     with contextlib.ExitStack() as stack:
         try:
             for rest in rests:
-                job = rest.plan.job
+                job = rest.job
                 stack.enter_context(durable.locked(state, f"locks/{job}.lock", what=f"the job '{job}'"))
             is_quiet = True
         except (LockedError, LocalError):
             is_quiet = False
-        is_ours = is_quiet and not any(_has_link(state, rest.plan.job) for rest in rests)
+        is_ours = is_quiet and not any(_has_link(state, rest.job) for rest in rests)
         yield is_ours and are_unchanged(rests, options, but=but)
 
 
@@ -263,7 +273,7 @@ def _rows(rest: Rest, one: OpenJob) -> bytes | None:
 def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | None:
     from pipeline import plan, reconcile
     from pipeline.cli.money import is_paid
-    from pipeline.plan.rest import Rest
+    from pipeline.rest import Rest
 
     if options.selection or one.sources is None or one.is_changed:
         return None
@@ -293,7 +303,11 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
         tidy_from=since,
         manifest=str(one.job.path),
         catalog=_catalog(one.job),
-        plan=compared,
+        job=compared.job,
+        counts=compared.counts,
+        asked_before=compared.asked_before,
+        wanted=compared.wanted,
+        stuck=asdict(compared.stuck),
         statuses=work.journal.records.counts(one.job.name),
         spent=work.journal.batches.spent(one.job.name, work.service),
         prices_as_of=models.prices_as_of.isoformat(),

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from pipeline.job.change import Change
     from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
-    from pipeline.plan.rest import Rest
     from pipeline.reconcile import Progress, Run, Work
+    from pipeline.rest import Rest
 
 
 _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
@@ -431,8 +431,8 @@ def _of_rest(rest: Rest, options: Options) -> _End:
     from pipeline.reconcile import Progress
 
     step = Progress(counts=dict(rest.statuses), to_send=0, live=0, held=0, at_service=0)
-    folder = Path(os.path.realpath(options.outputs)) / rest.plan.job
-    return _End(rest.plan.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
+    folder = Path(os.path.realpath(options.outputs)) / rest.job
+    return _End(rest.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
 
 
 def _code(end: _End, call: Call) -> int:

@@ -438,6 +438,13 @@ class Records:
         rows = self._db.execute("SELECT DISTINCT claim FROM record WHERE job = ? AND claim IS NOT NULL", (job,))
         return [row["claim"] for row in rows]
 
+    def batches(self, job: str) -> list[tuple[str | None, int]]:
+        """The batches at the service that records name, and whether one of them is pending."""
+        rows = self._db.execute(
+            "SELECT line ->> '$.batch' AS name, max(status = 'pending') FROM record WHERE job = ? GROUP BY name", (job,)
+        )
+        return [tuple(row) for row in rows]
+
     def unclaim(self, job: str, claim: str) -> None:
         """Forget that a batch is said to hold requests: it does not."""
         self._db.executemany(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -99,13 +98,7 @@ def _may_be_ours(op: Operation, job: str) -> bool:
 
 def _settled(journal: Journal, job: str) -> set[str]:
     """Names of batches that records mention, and no pending one does: what they had to say is known."""
-    settled: set[str] = set()
-    pending: set[str] = set()
-    for page in journal.records.pages(job):
-        for row in page:
-            if name := json.loads(row.line).get("batch"):
-                (pending if row.status == "pending" else settled).add(name)
-    return settled - pending
+    return {name for name, has_pending in journal.records.batches(job) if name and not has_pending}
 
 
 def _adopt_stranger(run: Run, work: Work, name: str, remote: str, op: Operation | None) -> None:
