@@ -49,10 +49,11 @@ def census(run: Run, work: Work) -> None:
     """
     journal, job = work.journal, work.job.name
     listing = list(run.api.batches())
-    settled = _settled(journal, job)
+    unknown = [op for op in listing if journal.batches.remote(op.name) is None]
+    settled = _settled(journal, job) if unknown else set()
     with journal.transaction():
         is_first = journal.job(job, str(work.job.path))[1] is None
-        strangers = [op for op in reversed(listing) if op.name not in settled and not _is_known(run, work, op)]
+        strangers = [op for op in reversed(unknown) if op.name not in settled and not _is_known(run, work, op)]
         doubled = [op for op in listing if _is_doubled(work, op)]
         here = [op for op in strangers if op.display_name.startswith(f"{PREFIX}/{journal.workspace}/{job}/")]
         elsewhere = [op for op in strangers if op not in here and _may_be_ours(op, job)]
