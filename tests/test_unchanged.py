@@ -7,6 +7,9 @@ import datetime as dt
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import PRODUCTS, SHOP
@@ -122,6 +125,21 @@ def test_a_quick_plan_leaves_no_trace(rested, compared):
     before = everything()
     assert is_quick(rested, compared, *PLAN)[1]
     assert everything() == before
+
+
+def test_to_say_that_nothing_has_changed_takes_neither_the_job_language_nor_the_plan(rested):
+    heavy = ("yaml", "pipeline.job.language", "pipeline.plan", "pipeline.outputs", "pipeline.reconcile")
+    script = (
+        "import sys; from pipeline.cli import run; code = run(sys.argv[1:]);"
+        f"print(*(name for name in {heavy} if name in sys.modules), sep=chr(10)); sys.exit(code)"
+    )
+    for words in (PLAN, RUN):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "-C", str(rested.folder), "-q", *words],
+            env={**os.environ, "PYTHONPATH": str(Path(resting.__file__).parents[2])},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1:] == [""], done.stdout
 
 
 def test_what_failed_and_what_was_edited_is_told_of_quickly(rested, compared, monkeypatch):

@@ -9,7 +9,7 @@ import shlex
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -403,13 +403,24 @@ def first_code(codes: Iterable[int]) -> int:
     return min(codes, key=_ORDER.index, default=0)
 
 
+class _AtRest(NamedTuple):
+    """Where a job stands of which nothing is open: a `Progress` that takes no look at the journal."""
+
+    counts: dict[str, int]
+    to_send: int = 0
+    live: int = 0
+    held: int = 0
+    at_service: int = 0
+    is_finished: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """Where a job stands at the end of a call."""
 
     job: str
     service: str
-    step: Progress
+    step: Progress | _AtRest
     spent: int
     """Millionths of a USD."""
     manifest: Path
@@ -428,9 +439,7 @@ def _end(work: Work, step: Progress) -> _End:
 
 
 def _of_rest(rest: Rest, options: Options) -> _End:
-    from pipeline.reconcile import Progress
-
-    step = Progress(counts=dict(rest.statuses), to_send=0, live=0, held=0, at_service=0)
+    step = _AtRest(dict(rest.statuses))
     folder = Path(os.path.realpath(options.outputs)) / rest.job
     return _End(rest.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
 
