@@ -28,6 +28,7 @@ LAYERS = [
     {"batchfile"},
     {"outputs", "workers"},
     {"plan", "verify"},
+    {"rest"},
     {"unpack"},
     {"reconcile"},
     {"leftovers"},

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pipeline.outputs import manifest
 
 
@@ -38,3 +41,18 @@ def test_a_table_of_nothing_has_a_header():
     stream = io.BytesIO()
     assert manifest._write_table(stream, {}, iter(()))
     assert stream.getvalue().decode("utf-8-sig").startswith('"key","id"')
+
+
+@given(cells=st.lists(st.text(st.characters(codec=None) | st.sampled_from("\",\r\n;'")), min_size=1, max_size=5))
+def test_a_row_is_what_the_library_writes(cells):
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow(cells)
+    assert manifest._line(cells) == text.getvalue()
+
+
+@given(cell=st.none() | st.integers() | st.text(st.characters() | st.sampled_from("=+-@\t\r\n\x1b\uff1d")))
+def test_no_cell_is_a_formula_or_a_command(cell):
+    [told] = manifest._row({**record("a"), "key": cell}, ())[:1]
+    assert told == manifest._defused(cell)
+    assert told[:1] not in {*"=+-@\t\r\n\uff0b\uff0d\uff1d\uff20"}
+    assert "\x1b" not in told

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import PRODUCTS, SHOP
@@ -15,10 +19,11 @@ from jobs import JPEG, PNG
 
 from pipeline import journal as journals
 from pipeline import seen
-from pipeline.cli import opening, resting
+from pipeline.cli import opening, resting, spending
 from pipeline.cli.options import Options
+from pipeline.errors import RefusedError
 from pipeline.job import blocks, expand
-from pipeline.plan.rest import Rest
+from pipeline.rest import Rest
 
 JOB = """\
 extends: _base.yaml
@@ -120,6 +125,21 @@ def test_a_quick_plan_leaves_no_trace(rested, compared):
     before = everything()
     assert is_quick(rested, compared, *PLAN)[1]
     assert everything() == before
+
+
+def test_to_say_that_nothing_has_changed_takes_neither_the_job_language_nor_the_plan(rested):
+    heavy = ("yaml", "pipeline.job.language", "pipeline.plan", "pipeline.outputs", "pipeline.reconcile")
+    script = (
+        "import sys; from pipeline.cli import run; code = run(sys.argv[1:]);"
+        f"print(*(name for name in {heavy} if name in sys.modules), sep=chr(10)); sys.exit(code)"
+    )
+    for words in (PLAN, RUN):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "-C", str(rested.folder), "-q", *words],
+            env={**os.environ, "PYTHONPATH": str(Path(resting.__file__).parents[2])},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1:] == [""], done.stdout
 
 
 def test_what_failed_and_what_was_edited_is_told_of_quickly(rested, compared, monkeypatch):
@@ -378,13 +398,13 @@ def the_same(project, monkeypatch):
 
 def test_of_a_changed_catalog_only_the_rows_around_are_compared(catalog, compared, monkeypatch):
     asked = []
-    real = expand.expand
-    monkeypatch.setattr(expand, "expand", lambda *args, **given: noted(real(*args, **given)))
+    real = expand.blocks
+    monkeypatch.setattr(expand, "blocks", lambda *args, **given: noted(real(*args, **given)))
 
-    def noted(requests):
-        for request in requests:
-            asked.append(request.id)
-            yield request
+    def noted(blocks):
+        for block in blocks:
+            asked.extend(expand.whole(request).id for request in block)
+            yield block
 
     rows = many()
     rows[7] = "p07,red mug\n"
@@ -486,14 +506,136 @@ def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, comp
     )
 )
 def test_whatever_becomes_of_rows_the_quick_answer_is_the_slow_one(catalog, monkeypatch, edits):
+    changed(catalog, edited(edits))
+    the_same(catalog, monkeypatch)
+
+
+def edited(edits):
     rows = many()
     for number, (kind, place, text) in enumerate(edits):
         if kind == "a":
             rows.insert(place, f'n{number},"{text} {number}"\n')
         elif place < len(rows):
             rows[place : place + 1] = [f'{rows[place][:3]},"{text}"\n'] if kind == "r" else []
+    return rows
+
+
+# ---------------------------------------------------------------------------------------- buying other rows
+
+
+class _EnoughError(Exception):
+    """What was to be known is known; nothing is written."""
+
+
+def decided(project, monkeypatch, *, slowly=False):
+    """What a run takes for open and for wanted, before it asks whether that may be bought; it goes no further."""
+    found = []
+
+    def noted(_options, opened, *_others):
+        [one] = opened.jobs
+        db = one.journal._db
+        wanted = db.execute(
+            "SELECT key, fingerprint, wire_key, path, state, open, why, model_id, iif(open, line, ''),"
+            " iif(open, cost, 0), iif(open, upper_bound, 0), answer_bytes, iif(open, input_bytes, 0), max_age_s,"
+            " moved_from, turn, follows, wave FROM wanted ORDER BY key"
+        )
+        opens = [row[0] for row in db.execute("SELECT key FROM wanted WHERE open ORDER BY n")]
+        found.append((one.plan, [tuple(row) for row in wanted], opens, one.said))
+        with contextlib.suppress(_EnoughError), one.journal.transaction():
+            one.journal.records.want(one.job.name, "gemini")
+            columns = [row[1] for row in db.execute("PRAGMA table_info(record)") if row[1] != "n"]
+            found.append([tuple(row) for row in db.execute(f"SELECT {', '.join(columns)} FROM record ORDER BY key")])
+            raise _EnoughError
+        raise RefusedError("no further")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spending, "_pass_the_gate", noted)
+        if slowly:
+            patch.setattr(resting, "found", lambda *_: None)
+        ended = project("submit", "jobs/shop.yaml")
+    return found or ended
+
+
+def test_a_run_buys_the_rows_that_changed_and_compares_no_others(catalog, compared, service):
+    rows = many()
+    rows[7] = "p07,red mug\n"
+    rows.append("new,blue mug\n")
     changed(catalog, rows)
-    the_same(catalog, monkeypatch)
+    before = len(service.ledger("batches.create"))
+    kept = {path: path.stat().st_mtime_ns for path in (catalog.outputs / "shop").glob("p0[1-6]*")}
+    for words in (("submit", "jobs/shop.yaml"), RUN):
+        ended = catalog(*words)
+        assert ended.code == 0, ended
+    assert len(service.ledger("batches.create")) == before + 1
+    assert service.ledger("batches.create")[-1]["requests"] == 4
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    records = catalog.records()
+    assert {one["status"] for one in records.values()} == {"done"}
+    assert (len(records), records["p07/1:1"]["vars"]["product"]) == (34, "red mug")
+
+
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_what_a_run_of_other_rows_says_and_leaves_is_what_comparing_all_of_it_does(catalog, compared, verb):
+    rows = [*many(), "new,blue mug\n"]
+    changed(catalog, rows)
+    ended, was_quick = is_quick(catalog, compared, verb, "jobs/shop.yaml", *(RUN[2:] if verb == "run" else ()))
+    assert was_quick
+    assert ended.code == 0
+    assert ("34 done" if verb == "run" else "32 done, 2 pending") in ended.err
+    assert catalog(*RUN).code == 0
+    rest(catalog)
+    assert not is_quick(catalog, compared, *PLAN)[0].code
+    changed(catalog, [*rows, "newer,green mug\n"])
+    assert is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
+
+
+def test_rows_that_are_no_more_are_refused_as_ever(catalog, compared, monkeypatch):
+    changed(catalog, many(5))
+    quick, was_quick = is_quick(catalog, compared, *RUN)
+    assert was_quick
+    assert quick.code == 5
+    assert quick == slowly(catalog, monkeypatch, *RUN)
+
+
+def test_more_than_may_be_spent_is_refused_as_ever(catalog, compared, monkeypatch):
+    changed(catalog, [*many(), "new,blue mug\n"])
+    words = (*RUN, "--max-cost", "0.01")
+    quick, was_quick = is_quick(catalog, compared, *words)
+    assert was_quick
+    assert quick.code == 5
+    assert quick == slowly(catalog, monkeypatch, *words)
+
+
+def test_calls_that_ask_for_more_compare_all_of_it(catalog, compared):
+    changed(catalog, [*many(), "new,blue mug\n"])
+    for words in (
+        ("collect", "jobs/shop.yaml"),
+        ("--select", "id:new", "submit", "jobs/shop.yaml", "--max-cost", "0.01", "--force"),
+        ("submit", "jobs/shop.yaml", "--max-cost", "0.01", "--depfile", "x.d"),
+        ("--select", "id:new", "submit", "jobs/shop.yaml", "--max-cost", "0.01"),
+    ):
+        assert not is_quick(catalog, compared, *words)[1], words
+
+
+def test_a_changed_catalog_and_an_edited_output_are_compared_with_all_by_a_run(catalog, compared):
+    changed(catalog, [*many(), "new,blue mug\n"])
+    edit("p03-1x1.jpg")(catalog)
+    assert not is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    edits=st.lists(
+        st.tuples(
+            st.sampled_from("ard"), st.integers(0, 15), st.sampled_from(["", "mug number 3", "red", "blue, new"])
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_becomes_of_rows_a_run_takes_for_open_what_comparing_all_of_it_does(catalog, monkeypatch, edits):
+    changed(catalog, edited(edits))
+    assert decided(catalog, monkeypatch) == decided(catalog, monkeypatch, slowly=True)
 
 
 # ------------------------------------------------------------------------------------------------- chance

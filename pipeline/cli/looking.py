@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import opening, resting
-from pipeline.cli.pointers import Pointers
 from pipeline.cli.screen import MICRO, plural
-from pipeline.cli.tables import amount, idle_table, longest_s, plan_table, print_json
+from pipeline.cli.tables import amount, longest_s, plan_table, print_json, rest_table
 from pipeline.errors import JobError, PipelineError, Problem, UsageError
 from pipeline.selection import Facts
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.job.language import Job
     from pipeline.journal import Journal
     from pipeline.plan import Plan
-    from pipeline.plan.rest import Row
+    from pipeline.plan.changed import Row
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 _jobs = click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -165,18 +164,19 @@ def _at_rest(words: Sequence[str], options: Options, service: str, *, as_json: b
     for rest, answer in zip(rests, answers, strict=True):
         if as_json:
             prices = _prices_of(answer.plan, options.models(), options) if answer.job else rest.prices_as_of
-            documents.append(_plan_document(answer.plan, prices, itertools.chain(answer.not_done, answer.gone)))
+            documents.append(_plan_document(answer.plan, prices, answer.rows))
             continue
-        is_idle = answer.job is None
-        click.echo(
-            idle_table(answer.plan) if is_idle else plan_table(answer.plan, options.models(), options.today, service)
-        )
-        _explain(answer.not_done)
+        if answer.other is None:
+            click.echo(rest_table(rest.job, rest.counts))
+            _explain(rest.not_done)
+        else:
+            click.echo(plan_table(answer.plan, options.models(), options.today, service))
+            _explain(answer.other.not_done)
         if answer.job is not None:
             _tell_budget(answer.plan, answer.job, service)
     if as_json:
         print_json({"jobs": documents})
-    return sum(answer.plan.requests + answer.plan.counts["moved"] for answer in answers)
+    return sum(answer.plan.requests + answer.plan.counts["moved"] for answer in answers if answer.other is not None)
 
 
 def _tell_budget(plan: Plan, job: Job, service: str) -> None:
@@ -313,6 +313,7 @@ def _item(key: str, state: str, why: str, path: str, model: str, cost: int | Non
 def compile_command(options: Options, job: str, folder: str | None) -> int:
     """Write the Batch API JSONL files for everything a job asks for, and stop."""
     from pipeline import batchfile
+    from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder
     from pipeline.job import expand
 

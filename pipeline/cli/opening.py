@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli import credentials
-from pipeline.cli.pointers import Pointers
 from pipeline.errors import JobError, LocalError, LockedError, PipelineError, Problem, UsageError
-from pipeline.job import expand, language, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pipeline.cli.options import Options
+    from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.journal import Journal, WantedRequest
     from pipeline.outputs import Tree
     from pipeline.plan import Look, Plan
-    from pipeline.plan.rest import Sources
+    from pipeline.rest import Sources
 
 LOCAL_KEY = "local-service-needs-no-key"
 DEFAULT_JOBS = "jobs"
@@ -74,6 +73,8 @@ def load(
 
     A manifest that is wrong is gone through to its last row as well, so that all that is wrong with it is told at once.
     """
+    from pipeline.job import language, named
+
     if not words and default:
         words = [DEFAULT_JOBS]
     jobs: list[Job] = []
@@ -94,12 +95,14 @@ def _own(dependencies: Dependencies | None) -> Dependencies | None:
     if dependencies is None:
         return None
     from pipeline.job.dependencies import Dependencies
-    from pipeline.plan.rest import MOST_SOURCES
+    from pipeline.rest import MOST_SOURCES
 
     return Dependencies(is_kept=True, most=None if dependencies.is_kept else MOST_SOURCES)
 
 
 def _all_of(path: Path, options: Options) -> Sequence[Problem]:
+    from pipeline.job import expand
+
     try:
         expand.examine(path, root=Path.cwd(), models=options.models(), today=options.today, warn=lambda _problem: None)
     except JobError as error:
@@ -109,6 +112,8 @@ def _all_of(path: Path, options: Options) -> Sequence[Problem]:
 
 def names(words: Sequence[str], known: Sequence[str]) -> list[str]:
     """Jobs by name or by manifest; a manifest that is broken today still has a status."""
+    from pipeline.job import language, named
+
     if not words:
         return list(known)
     found = []
@@ -215,7 +220,7 @@ def _remember(
     jobs: Sequence[OpenJob], options: Options, dependencies: Dependencies, warn: _Warner, since_ns: int
 ) -> None:
     """Keep in mind what jobs were read from, and what was said of them, for when they are at rest."""
-    from pipeline.plan.rest import Sources
+    from pipeline.rest import Sources
 
     of_manifests = {problem for one in jobs for problem in one.job.warnings}
     of_rows = tuple(problem for problem in warn.said if problem not in of_manifests)
@@ -230,6 +235,8 @@ def _remember(
 
 def check_rows(jobs: Sequence[Job], options: Options, models: Models, warn: _Warner) -> None:
     """Go through jobs to their last rows, before anything is written for them; raises one `JobError` for them all."""
+    from pipeline.job import expand
+
     problems: list[Problem] = []
     for job in jobs:
         try:
@@ -262,7 +269,9 @@ def _open(
 ) -> OpenJob:  # fmt: skip
     from pipeline import journal as journals
     from pipeline import plan
+    from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder, is_held, locked
+    from pipeline.job import expand
     from pipeline.job.change import Changing
     from pipeline.outputs import Tree
     from pipeline.plan import firsts
@@ -326,6 +335,8 @@ def check_state(options: Options) -> None:
 
 def _check_owner(job: Job, journal: Journal) -> None:
     """One outputs folder has one manifest for a job: another of that name would take its images for its own."""
+    from pipeline.job import language
+
     before = journal.manifest_of(job.name)
     if before is None or Path(before) == job.path or not Path(before).is_file():
         return
@@ -343,6 +354,11 @@ def _check_owner(job: Job, journal: Journal) -> None:
 def _sweep(job: Job, state: Folder, tree: Tree, journal: Journal) -> None:
     """Clear away what a killed run of this job left half done; called under its lock."""
     tree.folder.sweep()
+    sweep_state(job, state, journal)
+
+
+def sweep_state(job: Job, state: Folder, journal: Journal) -> None:
+    """The same for what it left below the state folder alone."""
     for name in OF_A_JOB:
         state.below(f"{name}/{job.name}").sweep()
     with journal.transaction():

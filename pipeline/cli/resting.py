@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,18 +23,24 @@ if TYPE_CHECKING:
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
+    from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder
     from pipeline.errors import Problem
     from pipeline.gemini.models import Models
     from pipeline.job.blocks import Change
+    from pipeline.job.dependencies import Dependencies
     from pipeline.job.language import Job
     from pipeline.journal import Journal
-    from pipeline.plan import Plan
-    from pipeline.plan.rest import Rest, Row
+    from pipeline.outputs import Tree
+    from pipeline.plan import Look, Plan
+    from pipeline.plan.changed import Compared, Row
     from pipeline.reconcile import Work
+    from pipeline.rest import Rest
 
 _MOST_TOLD = 1000
 """Images that are not done and that a plan tells of; a job with more of them is always compared."""
+UNSURE = (PipelineError, OSError, ValueError, csv.Error, struct.error, zlib.error)
+"""What goes wrong with some rows, or with what is known of them: comparing all of it tells of it as ever."""
 _PARTS = (".py", ".sql", ".yaml", ".json", ".md")
 
 
@@ -44,7 +51,7 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
     """
     from pipeline import journal as journals
     from pipeline.job import named
-    from pipeline.plan.rest import Rest
+    from pipeline.rest import Rest
 
     if options.selection or options.environment.get("PIPELINE_LOCAL_FAULTS"):
         return None
@@ -65,11 +72,20 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
 class Answer(NamedTuple):
     """What a plan says of a job, without all of it having been compared."""
 
-    plan: Plan
-    not_done: Sequence[Row]
-    gone: Sequence[Row]
+    rest: Rest
+    other: Compared | None = None
+    """What there is to do by now; `None` for nothing."""
     job: Job | None = None
-    """`None` where there is nothing to do."""
+
+    @property
+    def plan(self) -> Plan:
+        return self.rest.plan if self.other is None else self.other.plan
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        """What is not done, and what is gone."""
+        told = self.rest if self.other is None else self.other
+        return itertools.chain(told.not_done, told.gone)
 
 
 def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answer] | None:
@@ -77,17 +93,17 @@ def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answe
 
     `None` where they must be compared.
     """
-    if len(rests) == 1 and _is_touched(rests[0]):
-        with contextlib.suppress(PipelineError, OSError, ValueError, csv.Error, struct.error, zlib.error):
+    if len(rests) == 1 and is_touched(rests[0]):
+        with contextlib.suppress(*UNSURE):
             answer = _with_other_rows(rests[0], options, service)
             return answer and [answer]
         return None
     if not are_unchanged(rests, options):
         return None
-    return [Answer(rest.plan, rest.not_done, rest.gone) for rest in rests]
+    return [Answer(rest) for rest in rests]
 
 
-def _is_touched(rest: Rest) -> bool:
+def is_touched(rest: Rest) -> bool:
     """Whether the catalog may have other rows, and each of them stands for itself."""
     if not rest.catalog or rest.not_done or rest.said[1]:
         return False
@@ -96,56 +112,99 @@ def _is_touched(rest: Rest) -> bool:
 
 def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | None:
     from pipeline import journal as journals
+    from pipeline.cli.pointers import Pointers
+    from pipeline.outputs import Tree
+    from pipeline.plan import Look
+
+    name, state = rest.job, Path(os.path.realpath(options.state))
+    with journals.looked_at(state, outputs=options.outputs) as journal:
+        if not rest.is_unchanged(options.outputs / name, state / "answers" / name, but=rest.catalog):
+            return None
+        change = changed(journal, rest)
+        if change is None:
+            return None
+        if not (change.rows.number or change.rows.ids):
+            return Answer(rest)
+        tree, look = Tree(options.outputs, state, name, journal), Look(service, time.time())
+        found = compared(OtherRows(journal, tree, rest, look, options, Pointers()), change)
+        return None if found is None else Answer(rest, found, change.job)
+
+
+class Changed(NamedTuple):
+    """A job whose catalog has other rows than when it was at rest."""
+
+    job: Job
+    rows: Change
+
+
+def changed(journal: Journal, rest: Rest, dependencies: Dependencies | None = None) -> Changed | None:
+    """What became of the catalog of a job that is at rest but for that; `None` where it is to be compared.
+
+    What the job is made from goes to `dependencies`. Raises what is in `UNSURE`.
+    """
     from pipeline.job import blocks, language
 
-    name, state = rest.plan.job, Path(os.path.realpath(options.state))
-    with journals.looked_at(state, outputs=options.outputs) as journal:
-        data = journal.rests.rows(name, rest.dumps())
-        if data is None or not rest.is_unchanged(options.outputs / name, state / "answers" / name, but=rest.catalog):
-            return None
-        job = language.load(Path(rest.manifest), root=Path.cwd())
-        before = seen.look(rest.catalog)
-        with Path(rest.catalog).open("rb") as stream:
-            change = blocks.changed(blocks.Catalog.loads(data), stream, job.items.delimiter)
-        if change is None or before is None or seen.look(rest.catalog) != before:
-            return None
-        if not (change.number or change.ids):
-            return Answer(rest.plan, rest.not_done, rest.gone)
-        return _compared(journal, job, rest, options, service, change)
+    data = journal.rests.rows(rest.job, rest.dumps())
+    if data is None:
+        return None
+    job = language.load(Path(rest.manifest), root=Path.cwd(), dependencies=dependencies)
+    before = seen.look(rest.catalog)
+    with Path(rest.catalog).open("rb") as stream:
+        change = blocks.changed(blocks.Catalog.loads(data), stream, job.items.delimiter)
+    if change is None or before is None or seen.look(rest.catalog) != before:
+        return None
+    return Changed(job, change)
 
 
-def _compared(journal: Journal, job: Job, rest: Rest, options: Options, service: str, change: Change) -> Answer | None:
+class OtherRows(NamedTuple):
+    """What rows of a job are compared with."""
+
+    journal: Journal
+    tree: Tree
+    rest: Rest
+    look: Look
+    options: Options
+    pointers: Pointers
+    """Learns what of the rows cannot be sent."""
+
+
+def compared(around: OtherRows, change: Changed) -> Compared | None:
+    """The rows that changed, compared with what is recorded; `None` where all of the job must be.
+
+    They are what `Journal.wanted` holds then. Raises what is in `UNSURE`.
+    """
     from pipeline import plan
     from pipeline.durable import in_memory
     from pipeline.job import expand, rowwise
-    from pipeline.outputs import Tree
-    from pipeline.plan import changed
+    from pipeline.plan import changed as rows
 
+    job, (journal, tree, rest, look, options, pointers) = change.job, around
     said: list[Problem] = []
-    models, look = options.models(), plan.Look(service, time.time())
-    tree = Tree(options.outputs, Path(os.path.realpath(options.state)), job.name, journal)
-    with in_memory(change.rows) as path:
+    models = options.models()
+    with in_memory(change.rows.rows) as path:
         if path is None:
             return None
         some = rowwise.with_catalog(job, path)
-        requests = expand.expand(some, models=models, today=options.today, warn=said.append)
+        requests = expand.blocks(some, models=models, today=options.today, warn=said.append)
         wanted = plan.wanted(
-            requests if change.number else (), models, service=service, today=options.today, lane=look.lane,
-            may_be_late=job.batch.asks_singly,
+            itertools.chain.from_iterable(pointers.noting(requests)) if change.rows.number else (),
+            models, service=look.service, today=options.today, lane=look.lane, may_be_late=job.batch.asks_singly,
         )  # fmt: skip
-        found = changed.compare(journal, tree, job, look, rest, changed.Rows(change.ids, wanted))
-    return None if found is None or said else Answer(*found, job)
+        found = rows.compare(
+            journal, tree, job, look, rows.Rows(change.rows.ids, wanted, rest.counts, rest.asked_before, rest.gone)
+        )
+    return None if said else found
 
 
-def are_unchanged(rests: Sequence[Rest], options: Options) -> bool:
-    """Whether all that these jobs were compared with is as it was."""
+def are_unchanged(rests: Sequence[Rest], options: Options, *, but: str = "") -> bool:
+    """Whether all that these jobs were compared with is as it was, but for one file that is not looked at."""
     state = Path(os.path.realpath(options.state))
-    return all(rest.is_unchanged(options.outputs / rest.plan.job, state / "answers" / rest.plan.job) for rest in rests)
+    return all(rest.is_unchanged(options.outputs / rest.job, state / "answers" / rest.job, but=but) for rest in rests)
 
 
 @contextlib.contextmanager
-def locked(rests: Sequence[Rest], options: Options) -> Iterator[bool]:
-    """Hold the locks of these jobs for the block; yields whether they are all ours, and unchanged."""
+def locked(rests: Sequence[Rest], options: Options, *, but: str = "") -> Iterator[bool]:
+    """Hold the locks of these jobs for the block; yields whether they are all ours, and unchanged but for that file."""
     from pipeline import durable
     from pipeline.cli import opening
 
@@ -154,12 +213,13 @@ def locked(rests: Sequence[Rest], options: Options) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         try:
             for rest in rests:
-                job = rest.plan.job
+                job = rest.job
                 stack.enter_context(durable.locked(state, f"locks/{job}.lock", what=f"the job '{job}'"))
             is_quiet = True
         except (LockedError, LocalError):
             is_quiet = False
-        yield is_quiet and not any(_has_link(state, rest.plan.job) for rest in rests) and are_unchanged(rests, options)
+        is_ours = is_quiet and not any(_has_link(state, rest.job) for rest in rests)
+        yield is_ours and are_unchanged(rests, options, but=but)
 
 
 def _has_link(state: Folder, job: str) -> bool:
@@ -213,11 +273,11 @@ def _rows(rest: Rest, one: OpenJob) -> bytes | None:
 def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | None:
     from pipeline import plan, reconcile
     from pipeline.cli.money import is_paid
-    from pipeline.plan.rest import Rest
+    from pipeline.rest import Rest
 
     if options.selection or one.sources is None or one.is_changed:
         return None
-    if work.service == "local" and is_paid(one):
+    if not reconcile.may_rest(work) or (work.service == "local" and is_paid(one)):
         return None
     before = seen.now_ns()  # what is changed from here on has another time of change than what is compared
     compared = plan.compare_again(one.journal, one.tree, one.job, plan.Look(work.service, time.time()))
@@ -243,7 +303,11 @@ def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | 
         tidy_from=since,
         manifest=str(one.job.path),
         catalog=_catalog(one.job),
-        plan=compared,
+        job=compared.job,
+        counts=compared.counts,
+        asked_before=compared.asked_before,
+        wanted=compared.wanted,
+        stuck=asdict(compared.stuck),
         statuses=work.journal.records.counts(one.job.name),
         spent=work.journal.batches.spent(one.job.name, work.service),
         prices_as_of=models.prices_as_of.isoformat(),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from pipeline.cli import flags, making, opening, resting
+from pipeline.cli import changed, flags, making, opening, resting
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
 from pipeline.cli.screen import MICRO, Screen, age, plural, usd
@@ -22,7 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.seen import now_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from pipeline.job.change import Change
     from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
-    from pipeline.plan.rest import Rest
     from pipeline.reconcile import Progress, Run, Work
+    from pipeline.rest import Rest
 
 
 _FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
@@ -192,11 +193,7 @@ def _reconciled(
     service, started = str(options.service), time.time()
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    with opening.opened(
-        words, options, models, service,
-        reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
-        since_ns=since_ns,
-    ) as opened:  # fmt: skip
+    with _opened(words, options, models, call, marks, since_ns) as opened:
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
         for error in opened.locked:
@@ -228,6 +225,23 @@ def _reconciled(
             marks.succeed(options, opened)
         resting.note(options, models, opened.jobs, works)
     return ended.code
+
+
+@contextlib.contextmanager
+def _opened(
+    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int
+) -> Iterator[opening.Opened]:
+    """Open jobs for a call: with some rows compared where that is enough, else with all of them."""
+    is_plain = call.sends and not (call.reopened or call.force or marks.are_asked)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(changed.opened(words, options, since_ns)) if is_plain else None
+        yield opened or stack.enter_context(
+            opening.opened(
+                words, options, models, str(options.service),
+                reopened=call.reopened, force=call.force, dependencies=marks.dependencies, change=call.change,
+                since_ns=since_ns,
+            )
+        )  # fmt: skip
 
 
 def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
@@ -389,13 +403,24 @@ def first_code(codes: Iterable[int]) -> int:
     return min(codes, key=_ORDER.index, default=0)
 
 
+class _AtRest(NamedTuple):
+    """Where a job stands of which nothing is open: a `Progress` that takes no look at the journal."""
+
+    counts: dict[str, int]
+    to_send: int = 0
+    live: int = 0
+    held: int = 0
+    at_service: int = 0
+    is_finished: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """Where a job stands at the end of a call."""
 
     job: str
     service: str
-    step: Progress
+    step: Progress | _AtRest
     spent: int
     """Millionths of a USD."""
     manifest: Path
@@ -414,11 +439,9 @@ def _end(work: Work, step: Progress) -> _End:
 
 
 def _of_rest(rest: Rest, options: Options) -> _End:
-    from pipeline.reconcile import Progress
-
-    step = Progress(counts=dict(rest.statuses), to_send=0, live=0, held=0, at_service=0)
-    folder = Path(os.path.realpath(options.outputs)) / rest.plan.job
-    return _End(rest.plan.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
+    step = _AtRest(dict(rest.statuses))
+    folder = Path(os.path.realpath(options.outputs)) / rest.job
+    return _End(rest.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
 
 
 def _code(end: _End, call: Call) -> int:

@@ -11,7 +11,7 @@ import click
 from pipeline.cli.screen import MICRO, megabytes, plural, usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from pipeline.gemini.models import Models
@@ -50,7 +50,7 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
     """What a run, or a proof, would render, for somebody who pays for it."""
     if not plan.requests:
         return idle_table(plan, lane)
-    lines = [_states(plan)]
+    lines = [_states(plan.job, plan.counts)]
     rows = [["", "images", "model", "aspect", "size", "with", "each", "total"]]
     for total in plan.totals:
         each = total.cost // total.requests if not total.unpriced else None
@@ -68,12 +68,17 @@ def plan_table(plan: Plan, models: Models, today: date, service: str, lane: Lane
 
 def idle_table(plan: Plan, lane: Lane = "batch") -> str:
     """The same for a plan of which nothing would be bought."""
-    return "\n".join([_states(plan), "  nothing to buy", *_later(plan, lane)])
+    return "\n".join([rest_table(plan.job, plan.counts), *_later(plan, lane)])
 
 
-def _states(plan: Plan) -> str:
-    states = [f"{plan.counts[word]:,} {said}" for word, said in _SAID.items() if plan.counts.get(word)]
-    return f"{plan.job}: {', '.join(states) or 'nothing asked for'}"
+def rest_table(job: str, counts: Mapping[str, int]) -> str:
+    """The same for a job at rest, by how many of its requests are in which state."""
+    return f"{_states(job, counts)}\n  nothing to buy"
+
+
+def _states(job: str, counts: Mapping[str, int]) -> str:
+    states = [f"{counts[word]:,} {said}" for word, said in _SAID.items() if counts.get(word)]
+    return f"{job}: {', '.join(states) or 'nothing asked for'}"
 
 
 def _ahead(plan: Plan, lane: Lane) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-SIZE = 512
+SIZE = 64
 """Rows of a block."""
 _MOST_BYTES = 32 << 20
 _MOST_TRIES = 1000

@@ -98,6 +98,11 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise _meaning(error) from error
 
+    @property
+    def writes(self) -> int:
+        """How many rows were written so far by who has this journal open, what is noted for the call included."""
+        return self._db.total_changes
+
     def is_from_here(self, batch: Batch) -> bool:
         """Whether a batch was sent from this outputs folder; another's is read, and neither cancelled nor deleted."""
         return batch.lane == "interactive" or batch.name.startswith(f"{PREFIX}/{self.workspace}/")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pipeline.journal.batches import FILE_MISSING
@@ -66,8 +64,10 @@ _IS_WANTED = (
 )
 _HAS_PLACE = "o.place = 'tree' AND o.status IN ('done', 'check')"
 OVERTAKEN = (
-    "place = 'tree' AND status IN ('done', 'check') AND line ->> '$.files' <> '[]' AND EXISTS (SELECT 1 FROM wanted w"
-    f" WHERE w.key = record.key AND w.fingerprint <> record.fingerprint) AND {IS_INSIDE.format('record')}"
+    "place = 'tree' AND status IN ('done', 'check') AND CASE WHEN EXISTS (SELECT 1 FROM wanted w"
+    " WHERE w.key = record.key AND w.fingerprint <> record.fingerprint)"
+    # Only of the few that are left is the line taken apart.
+    f" THEN line ->> '$.files' <> '[]' ELSE 0 END AND {IS_INSIDE.format('record')}"
 )
 """The condition for images in the tree under a key that asks for something else by now."""
 UNANSWERED = (
@@ -379,10 +379,15 @@ class Records:
             " ORDER BY key, fingerprint",
             (job,),
         )
-        for _key, asks in itertools.groupby(rows, key=itemgetter(0)):
-            line = _published(list(asks))
-            if line is not None:
-                yield line
+        asks: list[sqlite3.Row] = []
+        for row in rows:
+            if asks and row[0] != asks[0][0]:
+                if (line := _published(asks)) is not None:
+                    yield line
+                asks = []
+            asks.append(row)
+        if asks and (line := _published(asks)) is not None:
+            yield line
 
     def counts(self, job: str) -> dict[str, int]:
         """How many wanted requests have which status."""
@@ -437,6 +442,13 @@ class Records:
         """Batches at the service that hold requests of ours, by an output manifest's word."""
         rows = self._db.execute("SELECT DISTINCT claim FROM record WHERE job = ? AND claim IS NOT NULL", (job,))
         return [row["claim"] for row in rows]
+
+    def batches(self, job: str) -> list[tuple[str | None, int]]:
+        """The batches at the service that records name, and whether one of them is pending."""
+        rows = self._db.execute(
+            "SELECT line ->> '$.batch' AS name, max(status = 'pending') FROM record WHERE job = ? GROUP BY name", (job,)
+        )
+        return [tuple(row) for row in rows]
 
     def unclaim(self, job: str, claim: str) -> None:
         """Forget that a batch is said to hold requests: it does not."""
@@ -499,8 +511,10 @@ class Records:
 
 def _published(asks: list[sqlite3.Row]) -> str | None:
     """The line of a key, by all asks of it: that of the wanted one, else of the one whose image lies in the tree."""
+    if len(asks) == 1 and asks[0]["wanted"] and asks[0]["place"] == "tree":  # nearly always
+        return str(asks[0]["line"])
     placed = [row for row in asks if row["place"] == "tree" and row["status"] in HAS_IMAGE]
-    if len(asks) == 1:  # nearly always
+    if len(asks) == 1:
         row = asks[0] if asks[0]["wanted"] or placed else None
     else:
         placed.sort(key=_names_nothing)  # in the order of their fingerprints else

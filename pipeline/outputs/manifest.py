@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import itertools
 import json
 import re
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+
+import orjson
 
 from pipeline import batchfile
 from pipeline.outputs import page
@@ -29,11 +30,25 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 TABLE = "manifest.csv"
 _LONGEST_LINE = 256 << 20
-_FORMULA = re.compile(r"[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def write_manifest(journal: Journal, tree: Tree) -> bool:
     """Publish `manifest.jsonl` and `manifest.csv`; returns whether anything differed from what was there."""
+    if tree.standing == _standing(journal, tree):
+        return False
+    is_new = _publish(journal, tree)
+    tree.standing = _standing(journal, tree)
+    return is_new
+
+
+def _standing(journal: Journal, tree: Tree) -> tuple[object, ...]:
+    """What is another one once something was written to the journal, or somebody has changed what is published."""
+    files = [tree.folder.status(name) for name in (MANIFEST, TABLE)]
+    return journal.writes, *((file.st_ino, file.st_size, file.st_ctime_ns) if file else None for file in files)
+
+
+def _publish(journal: Journal, tree: Tree) -> bool:
     job = tree.job
     digest, count = _digest(journal, job)
     if tree.folder.sha256(MANIFEST) == digest and tree.folder.status(TABLE):
@@ -70,13 +85,22 @@ def _write(journal: Journal, job: str, manifest: IO[bytes], table: IO[bytes]) ->
     def records() -> Iterator[dict[str, Any]]:
         for line in journal.records.published(job):
             manifest.write(line.encode() + b"\n")
-            yield json.loads(line)
+            yield _told(line)
 
     names: dict[str, None] = {}
     if not _write_table(table, names, records()):
         table.seek(0)
         table.truncate()
-        _write_table(table, names, map(json.loads, journal.records.published(job)))
+        _write_table(table, names, map(_told, journal.records.published(job)))
+
+
+def _told(line: str) -> dict[str, Any]:
+    """A record of ours; the quick parser knows no half of a surrogate pair."""
+    try:
+        told = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        told = json.loads(line)
+    return cast("dict[str, Any]", told)
 
 
 def _write_table(stream: IO[bytes], names: dict[str, None], records: Iterable[dict[str, Any]]) -> bool:
@@ -85,20 +109,25 @@ def _write_table(stream: IO[bytes], names: dict[str, None], records: Iterable[di
     Without any, those of the first record will do. Returns whether they did: the rows are of no use else.
     """
     text = io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="backslashreplace", newline="")
-    table = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     has_all, waiting = True, iter(records)
     first = next(waiting, None)
     names.update(dict.fromkeys((first or {}).get("vars") or {}))
-    table.writerow([*_COLUMNS, *map(_defused, names)])
+    text.write(_line([*_COLUMNS, *map(_defused, names)]))
     for record in itertools.chain([first] if first else [], waiting):
         if not names.keys() >= (variables := record["vars"] or {}).keys():
             names.update(dict.fromkeys(variables))
             has_all = False
         if has_all:
-            table.writerow(_row(record, names))
+            text.write(_line(_row(record, names)))
     text.flush()
     text.detach()
     return has_all
+
+
+def _line(cells: Iterable[str]) -> str:
+    """A row of a table with every cell in quotes: the library's writer goes through a text letter by letter."""
+    quoted = '","'.join([cell.replace('"', '""') if '"' in cell else cell for cell in cells])
+    return f'"{quoted}"\r\n'
 
 
 def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
@@ -111,7 +140,10 @@ def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
         told("model"), settings.get("aspect"), settings.get("size"), told("prompt"),
         (record["metadata"] or _NOTHING).get("alt"), (record["cost"] or _NOTHING).get("amount"), told("at"),
     )  # fmt: skip
-    return [_defused(cell) for cell in (*cells, *(variables.get(name) for name in names))]
+    return [
+        cell if isinstance(cell, str) and cell.isprintable() and cell[:1] not in _FORMULA else _defused(cell)
+        for cell in (*cells, *map(variables.get, names))
+    ]
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -121,10 +153,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 def _defused(cell: object) -> str:
     """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
-    text = "" if cell is None else str(cell)
+    if cell is None:
+        return ""
+    text = cell if isinstance(cell, str) else str(cell)
     if not text.isprintable():
         text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> list[str]:

@@ -44,6 +44,8 @@ class Tree:
         self._state, self._journal = state, journal
         self._records = journal.records
         self._learned: dict[str, tuple[str, int, int]] = {}
+        self.standing: tuple[object, ...] = ()
+        """What the output manifest was published from last, and as what."""
 
     def turns(self, service: str, *, proofs: bool = False) -> Turns:
         """What a service answered to the turns of the job's conversations."""

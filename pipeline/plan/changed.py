@@ -16,13 +16,16 @@ from pipeline.plan.states import Comparing
 from pipeline.record import HAS_IMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pipeline.job.language import Job
     from pipeline.journal import Comparison, Journal, Record, WantedRequest
     from pipeline.outputs import Tree
     from pipeline.plan import Look, Plan
-    from pipeline.plan.rest import Rest, Row
+
+
+Row = tuple[str, str, str, str, str, "int | None"]
+"""Key, state, why, path, model and cost."""
 
 
 class Rows(NamedTuple):
@@ -32,6 +35,11 @@ class Rows(NamedTuple):
     """Of the rows of before."""
     requests: Iterable[WantedRequest]
     """For the rows of now."""
+    before: Mapping[str, int]
+    """How many requests were in which state, these and all others."""
+    asked_before: int
+    gone: Iterable[Row]
+    """What was gone already."""
 
 
 class Compared(NamedTuple):
@@ -42,9 +50,7 @@ class Compared(NamedTuple):
     gone: tuple[Row, ...]
 
 
-def compare(
-    journal: Journal, tree: Tree, job: Job, look: Look, rest: Rest, rows: Rows
-) -> Compared | None:  # fmt: skip
+def compare(journal: Journal, tree: Tree, job: Job, look: Look, rows: Rows) -> Compared | None:
     """Compare some rows with what is recorded; `None` where that is not enough. Raises what reading the job raises."""
     before = {row.key: row for id_ in rows.ids for row in journal.records.of_id(job.name, id_) if row.wanted}
     if not all(row.status in HAS_IMAGE and row.place == "tree" for row in before.values()):
@@ -59,11 +65,11 @@ def compare(
             return None
         journal.wanted.classify(found)
     left = [row for key, row in before.items() if not journal.wanted.is_wanted(key)]
-    counted = _counted(journal, rest, len(before), left)
+    counted = _counted(journal, rows, len(before), left)
     if sum(counted.counts.values()) == counted.counts["gone"]:
         return None
     priced = plan.priced(journal, job, [], counted, lambda loads: plan.alone(journal, job, look, loads))
-    gone = heapq.merge(rest.gone, sorted(map(_gone, left)))
+    gone = heapq.merge(rows.gone, sorted(map(_gone, left)))
     return Compared(priced, tuple(journal.wanted.not_done()), tuple(gone))
 
 
@@ -83,8 +89,8 @@ def _outcome(state: str, moved_from: str | None) -> str:
     return {"done": "done", "new": "open", "changed": "open"}.get(state, state)
 
 
-def _counted(journal: Journal, rest: Rest, before: int, left: list[Record]) -> Counted:
-    counted = Counted(dict(rest.plan.counts), asked_before=rest.plan.asked_before)
+def _counted(journal: Journal, rows: Rows, before: int, left: list[Record]) -> Counted:
+    counted = Counted(dict(rows.before), asked_before=rows.asked_before)
     counted.counts["done"] -= before
     for state, count in journal.wanted.counts().items():
         counted.counts[state] += count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -50,10 +49,11 @@ def census(run: Run, work: Work) -> None:
     """
     journal, job = work.journal, work.job.name
     listing = list(run.api.batches())
-    settled = _settled(journal, job)
+    unknown = [op for op in listing if journal.batches.remote(op.name) is None]
+    settled = _settled(journal, job) if unknown else set()
     with journal.transaction():
         is_first = journal.job(job, str(work.job.path))[1] is None
-        strangers = [op for op in reversed(listing) if op.name not in settled and not _is_known(run, work, op)]
+        strangers = [op for op in reversed(unknown) if op.name not in settled and not _is_known(run, work, op)]
         doubled = [op for op in listing if _is_doubled(work, op)]
         here = [op for op in strangers if op.display_name.startswith(f"{PREFIX}/{journal.workspace}/{job}/")]
         elsewhere = [op for op in strangers if op not in here and _may_be_ours(op, job)]
@@ -99,13 +99,7 @@ def _may_be_ours(op: Operation, job: str) -> bool:
 
 def _settled(journal: Journal, job: str) -> set[str]:
     """Names of batches that records mention, and no pending one does: what they had to say is known."""
-    settled: set[str] = set()
-    pending: set[str] = set()
-    for page in journal.records.pages(job):
-        for row in page:
-            if name := json.loads(row.line).get("batch"):
-                (pending if row.status == "pending" else settled).add(name)
-    return settled - pending
+    return {name for name, has_pending in journal.records.batches(job) if name and not has_pending}
 
 
 def _adopt_stranger(run: Run, work: Work, name: str, remote: str, op: Operation | None) -> None:

@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 _AT_ODDS = ("held", "skipped", "pending")
 
 
+def may_rest(work: Work) -> bool:
+    """Whether nothing of a job is open, and nothing is left for a person to decide; told without comparing it."""
+    step = progress(work)
+    return step.is_finished and not step.held and not any(step.counts.get(word) for word in _AT_ODDS)
+
+
 def is_at_rest(work: Work, plan: Plan, now: float) -> bool:
     """Whether another pass would find nothing to ask the service for, and nothing to write, until something changes.
 
     `plan` is the job compared with what is recorded by now.
     """
-    step = progress(work)
     return (
         not plan.requests
         and not plan.problems
@@ -30,9 +35,7 @@ def is_at_rest(work: Work, plan: Plan, now: float) -> bool:
         and not plan.stuck.asks_singly
         and not plan.counts["moved"]
         and not plan.counts["pending"]
-        and step.is_finished
-        and not step.held
-        and not any(step.counts.get(word) for word in _AT_ODDS)
+        and may_rest(work)
         and not vanishing(work, now)
         and _is_known(work)
         and work.journal.rests.is_settled(work.job.name, f"({OVERTAKEN}) OR ({UNANSWERED})")

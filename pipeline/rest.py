@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline import seen
 from pipeline.errors import Problem
-from pipeline.plan import Plan, Stuck
 from pipeline.seen import Extent, Seen
 
 if TYPE_CHECKING:
@@ -21,15 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.job.dependencies import Dependencies
+    from pipeline.plan import Plan
+    from pipeline.plan.changed import Row
 
 MOST_SOURCES = 20_000
 """Files that a job is made from; one with more of them is always compared."""
 _MOST_READ = 256 << 20
 """Bytes of reference images of which the content is kept in mind; others must not even be touched."""
 _TEXTS = (".yaml", ".yml", ".csv", ".tsv", ".jsonl", ".md", ".txt")
-
-Row = tuple[str, str, str, str, str, int | None]
-"""Key, state, why, path, model and cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,14 @@ class Rest:
     """When the first of the batches that the service still has was unpacked; seconds since 1970."""
     manifest: str
     """The path of the job manifest."""
-    plan: Plan
+    job: str
+    counts: Mapping[str, int]
+    """How many requests a plan found in which state."""
+    asked_before: int
+    wanted: int
+    """How many requests the job makes."""
+    stuck: Mapping[str, Any]
+    """The fields of `plan.Stuck`."""
     statuses: Mapping[str, int]
     """How many requests have which status."""
     spent: int
@@ -105,15 +110,20 @@ class Rest:
     gone: tuple[Row, ...]
 
     @property
-    def requests(self) -> int:
-        return self.plan.wanted
+    def plan(self) -> Plan:
+        """The plan that was made of it: nothing is left to do."""
+        from pipeline.plan import Plan, Stuck  # noqa: PLC0415 - who finds nothing to do, and tells of it, needs none
+
+        return Plan(
+            self.job, dict(self.counts), totals=(), batches=0, by_wave=(), gone_now=0, gone_value=0,
+            asked_before=self.asked_before, wanted=self.wanted, stuck=Stuck(**self.stuck),
+        )  # fmt: skip
 
     def dumps(self) -> str:
         told = {name: getattr(self, name) for name in _PLAIN}
-        plan = {name: getattr(self.plan, name) for name in _OF_PLAN} | {"stuck": asdict(self.plan.stuck)}
         said = [[problem._asdict() for problem in problems] for problems in self.said]
         sources = {"files": self.sources.files, "absent": self.sources.absent}
-        return json.dumps({**told, "sources": sources, "plan": plan, "said": said}, separators=(",", ":"))
+        return json.dumps({**told, "sources": sources, "said": said}, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str) -> Rest:
@@ -126,7 +136,6 @@ class Rest:
                 "sources": Sources(files, tuple(told["sources"]["absent"])),
                 "extent": _maybe(Extent, told["extent"]),
                 "answers": _maybe(Seen, told["answers"]),
-                "plan": _plan(told["plan"]),
                 "said": tuple(tuple(Problem(**one) for one in problems) for problems in told["said"]),
                 "not_done": _rows(told["not_done"]),
                 "gone": _rows(told["gone"]),
@@ -146,15 +155,14 @@ class Rest:
             self.sources.are_unchanged(but)
             and _is_as(str(answers), self.answers)
             and (self.extent is not None or not os.path.lexists(folder))
-            and seen.extent(str(folder), is_large=self.requests > seen.LARGE) == self.extent
+            and seen.extent(str(folder), is_large=self.wanted > seen.LARGE) == self.extent
         )
 
 
 _PLAIN = (
     "around", "until", "extent", "answers", "published", "tidy_from", "statuses", "spent", "prices_as_of", "not_done",
-    "gone", "manifest", "catalog",
+    "gone", "manifest", "catalog", "job", "counts", "asked_before", "wanted", "stuck",
 )  # fmt: skip
-_OF_PLAN = ("job", "counts", "asked_before", "wanted")
 
 
 def _is_as(path: str, before: Seen | None) -> bool:
@@ -167,9 +175,3 @@ def _maybe(kind: Any, told: Any) -> Any:
 
 def _rows(told: Iterable[Any]) -> tuple[Row, ...]:
     return tuple(tuple(row) for row in told)
-
-
-def _plan(told: dict[str, Any]) -> Plan:
-    """A plan of which nothing is left to do."""
-    stuck = Stuck(**told.pop("stuck"))
-    return Plan(**told, stuck=stuck, totals=(), batches=0, by_wave=(), gone_now=0, gone_value=0)
