@@ -45,7 +45,7 @@ _SETTLED_BATCHES = (
     "INSERT OR IGNORE INTO batch (job, service, model_id, name, chunk, attempt, requests, answer_bytes, cost, state,"
     " remote, planned_at)"
     " SELECT DISTINCT r.job, r.service, '', r.line ->> '$.batch', r.line ->> '$.batch', 1, 0, 0, 0, 'unpacked',"
-    " r.line ->> '$.batch', unixepoch() FROM wanted w JOIN record r ON r.job = ? AND r.key = w.key"
+    " r.line ->> '$.batch', unixepoch() FROM wanted w CROSS JOIN record r ON r.job = ? AND r.key = w.key"
     " AND r.fingerprint = w.fingerprint WHERE w.open AND r.status <> 'pending' AND r.line ->> '$.batch' IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM batch b WHERE b.remote = r.line ->> '$.batch')"
     " AND NOT EXISTS (SELECT 1 FROM record c WHERE c.job = r.job AND c.claim = r.line ->> '$.batch')"

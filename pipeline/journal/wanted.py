@@ -549,10 +549,11 @@ class Wanted:
 
     def missing(self, job: str, service: str) -> list[Record]:
         """What a batch delivered, and would be bought once more because its file is not here."""
-        rows = self._db.execute(
-            "SELECT r.* FROM wanted w JOIN record r ON r.job = ? AND r.key = w.key AND r.fingerprint = w.fingerprint"
-            " WHERE w.open AND w.why = ? AND r.service = ? AND r.line ->> '$.batch' IS NOT NULL AND r.claim IS NULL"
-            " AND (r.status IN ('done', 'check') OR (r.status = 'pending' AND r.batch IS NULL)) ORDER BY w.n",
+        rows = self._db.execute(  # from what is open to its record: the other way round is all that is recorded
+            "SELECT r.* FROM wanted w CROSS JOIN record r ON r.job = ? AND r.key = w.key"
+            " AND r.fingerprint = w.fingerprint WHERE w.open AND w.why = ? AND r.service = ?"
+            " AND r.line ->> '$.batch' IS NOT NULL AND r.claim IS NULL AND (r.status IN ('done', 'check')"
+            " OR (r.status = 'pending' AND r.batch IS NULL)) ORDER BY w.n",
             (job, FILE_MISSING, service),
         )
         return [Record(**row) for row in rows]
