@@ -16,11 +16,18 @@ from typing import ClassVar
 
 import pytest
 from canary import leaks
+from crashing import nursery
+from hypothesis import settings
 from local_wire import Wire, sdk
 from proxy import proxying
 
 from pipeline import cli, local, pixels
 from pipeline.cli import spending
+
+# `make torture` asks for the thorough profile. A test that needs more or fewer examples takes a multiple of them.
+settings.register_profile("quick", settings.default, max_examples=25, deadline=None)
+settings.register_profile("thorough", settings.default, max_examples=250, deadline=None)
+settings.load_profile("quick")
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,19 +40,33 @@ def pytest_configure():
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+def _cases(items, name):
+    """The cases of each test that has such a mark, with the mark."""
+    found: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker(name):
+            found.setdefault((item.path, item.originalname), []).append(item)
+    return [(cases, cases[0].get_closest_marker(name)) for cases in found.values()]
+
+
+def _spread(cases, most):
+    taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
+    return [case for number, case in enumerate(cases) if number in taken]
+
+
 def pytest_collection_modifyitems(config, items):
     """Of the many cases of a long trial take a spread, the first and the last among them; TORTURE=all takes all."""
+    for cases, mark in _cases(items, "some"):
+        few = _spread(cases, mark.args[0]) if isinstance(mark.args[0], int) else ()
+        named = [case for case in cases if case.callspec.id in mark.args]
+        for case in cases:
+            if case not in (named or few or cases):
+                case.add_marker(pytest.mark.torture(most=len(cases)))
     if os.environ.get("TORTURE") == "all":
         return
-    trials: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("torture"):
-            trials.setdefault((item.path, item.originalname), []).append(item)
     left_out = set()
-    for cases in trials.values():
-        most = cases[0].get_closest_marker("torture").kwargs.get("most", 8)
-        taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
-        left_out.update(case for number, case in enumerate(cases) if number not in taken)
+    for cases, mark in _cases(items, "torture"):
+        left_out.update({*cases} - {*_spread(cases, mark.kwargs.get("most", 8))})
     if left_out:
         config.hook.pytest_deselected(items=[*left_out])
         items[:] = [item for item in items if item not in left_out]
@@ -163,6 +184,15 @@ class Project:
             timeout=100,
             check=False,
         )
+
+    def forked(self, *args: str, at: str = "", log: str = "", **environment: str) -> int:
+        """Run `pipeline ARGS` in a process that has all loaded, and is killed at the point `at`; its exit code."""
+        told = {
+            name: value for name, value in os.environ.items() if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_"))
+        }
+        said = {"out": str(self.folder / "out.txt"), "err": str(self.folder / "err.txt")}
+        more = {"environment": {**told, **environment}, "strace": (), "limits": {}, "ahead_s": 0.0}
+        return nursery().run(folder=str(self.folder), args=args, at=at, log=log, **said, **more)
 
     def tree(self, job: str = "shop") -> dict[str, tuple[bytes, int]]:
         """Every file of a job: its bytes and its mtime."""

@@ -119,6 +119,7 @@ def test_init_makes_a_job_that_works_and_touches_nothing_that_is_there(project):
     assert len(project.records("first")) == 6
 
 
+@pytest.mark.some("15-143")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_wait_and_the_next_run_goes_on(project, slow_service, number, code):
     project.write("jobs/shop.yaml", SHOP)

@@ -39,8 +39,9 @@ BLOCKS = [
 
 
 def blocks(*languages: str, run: bool = True):
+    """Blocks of these languages; what runs many commands is left to `make torture`."""
     return [
-        pytest.param(block, id=f"line {block.line}")
+        pytest.param(block, id=f"line {block.line}", marks=pytest.mark.torture if block.text.count("\n") > 5 else ())
         for block in BLOCKS
         if block.language in languages and (block.reason is None) is run
     ]
@@ -52,7 +53,8 @@ def copy(tmp_path):
     folder = tmp_path / "project"
     folder.mkdir()
     for name in ("jobs", "templates", "outputs", "pipeline", "schemas"):
-        skipped = shutil.ignore_patterns("__pycache__", "rehearsal", ".pipeline", ".local-service")
+        # What is compiled comes along: a user starts the product more often than once.
+        skipped = shutil.ignore_patterns("rehearsal", ".pipeline", ".local-service")
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
