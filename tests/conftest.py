@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import pytest
 from canary import leaks
+from cases import pytest_collection_modifyitems  # noqa: F401 - a hook
 from crashing import nursery
 from hypothesis import settings
 from local_wire import Wire, sdk
@@ -23,6 +24,7 @@ from proxy import proxying
 
 from pipeline import cli, local, pixels
 from pipeline.cli import spending
+from pipeline.local import answers, pictures
 
 # `make torture` asks for the thorough profile. A test that needs more or fewer examples takes a multiple of them.
 settings.register_profile("quick", settings.default, max_examples=25, deadline=None)
@@ -38,38 +40,6 @@ def pytest_configure():
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-def _cases(items, name):
-    """The cases of each test that has such a mark, with the mark."""
-    found: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker(name):
-            found.setdefault((item.path, item.originalname), []).append(item)
-    return [(cases, cases[0].get_closest_marker(name)) for cases in found.values()]
-
-
-def _spread(cases, most):
-    taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
-    return [case for number, case in enumerate(cases) if number in taken]
-
-
-def pytest_collection_modifyitems(config, items):
-    """Of the many cases of a long trial take a spread, the first and the last among them; TORTURE=all takes all."""
-    for cases, mark in _cases(items, "some"):
-        few = _spread(cases, mark.args[0]) if isinstance(mark.args[0], int) else ()
-        named = [case for case in cases if case.callspec.id in mark.args]
-        for case in cases:
-            if case not in (named or few or cases):
-                case.add_marker(pytest.mark.torture(most=len(cases)))
-    if os.environ.get("TORTURE") == "all":
-        return
-    left_out = set()
-    for cases, mark in _cases(items, "torture"):
-        left_out.update({*cases} - {*_spread(cases, mark.kwargs.get("most", 8))})
-    if left_out:
-        config.hook.pytest_deselected(items=[*left_out])
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +65,23 @@ class Decoder(pixels._Worker):
             super().kill()
         else:
             self.idle.append(self)
+
+
+_drawn: dict[tuple[object, ...], tuple[bytes, str, int, int]] = {}
+
+
+def drawn(picture, mode):
+    """What the local service draws for a shop: the same mugs, in hundreds of tests, which took a third of their time.
+
+    That an ask is the same bytes whenever it is drawn is for test_local_pictures.py to hold, which draws without this.
+    """
+    told = [getattr(picture, name) for name in pictures.Picture.__slots__ if name != "model"]
+    asked = (mode, picture.model.id, picture.model.mime, picture.pixels, *told)
+    if asked not in _drawn:
+        if len(_drawn) == 500:
+            _drawn.clear()
+        _drawn[asked] = pictures.draw(picture, mode)
+    return _drawn[asked]
 
 
 @dataclass
@@ -225,6 +212,7 @@ PRODUCTS = "id,product\nmug,blue mug\nbowl,sand bowl\nvase,glass vase\n"
 def project(tmp_path, capsys, monkeypatch):
     """An empty project."""
     monkeypatch.setattr(pixels, "_Worker", Decoder.one)
+    monkeypatch.setattr(answers, "draw", drawn)
     project = Project(tmp_path, capsys, monkeypatch)
     yield project
     assert leaks(project.outputs, KEY) == [], "the key was written down"

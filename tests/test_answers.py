@@ -410,7 +410,7 @@ HOSTILE = {
         {"segment": {"text": "x" * 9000}, "groundingChunkIndices": [0, -1, 10**9, "2", None]},
         {"segment": 5, "groundingChunkIndices": 5},
     ]
-    * 5000,
+    * 500,
     "searchEntryPoint": {"renderedContent": "<p>" * 90_000},
 }
 
