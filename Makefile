@@ -29,7 +29,7 @@ test: .venv/.ready-dev    ## Run the tests
 	@$(BIN)/python -m pytest $(SPREAD) -m "not torture"
 
 torture: .venv/.ready-dev    ## Kill it at every point, break every call, at length: what `make test` tries a part of
-	@$(BIN)/python -m pytest $(SPREAD) -m torture
+	@$(BIN)/python -m pytest $(SPREAD) -m "torture or hypothesis" --hypothesis-profile=thorough
 
 check: .venv/.ready-dev    ## All that must pass before a commit: style, types, the quick tests
 	$(BIN)/ruff check

@@ -16,11 +16,20 @@ from typing import ClassVar
 
 import pytest
 from canary import leaks
+from cases import pytest_collection_modifyitems  # noqa: F401 - a hook
+from crashing import nursery
+from hypothesis import settings
 from local_wire import Wire, sdk
 from proxy import proxying
 
 from pipeline import cli, local, pixels
 from pipeline.cli import spending
+from pipeline.local import answers, pictures
+
+# `make torture` asks for the thorough profile. A test that needs more or fewer examples takes a multiple of them.
+settings.register_profile("quick", settings.default, max_examples=25, deadline=None)
+settings.register_profile("thorough", settings.default, max_examples=250, deadline=None)
+settings.load_profile("quick")
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,24 +40,6 @@ def pytest_configure():
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-
-def pytest_collection_modifyitems(config, items):
-    """Of the many cases of a long trial take a spread, the first and the last among them; TORTURE=all takes all."""
-    if os.environ.get("TORTURE") == "all":
-        return
-    trials: dict[tuple[Path, str], list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("torture"):
-            trials.setdefault((item.path, item.originalname), []).append(item)
-    left_out = set()
-    for cases in trials.values():
-        most = cases[0].get_closest_marker("torture").kwargs.get("most", 8)
-        taken = {(len(cases) - 1) * number // max(1, most - 1) for number in range(most)}
-        left_out.update(case for number, case in enumerate(cases) if number not in taken)
-    if left_out:
-        config.hook.pytest_deselected(items=[*left_out])
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +65,23 @@ class Decoder(pixels._Worker):
             super().kill()
         else:
             self.idle.append(self)
+
+
+_drawn: dict[tuple[object, ...], tuple[bytes, str, int, int]] = {}
+
+
+def drawn(picture, mode):
+    """What the local service draws for a shop: the same mugs, in hundreds of tests, which took a third of their time.
+
+    That an ask is the same bytes whenever it is drawn is for test_local_pictures.py to hold, which draws without this.
+    """
+    told = [getattr(picture, name) for name in pictures.Picture.__slots__ if name != "model"]
+    asked = (mode, picture.model.id, picture.model.mime, picture.pixels, *told)
+    if asked not in _drawn:
+        if len(_drawn) == 500:
+            _drawn.clear()
+        _drawn[asked] = pictures.draw(picture, mode)
+    return _drawn[asked]
 
 
 @dataclass
@@ -164,6 +172,15 @@ class Project:
             check=False,
         )
 
+    def forked(self, *args: str, at: str = "", log: str = "", **environment: str) -> int:
+        """Run `pipeline ARGS` in a process that has all loaded, and is killed at the point `at`; its exit code."""
+        told = {
+            name: value for name, value in os.environ.items() if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_"))
+        }
+        said = {"out": str(self.folder / "out.txt"), "err": str(self.folder / "err.txt")}
+        more = {"environment": {**told, **environment}, "strace": (), "limits": {}, "ahead_s": 0.0}
+        return nursery().run(folder=str(self.folder), args=args, at=at, log=log, **said, **more)
+
     def tree(self, job: str = "shop") -> dict[str, tuple[bytes, int]]:
         """Every file of a job: its bytes and its mtime."""
         top = self.outputs / job
@@ -195,6 +212,7 @@ PRODUCTS = "id,product\nmug,blue mug\nbowl,sand bowl\nvase,glass vase\n"
 def project(tmp_path, capsys, monkeypatch):
     """An empty project."""
     monkeypatch.setattr(pixels, "_Worker", Decoder.one)
+    monkeypatch.setattr(answers, "draw", drawn)
     project = Project(tmp_path, capsys, monkeypatch)
     yield project
     assert leaks(project.outputs, KEY) == [], "the key was written down"

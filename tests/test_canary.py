@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
-from conftest import ROOT, Service
+from conftest import Service
+from crowd import crowd
 
 from pipeline import local
 from pipeline.plan import firsts
@@ -158,17 +155,10 @@ def test_the_last_look_is_taken_in_the_transaction_that_makes_the_batch(many, se
     assert looks == [False, True]
 
 
-def test_of_two_processes_at_once_one_sends_the_first_batch(slow_many, slow_service):
+def test_of_two_processes_at_once_one_sends_the_first_batch(slow_many, slow_service, tmp_path):
     slow_many.write("jobs/other.yaml", MANY.replace("'[what]'", "'[what] in fog'"))
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "-q", "submit", f"jobs/{job}.yaml"],
-            cwd=slow_many.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        for job in ("shop", "other")
-    ]
-    assert [process.wait(60) for process in started] == [0, 0]
+    words = [("-q", "submit", f"jobs/{job}.yaml") for job in ("shop", "other")]
+    assert [one.code for one in crowd(slow_many, words, tmp_path / "said")] == [0, 0]
     assert sent(slow_service) == [20]
 
 

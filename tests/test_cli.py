@@ -119,6 +119,7 @@ def test_init_makes_a_job_that_works_and_touches_nothing_that_is_there(project):
     assert len(project.records("first")) == 6
 
 
+@pytest.mark.some("15-143")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_wait_and_the_next_run_goes_on(project, slow_service, number, code):
     project.write("jobs/shop.yaml", SHOP)
@@ -156,9 +157,10 @@ def test_a_closed_pipe_is_no_error(shop):
     assert ended.stderr == ""
 
 
-@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 2)])
+@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 1)])
 def test_in_a_terminal_the_plan_is_shown_and_a_word_is_asked_for(shop, service, word, code, creates):
-    shop.write("jobs/products.csv", "id,product\n" + "".join(f"p{n},cup {n}\n" for n in range(30)))
+    shop.write("jobs/shop.yaml", SHOP + "model: pro\n")  # whose images are the dearest
+    shop.write("jobs/products.csv", "id,product\n" + "".join(f"p{n},cup {n}\n" for n in range(9)))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "jobs/shop.yaml", "--poll", "0.1s"], cwd=shop.folder,
@@ -172,6 +174,6 @@ def test_in_a_terminal_the_plan_is_shown_and_a_word_is_asked_for(shop, service, 
             said += piece
     os.close(ours)
     assert process.wait(60) == code
-    assert b"60  together" in said
+    assert b"18  together" in said
     assert b"Send this for about $1." in said
     assert len(service.ledger()) == creates

@@ -120,6 +120,9 @@ def cut_short(_reply):
         ),
     ],
 )  # fmt: skip
+@pytest.mark.some(
+    "shuffled", "key at the other end", "url-safe base64 without padding", "a stranger, a blank line, a broken one"
+)
 def test_every_picture_reaches_its_place_whatever_the_answer_looks_like(shop, proxy, expected, change):
     proxy.after = lines(change)
     assert shop(*RUN).code == 0
@@ -153,6 +156,7 @@ def test_however_few_are_published_together_each_picture_reaches_its_place_once(
         pytest.param(lambda _r: {"response": {"candidates": "?"}}, "no_image", None, id="nonsense"),
     ],
 )  # fmt: skip
+@pytest.mark.some("error", "block", "no image", "nonsense")
 def test_each_outcome_has_its_status_and_the_services_own_words(shop, proxy, change, status, reason):
     shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
     proxy.after = lines(each(lambda reply: {"key": reply["key"], **change(reply)}))
@@ -384,6 +388,7 @@ def partially(call):
 @pytest.mark.parametrize(
     "rule", [rename_state, flatten, only_response, snake, partially], ids=lambda rule: rule.__name__
 )
+@pytest.mark.some("only_response", "partially")
 def test_a_batch_is_understood_in_every_shape(shop, proxy, expected, rule):
     proxy.after = rule
     assert shop(*RUN).code == 0
@@ -449,6 +454,7 @@ def drop(_call):
         pytest.param(lambda call: call.say(b"", 408), id="408"),
     ],
 )
+@pytest.mark.some("dropped", "HTML 200", "foreign")
 def test_a_lost_answer_to_a_create_never_buys_twice(shop, proxy, service, expected, action):
     proxy.after = once(lambda call: call.is_create(), action)
     assert shop(*RUN).code == 0
@@ -495,6 +501,7 @@ def test_no_clock_alone_makes_a_create_believed_lost(shop, proxy, service, clock
         pytest.param({"operations": [{"metadata": {"displayName": "x"}}]}, id="nameless"),
     ],
 )
+@pytest.mark.some("word", "nameless")
 def test_a_listing_that_is_none_proves_nothing(shop, proxy, service, page):
     lost = []
 
@@ -683,6 +690,7 @@ def beside(part):
         pytest.param(beside(7), id="a part that is a number"),
     ],
 )
+@pytest.mark.some("usage beyond reason", "half a character", "a part that is a number")
 def test_nothing_odd_beside_an_image_makes_it_go_away(shop, proxy, service, expected, change):
     proxy.after = odd(change)
     assert shop(*RUN).code == 0
@@ -732,6 +740,7 @@ def test_an_answer_that_is_torn_every_time_is_never_taken_for_whole(shop, proxy,
 
 @pytest.mark.parametrize("answer", [[], "x", 5, {"state": 5}, {"operations": 7}, None], ids=repr)
 @pytest.mark.parametrize("where", ["is_get", "is_list"])
+@pytest.mark.some(4)
 def test_an_answer_of_another_kind_costs_time_only(shop, proxy, service, answer, where):
     proxy.after = once(lambda call: getattr(call, where)(), lambda call: call.say(answer))
     assert shop(*RUN).code == 0

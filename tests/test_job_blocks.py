@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.job.blocks import Catalog, OddError, changed, cut
@@ -54,7 +54,6 @@ ROWS = st.lists(TEXTS, max_size=30).map(lambda texts: [(f"r{n}", text) for n, te
 EDITS = st.lists(st.tuples(st.sampled_from("ard"), st.integers(0, 30), TEXTS), max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
 @given(rows=ROWS, edits=EDITS, size=st.integers(1, 5), ends=st.booleans(), still_ends=st.booleans())
 def test_what_changed_is_what_reading_all_of_it_finds(rows, edits, size, ends, still_ends):
     after = list(rows)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jobs import PNG, complaints, expanded, loaded, requests_of, write
 
 from pipeline.errors import JobError
-from pipeline.job import columns
+from pipeline.job import columns, sources
 from pipeline.job.items import Items
 from pipeline.job.items import rows as rows_of
 from pipeline.job.problems import Place, Problems, Source
@@ -573,13 +573,18 @@ def test_the_excerpt_of_a_very_long_row_is_short(tmp_path):
     assert (far.problem("wrong", at=2).column, far.problem("wrong", at=2).source) == (500_004, "")
 
 
-def test_a_row_without_end_is_refused_before_it_fills_the_memory(tmp_path):
-    write(tmp_path, "c.csv", "id,x\na," + '"' + '","\n' * 1_500_000)
+@pytest.mark.parametrize("most", [40_000, pytest.param(sources.MAX_ROW, marks=pytest.mark.torture)])
+def test_a_row_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, request, most):
+    before = csv.field_size_limit()
+    request.addfinalizer(lambda: csv.field_size_limit(before))  # reading a catalog sets it
+    monkeypatch.setattr(sources, "MAX_ROW", most)
+    why = f"a row of more than {most:,} characters; a quote opened in it may never be closed"
+    write(tmp_path, "c.csv", "id,x\na," + '"' + '","\n' * (most * 3 // 8))
     [found] = complaints(tmp_path, "prompt: x\nitems: c.csv\n")
-    assert found == "c.csv:1000001:3: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
-    write(tmp_path, "c.csv", 'id,x\n1,a\n2,"b, c\n' + "3 x d\n" * 1_000_000)
+    assert found == f"c.csv:{most // 4 + 1}:3: {why}"
+    write(tmp_path, "c.csv", 'id,x\n1,a\n2,"b, c\n' + "3 x d\n" * (most // 4))
     [found] = complaints(tmp_path, "prompt: x\nitems: c.csv\n")
-    assert found == "c.csv:3:3: a row of more than 4,000,000 characters; a quote opened in it may never be closed"
+    assert found == f"c.csv:3:3: {why}"
 
 
 def test_columns_without_end_are_refused(tmp_path):

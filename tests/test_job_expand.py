@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jobs import HEIC, JPEG, PNG, TODAY, WEBP, FakeModels, complaints, expanded, requests_of, write
 
@@ -467,7 +467,6 @@ def test_a_prompt_is_not_endless(tmp_path):
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
 
 
-@settings(max_examples=50, deadline=None)
 @given(values=st.lists(TEXTS.filter(str.strip), min_size=1, max_size=5, unique=True))
 def test_whatever_rows_hold_prompts_hold_it_and_paths_are_safe(tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("job")

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from conftest import ROOT
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.job import schema
@@ -52,14 +52,12 @@ def says(name, value):
     return fits(value, rule(name), rule(name)["definitions"]), schema._validator(name).is_valid(value)
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(["", *NAMES]), value=VALUES)
 def test_a_yes_is_a_yes_of_the_schema(name, value):
     quick, slow = says(name, value)
     assert slow or not quick, (name, value)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_yes_to_what_is_nearly_right_is_a_yes_of_the_schema(data):
     """An example with one thing in it changed, taken away or added."""

@@ -146,7 +146,7 @@ def both(manifest: str, rows: str) -> tuple[Said, Said]:
         return by_forms, Said(folder)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2 * settings.default.max_examples, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs())
 @example(plain("[a]", "com1,x\naux,y\nabcde,v\n"))
 @example(plain("[a]", "abc,y\nmanifest,x\n"))

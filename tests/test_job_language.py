@@ -313,7 +313,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2 * settings.default.max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(manifest=st.dictionaries(WORDS, VALUES, max_size=5), prompt=SCALARS)
 def test_whatever_a_manifest_holds_it_makes_requests_or_is_refused_in_words(tmp_path, manifest, prompt):
     write(tmp_path, "c.csv", "id,light\na,soft\n")

@@ -55,6 +55,7 @@ def test_validate_warns_once(clone):
 
 
 @pytest.mark.parametrize("words", [RUN, ("submit", "jobs/shop.yaml"), ("compile", "jobs/shop.yaml")])
+@pytest.mark.some(1)
 def test_one_that_must_be_sent_is_asked_for_before_anything_is(clone, service, words):
     clone.write("jobs/shop.yaml", JOB.replace("winter", "spring"))
     before = service._call("/_local/ledger")

@@ -333,6 +333,7 @@ def test_counts_may_lie(tmp_path):
         ("none", lambda lines: lines == []),
     ],
 )
+@pytest.mark.some(4)
 def test_a_file_of_answers_may_come_otherwise(tmp_path, do, holds):
     with rehearsed(tmp_path, f"on: answers, do: {do}, key: 'ow*'", "on: answers, do: none, key: other") as wire:
         assert holds(raw(wire, wire.batch(asks(9))))

@@ -143,6 +143,7 @@ PAIR = ask("Both", inline(stripes(64, 64)), inline(photo()), **SQUARE)
         pytest.param(PAIR, PAIR, {"salt": "2"}, id="sample of two references"),
     ],
 )
+@pytest.mark.some(8)
 def test_another_ask_is_visibly_another_picture(one, other, how, mode):
     assert differs(shown(one, mode=mode), shown(other, mode=mode, **how)) > 0.05
 
@@ -206,6 +207,7 @@ def test_the_first_200_characters_are_written_out_legibly(aspect, prompt):
 
 
 @pytest.mark.parametrize("aspect", OFFERED.ratios)
+@pytest.mark.some(5)
 def test_a_caption_ends_before_the_edges_of_the_picture(aspect):
     caption = Picture(OFFERED, aspect, "1K", LONG, bytes(32)).caption
     image = drawn(LONG, aspect)
@@ -319,6 +321,7 @@ SHOWN = [("an owl", "drawn"), (SIGN, "drawn"), ("an owl", "plain")]
 
 @pytest.mark.parametrize(("prompt", "mode"), SHOWN)
 @pytest.mark.parametrize("aspect", ["1:1", "8:1", "1:8"])
+@pytest.mark.some(4)
 def test_an_edit_keeps_most_of_its_input(aspect, prompt, mode):
     frame = OFFERED.pixels(aspect, "1K")
     for width, height in (frame, (600, 400)):
@@ -331,6 +334,7 @@ def test_an_edit_keeps_most_of_its_input(aspect, prompt, mode):
 
 @pytest.mark.parametrize(("prompt", "mode"), SHOWN)
 @pytest.mark.parametrize(("count", "aspect"), [(2, "1:1"), (2, "8:1"), (5, "1:8"), (14, "1:1"), (14, "8:1")])
+@pytest.mark.some(6)
 def test_every_reference_appears_in_a_composition(count, aspect, prompt, mode):
     references = [inline(photo(40, 60, colour=colour)) for colour in COLOURS[:count]]
     image = shown(ask(prompt, *references, imageConfig={"aspectRatio": aspect}), mode=mode)

@@ -287,7 +287,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_make_starts_what_changed_and_nothing_else(built):
     folder, starts = built.folder, built.folder / "bin/starts"
     assert len(starts.read_text().splitlines()) == 2

@@ -43,7 +43,7 @@ class Night:
         return {record["status"] for record in self.shop.records().values()}
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("night", [50], indirect=True)
 def test_fifty_batches_at_work_are_looked_at_with_few_calls_and_come_home_by_name(night, slow_service):
     lists, named = night.looked()

@@ -94,7 +94,7 @@ SILENT = (0, "")
 KILLED = {-9, 137}
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_three_nights_buy_every_image_once(cron, slow_shop, slow_service):
     shop, service = slow_shop, slow_service
     shutil.copy(ROOT / "pipeline/cli/scaffold/outputs.gitignore", shop.write("outputs/.gitignore", ""))
@@ -161,6 +161,7 @@ def test_three_nights_buy_every_image_once(cron, slow_shop, slow_service):
         pytest.param("prompt: x\nbudget: 0.001\n", {}, 5, "raise `budget`", id="budget"),
     ],
 )
+@pytest.mark.some(2)
 def test_what_goes_wrong_at_night_is_mailed_in_one_line(cron, manifest, environment, code, said):
     cron.project.write("jobs/shop.yaml", manifest)
     cron.environment |= environment

@@ -333,6 +333,7 @@ def test_an_image_with_the_word_of_a_refusal_is_an_image(shop, proxy):
         ),
     ],
 )  # fmt: skip
+@pytest.mark.some(4)
 def test_each_failure_says_what_to_do_next(shop, proxy, reply, status, reason, advice):
     shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nitems: [{id: i0}]\n")
     proxy.after = replying([reply])
@@ -401,6 +402,7 @@ def rehearsed(project, monkeypatch, *rules):
         pytest.param("unknown_state, state: TIRED", "missing", "the batch ended as TIRED without an", id="unknown"),
     ],
 )  # fmt: skip
+@pytest.mark.some("expired", "unknown")
 def test_a_batch_that_ends_badly_delivers_what_it_has(project, monkeypatch, ending, status, reason):
     output = "" if ending.startswith("unknown") else ", output: true"
     with rehearsed(project, monkeypatch, f"on: batch, do: {ending}{output}", *PARTIAL) as shop:
@@ -445,6 +447,7 @@ def test_a_batch_that_ends_badly_delivers_what_it_has(project, monkeypatch, endi
         pytest.param("cancel", "cancelled", "code 13: ", id="cancelled"),
     ],
 )
+@pytest.mark.some(1)
 def test_a_batch_that_ends_with_nothing_gives_its_words_to_all_of_it(project, monkeypatch, ending, status, reason):
     with rehearsed(project, monkeypatch, f"on: batch, do: {ending}, times: 1") as shop:
         shop.write("jobs/shop.yaml", "prompt: A mug of [item]\nretry: 0\nitems: [i0, i1]\n")
@@ -471,6 +474,7 @@ def test_a_batch_that_ends_with_nothing_gives_its_words_to_all_of_it(project, mo
         pytest.param("error, code: 499", "cancelled", set(), id="499"),
     ],
 )
+@pytest.mark.some(3)
 def test_odd_answers_are_rehearsed_from_end_to_end(project, monkeypatch, do, status, files):
     with rehearsed(project, monkeypatch, f"on: line, do: {do}") as shop:
         shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nchecks: {not_blank: false}\nitems: [{id: i0}]\n")
@@ -639,6 +643,7 @@ MORE = {"text": "More words."}
         pytest.param([THOUGHT, WORDS, image_part(BLUE, thought=True), image_part(RED)], "done", "W1", 4, id="thoughts"),
     ],
 )  # fmt: skip
+@pytest.mark.some(3)
 def test_words_and_pictures_come_home_in_the_order_they_were_told(shop, proxy, parts, status, page, files):
     shop.write(
         "jobs/shop.yaml", "prompt: A mug\nresponse: [text, image]\nthoughts: true\nretry: 0\nitems: [{id: i0}]\n"

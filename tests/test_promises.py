@@ -108,26 +108,27 @@ def undisturbed(tmp_path_factory):
         *("publish:renamed:4", "publish:after:1", "move:after:6", "replace:after:1"),
     ],
 )
+@pytest.mark.some(2)
 def test_killed_between_the_files_of_an_answer_and_run_again_all_of_them_are_there(undisturbed, tmp_path, point):
     assert [len(files) for files, _statuses in undisturbed] == [10, 10, 15, 10], "a name that is gone keeps its files"
     assert history(tmp_path, point) == undisturbed
 
 
-@pytest.mark.slow
-def test_killed_in_the_recovery_too(clean, tmp_path):
+@pytest.mark.some("create:after:1")
+@pytest.mark.parametrize("point", ["create:after:1", "move:after:1", "publish:renamed:2", "commit:before:6"])
+def test_killed_in_the_recovery_too(clean, tmp_path, point):
     """The run that makes up for a kill is killed as well, at each of its own points around a create."""
-    for number, point in enumerate(["create:after:1", "move:after:1", "publish:renamed:2", "commit:before:6"]):
-        base = start(tmp_path / f"base-{number}")
-        with local.serving(tmp_path / f"service-{number}", latency_s=0.0, pictures="plain") as url:
-            assert run(base, url, at=point) == -9
-            for again in ("commit:after:1", "commit:after:3", "create:after:1", "publish:after:1", "replace:before:2"):
-                run(base, url, at=again)
-            codes = [run(base, url)]
-            while codes[-1] == 4 and len(codes) < 5:
-                codes.append(run(base, url))
-            assert codes[-1] == 0
-            assert outcome(base) == clean
-            assert len(Service(url).ledger()) == 2
+    base = start(tmp_path / "base")
+    with local.serving(tmp_path / "service", latency_s=0.0, pictures="plain") as url:
+        assert run(base, url, at=point) == -9
+        for again in ("commit:after:1", "commit:after:3", "create:after:1", "publish:after:1", "replace:before:2"):
+            run(base, url, at=again)
+        codes = [run(base, url)]
+        while codes[-1] == 4 and len(codes) < 5:
+            codes.append(run(base, url))
+        assert codes[-1] == 0
+        assert outcome(base) == clean
+        assert len(Service(url).ledger()) == 2
 
 
 @pytest.mark.slow

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import threading
 from decimal import Decimal
 from pathlib import Path
 
-import jsonschema
 import pytest
+from conforming import conform
 from conftest import KEY, PRODUCTS
 from conftest import SHOP as CHECKED
 from jobs import PNG
@@ -118,7 +117,7 @@ def test_a_proof_costs_the_standard_price_and_is_counted(shop):
         extra = usage["input"] * Decimal("1.5") + (usage["thinking"] + usage["output_text"]) * Decimal("7.5")
         assert abs(Decimal(told["cost"]["amount"]) - Decimal("0.0336") - extra / 1_000_000) < Decimal("0.000001")
         assert told["cost"]["prices"]
-        jsonschema.validate(told, schema("record"))
+        conform(told, schema("record"))
     total = sum(Decimal(told["cost"]["amount"]) for told in proofs(shop).values())
     assert spent(shop) == total > Decimal("0.1")
 
@@ -209,7 +208,7 @@ def test_what_is_kept_is_a_result_and_no_run_asks_for_it(shop, service):
     for told in kept.values():
         assert (told["status"], told["lane"], told["batch"], told["attempt"]) == ("done", "interactive", None, 1)
         assert Decimal(told["cost"]["amount"]) > Decimal("0.0336")
-        jsonschema.validate(told, schema("record"))
+        conform(told, schema("record"))
         [file] = told["files"]
         assert shop.tree()[f"proof/{file['path']}"][0] == shop.tree()[file["path"]][0]
     assert sorted(done.out.splitlines()) == sorted(f"outputs/shop/{told['files'][0]['path']}" for told in kept.values())
@@ -578,35 +577,14 @@ def test_interrupted_it_keeps_what_is_being_drawn(shop, service, proxy):
 
 # ------------------------------------------------------------------------------------------------ killed
 
-_children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload(
-    ["pipeline.cli.spending", "pipeline.cli.proofing", "pipeline.reconcile", "pipeline.pixels", "google.genai"]
-)
 
-
-def _child(folder, url, words, at, log):
-    """A command in a process of its own, which may be told to die."""
-    from pipeline import cli, crash
-
-    os.chdir(folder)
-    for name in [*os.environ]:
-        if name.startswith(("GEMINI_", "GOOGLE_", "PIPELINE_")):
-            del os.environ[name]
-    os.environ.update(GEMINI_API_KEY=KEY, GOOGLE_GEMINI_BASE_URL=url, PIPELINE_SETTLE="0", PIPELINE_PATIENCE="0")
-    crash.arm(at=at, log=log)
-    os._exit(cli.run(words))
-
-
-def killed(project, service, *words, at="", log=""):
+def killed(shop, *words, at="", log=""):
     """The exit code of a command; -9 when it was killed."""
-    process = _children.Process(target=_child, args=(str(project.folder), service.url, words, at, str(log)))
-    process.start()
-    process.join(60)
-    return process.exitcode
+    return shop.forked(*words, at=at, log=str(log), PIPELINE_SETTLE="0", PIPELINE_PATIENCE="0")
 
 
 def test_killed_with_the_answer_on_disk_the_next_run_has_it(shop, service):
-    assert killed(shop, service, *PROOF, "--keep", "-n", "1", at="replace:after:3") == -9
+    assert killed(shop, *PROOF, "--keep", "-n", "1", at="replace:after:3") == -9
     assert calls(service) == 1
     assert len(list((shop.outputs / ".pipeline/answers/shop").iterdir())) == 1
     assert not list((shop.outputs / "shop").rglob("*.jpg")), "it was killed before the record"
@@ -618,7 +596,7 @@ def test_killed_with_the_answer_on_disk_the_next_run_has_it(shop, service):
 
 def test_killed_before_the_answer_was_here_it_counts_as_an_attempt(shop, service):
     shop.write("jobs/shop.yaml", SHOP + "retry: 0\n")
-    assert killed(shop, service, *PROOF, "--keep", "-n", "1", at="generate:after:1") == -9
+    assert killed(shop, *PROOF, "--keep", "-n", "1", at="generate:after:1") == -9
     assert calls(service) == 1
     assert shop("--service", "local", *RUN).code == 5, "it was paid for"
     assert shop("collect", "jobs/shop.yaml").code == 3
@@ -629,15 +607,15 @@ def test_killed_before_the_answer_was_here_it_counts_as_an_attempt(shop, service
     assert (calls(service), batched(service)) == (1, [5])
 
 
-@pytest.mark.slow
-def test_killed_at_any_point_the_next_proof_pays_for_nothing_twice(shop, service, tmp_path):
+@pytest.mark.parametrize("each", [9, pytest.param(2, marks=pytest.mark.torture)])
+def test_killed_at_any_point_the_next_proof_pays_for_nothing_twice(shop, service, tmp_path, each):
     log = tmp_path / "points.log"
-    assert killed(shop, service, "--outputs", str(tmp_path / "clean"), *PROOF, "-n", "1", log=log) == 0
+    assert killed(shop, "--outputs", str(tmp_path / "clean"), *PROOF, "-n", "1", log=log) == 0
     points = log.read_text().split()
     after = points[points.index("generate:before:1") - 2 :]
-    for number, point in enumerate(after[::3]):
+    for number, point in enumerate(after[::each]):
         outputs, before = str(tmp_path / f"outputs-{number}"), calls(service)
-        assert killed(shop, service, "--outputs", outputs, *PROOF, "-n", "1", at=point) == -9, point
+        assert killed(shop, "--outputs", outputs, *PROOF, "-n", "1", at=point) == -9, point
         paid = calls(service) - before
         is_here = any((Path(outputs) / ".pipeline/answers/shop").glob("*.jsonl"))
         done = shop("--outputs", outputs, *PROOF, "-n", "1")

@@ -153,6 +153,7 @@ TELLING = [
 
 
 @pytest.mark.parametrize("case", TELLING, ids="+".join)
+@pytest.mark.some(2)
 def test_what_is_lost_of_our_own_memory_is_not_paid_for_again(slow_shop, slow_service, case):
     *lost, stage = case
     check(slow_shop, slow_service, stage, lost, recovers=False)

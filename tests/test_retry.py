@@ -328,6 +328,7 @@ MUG = "- {{on: line, do: {}, key: 'mug*'}}\n".format
         pytest.param("- {on: batch, do: expire}\n", "retry: 5\n", [3, 3], "held", 6, id="a batch expires once more"),
     ],
 )  # fmt: skip
+@pytest.mark.some("a passing error, twice more", "no answer", "blocked, listed", "check", "a batch expires once more")
 def test_no_cron_line_multiplies_the_retries(troubled, faults, more, batches, status, code):
     shop, service = troubled(faults, more)
     for night in range(3):
@@ -341,6 +342,7 @@ def test_no_cron_line_multiplies_the_retries(troubled, faults, more, batches, st
 
 
 @pytest.mark.parametrize("what", ["journal", "output manifest", "neither"])
+@pytest.mark.some("journal", "neither")
 def test_a_batch_that_expired_is_asked_again_once_whichever_memory_is_left(troubled, what):
     shop, service = troubled("- {on: batch, do: expire, times: 2}\n", "retry: 5\n")
     shop("submit", "jobs/shop.yaml")
@@ -409,6 +411,7 @@ def with_samples(shop):
         pytest.param(with_samples, "block", "", 1, id="with samples"),
     ],
 )
+@pytest.mark.some(2)
 def test_a_failure_keeps_its_count_under_another_key(troubled, change, fault, more, attempts):
     shop, service = troubled(MUG(fault), more)
     assert shop(*RUN).code == 3
@@ -498,7 +501,7 @@ def test_the_image_from_before_a_failure_moves_along(blocked, at):
     before = shop.tree()["mug.jpg"][0]
     shop.write("jobs/products.csv", PRODUCTS.replace("mug,", "cup,") + "mug,green mug\n")
     if at:
-        assert shop.process(*RUN, PIPELINE_CRASH_AT=at).returncode == -9
+        assert shop.forked(*RUN, at=at) == -9
     assert shop(*RUN).code == 3
     assert of(shop, "cup")[0] == "blocked"
     assert [file["path"] for file in shop.records()["cup"]["files"]] == ["cup.jpg"]

@@ -69,7 +69,7 @@ def test_submit_and_collect_are_separate_processes_hours_apart(slow_shop, slow_s
     assert slow_shop("collect", "jobs/shop.yaml", "--fail-if-pending").code == 4
     assert slow_shop("submit", "jobs/shop.yaml").code == 0, "nothing is sent twice"
     slow_service.advance(21 * 3600)
-    assert slow_shop.process("collect", "jobs/shop.yaml", "--fail-if-pending").returncode == 0
+    assert slow_shop.forked("collect", "jobs/shop.yaml", "--fail-if-pending") == 0
     assert {record["status"] for record in slow_shop.records().values()} == {"done"}
     assert len(slow_service.ledger()) == 1
 

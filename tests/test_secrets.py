@@ -229,13 +229,14 @@ def test_a_process_with_everything_talkative_turned_on_says_nothing_of_the_key(s
         "SSLKEYLOGFILE": f"{tmp_path}/tls",
     }
     seen: dict[str, bytes] = {}
+    over = threading.Event()
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "-v", *RUN], cwd=tmp_path, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
 
         def look():
-            while process.poll() is None:
+            while not over.wait(0.002):
                 for child in _children(process.pid):
                     for what in ("environ", "cmdline"):
                         if told := _read(f"/proc/{child}/{what}"):
@@ -245,6 +246,7 @@ def test_a_process_with_everything_talkative_turned_on_says_nothing_of_the_key(s
         looking = threading.Thread(target=look)
         looking.start()
         said = process.stdout.read()
+        over.set()
         looking.join()
     assert process.returncode == 0, said
     assert b"DEBUG" in said

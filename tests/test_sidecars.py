@@ -109,6 +109,7 @@ def test_one_that_was_edited_is_said_and_kept_apart_and_written_anew(done, journ
     [b'{"settings": "of another tool"}', b'{"key": "other", "fingerprint": ""}', b"not JSON", b"", b"[" * 100_000],
     ids=["JSON", "another record", "text", "empty", "deep"],
 )
+@pytest.mark.some(2)
 def test_a_file_of_another_is_never_touched(shop, content):
     mine = shop.write("outputs/shop/mug-1x1.json", content)
     shop.write("jobs/shop.yaml", WITH)

@@ -209,7 +209,7 @@ def line_of(data, more=b""):
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(text=FILE, window=st.integers(80, 700))
 @example(text=line_of(b"QUJD" * 50 + b"Q"), window=100)
 @example(text=line_of(b"QUJD" * 50 + b"QR=="), window=100)  # bits that are left over

@@ -495,7 +495,7 @@ def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, comp
     assert not is_quick(catalog, compared, *PLAN)[1]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(
     edits=st.lists(
         st.tuples(
@@ -655,7 +655,7 @@ OPS = {
 }
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=settings.default.max_examples // 5, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(ops=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=3))
 def test_whatever_happens_the_quick_answer_is_the_slow_one(rested, monkeypatch, ops):
     for op in ops:

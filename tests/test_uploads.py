@@ -32,7 +32,7 @@ def photo(seed=1, side=24):
     return encoded(noise((side, side), seed=seed), "PNG")
 
 
-LARGE = encoded(noise((1200, 1200)), "PNG")
+LARGE = encoded(noise((1200, 1200)), "PNG", compress_level=0)
 assert len(LARGE) > 4_000_000
 
 
@@ -177,18 +177,17 @@ def test_many_are_uploaded_and_a_kill_in_between_uploads_none_of_them_twice(shop
     shop.write("jobs/shop.yaml", EACH + "samples: 2\n")
     for seed in range(20):
         shop.write(f"jobs/photos/{seed:02}.png", photo(seed + 1))
-    killed = shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:5")
-    assert killed.returncode == -9
+    assert shop.forked(*RUN, at="upload:after:5") == -9
     assert len(uploaded(service)) < 20
-    assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:3").returncode == -9
+    assert shop.forked(*RUN, at="upload:after:3") == -9
     assert shop(*RUN).code == 0
     assert sorted(uploaded(service)) == sorted(name_of(photo(seed + 1)) for seed in range(20))
     assert [entry["requests"] for entry in service.ledger()] == [20, 20], "twenty go ahead"
 
 
 def test_a_kill_before_the_create_does_not_upload_the_requests_twice(shop, service):
-    assert shop.process(*RUN, PIPELINE_CRASH_AT="upload:after:1").returncode == -9
-    assert shop.process(*RUN).returncode == 0
+    assert shop.forked(*RUN, at="upload:after:1") == -9
+    assert shop.forked(*RUN) == 0
     assert len(service.ledger("files.upload")) == 1
     assert len(service.ledger()) == 1
 
@@ -273,6 +272,7 @@ def test_one_that_is_processed_for_ever_is_left_for_another_run(shop, service, p
 
 
 @pytest.mark.parametrize("lie", [{"state": "FAILED"}, {"sha256Hash": "AAAA" * 16}, {"sizeBytes": "7"}])
+@pytest.mark.some(1)
 def test_one_that_arrives_damaged_is_deleted_and_sent_once_more_and_then_a_person_must_look(shop, service, proxy, lie):
     if "sha256Hash" in lie:
         lie = {"sha256Hash": base64.b64encode(b"0" * 64).decode()}
@@ -374,10 +374,10 @@ def test_a_batch_is_deleted_with_its_answer_as_soon_as_one_likes(shop, service, 
     assert len(service.ledger("batches.delete")) == 1
 
 
-def test_a_kill_between_the_answer_and_the_deletions_loses_nothing(shop, service):
-    killed = shop.process(*RUN, PIPELINE_KEEP_REMOTE="0", PIPELINE_CRASH_AT="delete:after:1")
-    assert killed.returncode == -9
-    assert shop.process(*RUN, PIPELINE_KEEP_REMOTE="0").returncode == 0
+def test_a_kill_between_the_answer_and_the_deletions_loses_nothing(shop, service, monkeypatch):
+    monkeypatch.setenv("PIPELINE_KEEP_REMOTE", "0")
+    assert shop.forked(*RUN, at="delete:after:1") == -9
+    assert shop.forked(*RUN) == 0
     assert len(service.ledger("batches.delete")) == 1
     assert len(service.ledger()) == 1
 

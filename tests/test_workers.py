@@ -74,7 +74,7 @@ def test_several_processes_print_what_one_does(tmp_path, text):
     assert len(files) == 18
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     st.lists(st.text(st.sampled_from('ab "\n\r,ü\ufeff'), max_size=60), min_size=8, max_size=20), st.integers(20, 200)
 )
