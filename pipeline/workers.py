@@ -136,8 +136,11 @@ class Workers:
         os._exit(0)
 
 
-def at_work(job: Job, models: Models, today: date) -> Workers | None:
-    """Processes that print the lines of a job; None where one process is enough, or must do."""
+def at_work(job: Job, models: Models, today: date, *, again: bool = False) -> Workers | None:
+    """Processes that print the lines of a job; None where one process is enough, or must do.
+
+    To be tried `again` when a row may have been cut because a line break was in it.
+    """
     count = min(len(os.sched_getaffinity(0)), _MOST) if sys.platform == "linux" else 1
     path = job.items.file(job.folder)
     is_there = os.path.isfile(path)  # noqa: PTH113 - false for what cannot even be a name, too
@@ -145,6 +148,9 @@ def at_work(job: Job, models: Models, today: date) -> Workers | None:
         return None
     try:
         spans = sources.spans(path, _PART)
+        if again and spans is not None:
+            before, spans = spans, sources.spans(path, _PART, by_rows=True)
+            spans = None if spans == before else spans
         return Workers(job, models, today, spans, count) if spans and len(spans) > count else None
     except OSError:  # it cannot be read, or no process may be made
         return None

@@ -39,10 +39,10 @@ def alone(folder, job):
     return batchfile.compile_all(out, job, blocks, MODELS), contents(out)
 
 
-def together(folder, job, *, size: int = 300, warn=print):
+def together(folder, job, *, size: int = 300, warn=print, by_rows: bool = False):
     """The same by two processes that take parts of a few hundred bytes."""
     out = Folder(folder / "together").make()
-    spans = sources.spans(folder / "rows.csv", size)
+    spans = sources.spans(folder / "rows.csv", size, by_rows=by_rows)
     with workers.Workers(job, MODELS, TODAY, spans, 2) as found:
         started = list(found._processes)
         made = batchfile.pack(out, job, found.lines(warn))
@@ -72,6 +72,24 @@ def test_several_processes_print_what_one_does(tmp_path, text):
     made, files = together(tmp_path, job)
     assert (made, files) == alone(tmp_path, job)
     assert len(files) == 18
+
+
+def test_parts_end_where_rows_do_whatever_line_breaks_are_in_their_cells(tmp_path):
+    cells = [f"one\n{number}, “two”\n\n" + 'and ""three""\n' * (number % 5) for number in range(60)]
+    job = job_of(tmp_path, "id,a\n" + "".join(f'mug-{number},"{cell}"\n' for number, cell in enumerate(cells)))
+    for size in (50, 130, 300):
+        assert together(tmp_path, job, size=size, by_rows=True) == alone(tmp_path, job)
+
+
+def test_a_catalog_with_line_breaks_in_its_cells_is_tried_again_by_rows(tmp_path, monkeypatch):
+    job = job_of(tmp_path, "id,a\n" + "".join(f'mug-{number},"x\n\n\n\n{number}"\n' for number in range(60)))
+    monkeypatch.setattr(workers, "_PART", 100)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    with pytest.raises(OddError), workers.at_work(job, MODELS, TODAY) as found:
+        batchfile.pack(Folder(tmp_path / "out").make(), job, found.lines(print))
+    with workers.at_work(job, MODELS, TODAY, again=True) as found:
+        assert len(batchfile.pack(Folder(tmp_path / "out").make(), job, found.lines(print))) == 18
+    assert workers.at_work(job_of(tmp_path, rows(60)), MODELS, TODAY, again=True) is None
 
 
 @settings(max_examples=settings.default.max_examples // 2)

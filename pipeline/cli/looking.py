@@ -351,12 +351,13 @@ def _compiled_at_once(
     from pipeline import batchfile, workers
     from pipeline.job.expand import OddError
 
-    with (
-        workers.at_work(job, models, options.today) or contextlib.nullcontext() as found,
-        contextlib.suppress(OddError),
-    ):
-        if found is not None:
-            return batchfile.pack(target, job, found.lines(warn))
+    for again in (False, True):
+        with (
+            workers.at_work(job, models, options.today, again=again) or contextlib.nullcontext() as found,
+            contextlib.suppress(OddError),
+        ):
+            if found is not None:
+                return batchfile.pack(target, job, found.lines(warn))
     return None
 
 

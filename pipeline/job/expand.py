@@ -231,7 +231,7 @@ def _is_sound(job: Job, models: Models, today: date) -> bool:
     try:
         before, parts, count = path.stat(), Parts(job, models, today), 0
         with Twins(job) as twins:
-            for span in sources.spans(path, _SPAN) or ():
+            for span in sources.spans(path, _SPAN, by_rows=True) or ():
                 for found in parts.sheets(span):
                     if isinstance(found, Sheet):
                         twins.note_sheet(found)

@@ -14,7 +14,7 @@ import re
 import stat
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from pipeline.errors import JobError, Problem
 from pipeline.job.globs import Folders, GlobError, fixed_part, is_url, matching, near, why_none
@@ -179,18 +179,38 @@ def rows_of(text: str, delimiter: str) -> list[list[str]] | None:
     return rows if is_whole else None
 
 
-def spans(path: Path, size: int) -> list[tuple[int, int]] | None:
-    """Parts of a file of some `size` bytes each that end where lines do; None where it has no lines to speak of."""
+def spans(path: Path, size: int, *, by_rows: bool = False) -> list[tuple[int, int]] | None:
+    """Parts of a file of some `size` bytes each that end where lines do; None where it has no lines to speak of.
+
+    `by_rows` they end where rows do, unless quotes stand in the midst of cells; for that all of the file is read.
+    """
     ends, total = [0], path.stat().st_size
     with path.open("rb") as stream:
         while ends[-1] + size < total:
-            stream.seek(ends[-1] + size)
-            if not stream.readline(MAX_ROW).endswith(b"\n"):
+            is_whole = _pass_rows(stream, size) if by_rows else _pass_lines(stream, size)
+            if not is_whole or stream.tell() > ends[-1] + size + MAX_ROW:
                 return None
             ends.append(stream.tell())
     if ends[-1] < total:
         ends.append(total)
     return list(itertools.pairwise(ends))
+
+
+def _pass_lines(stream: BinaryIO, size: int) -> bool:
+    """Go on by so many bytes, and to the end of the line there; false where there is none."""
+    stream.seek(size, os.SEEK_CUR)
+    return stream.readline(MAX_ROW).endswith(b"\n")
+
+
+def _pass_rows(stream: BinaryIO, size: int) -> bool:
+    """The same, and to the end of a line that is not in quotes."""
+    quotes, line = stream.read(size).count(b'"'), b""
+    while not line or quotes % 2:
+        line = stream.readline(MAX_ROW)
+        if not line.endswith(b"\n"):
+            return False
+        quotes += line.count(b'"')
+    return True
 
 
 _NO_FACTS: Mapping[str, str] = {}
