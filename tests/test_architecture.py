@@ -142,20 +142,22 @@ def _part(name: str) -> str | None:
 
 MODULES = [Module(path) for path in sorted(PACKAGE.rglob("*.py"))]
 NAMES = {module.name for module in MODULES}
-each_module = pytest.mark.parametrize("module", MODULES, ids=lambda module: module.path)
+PARTS = {part: [module for module in MODULES if module.part == part] for part in sorted({one.part for one in MODULES})}
+each_part = pytest.mark.parametrize("modules", PARTS.values(), ids=[part or "pipeline" for part in PARTS])
 
 
 def test_every_part_has_its_layer():
     assert {module.part for module in MODULES} - {""} == LEVEL.keys() | APART
 
 
-@each_module
-def test_imports_point_down(module):
-    level = LEVEL.get(module.part, -1)  # `pipeline` itself and the local service import nothing of ours
-    ours = {part for name in module.imports() if (part := _part(name)) and part != module.part}
-    # The command line starts the local service; nobody else knows that it is there.
-    allowed = {part for part, other in LEVEL.items() if other < level} | (APART if module.part == "cli" else set())
-    assert ours - allowed == set()
+@each_part
+def test_imports_point_down(modules):
+    for module in modules:
+        level = LEVEL.get(module.part, -1)  # `pipeline` itself and the local service import nothing of ours
+        ours = {part for name in module.imports() if (part := _part(name)) and part != module.part}
+        # The command line starts the local service; nobody else knows that it is there.
+        allowed = {part for part, other in LEVEL.items() if other < level} | (APART if module.part == "cli" else set())
+        assert ours - allowed == set(), module.path
 
 
 def test_modules_import_each_other_in_no_circle():
@@ -171,10 +173,11 @@ def test_modules_import_each_other_in_no_circle():
         pytest.fail(" → ".join(error.args[1]))
 
 
-@each_module
-def test_a_library_is_known_in_its_home_only(module):
+@each_part
+def test_a_library_is_known_in_its_home_only(modules):
     strangers = {
-        name
+        (module.path, name)
+        for module in modules
         for name in module.imports()
         for library, homes in HOMES.items()
         if f"{name}.".startswith(f"{library}.") and not module.is_in(homes)
@@ -191,19 +194,21 @@ TALK = {
 }
 
 
-@each_module
-def test_only_the_command_line_talks_and_reads_the_environment(module):
-    names = {_dotted(node) for node in module.nodes if isinstance(node, ast.Attribute)}
-    names |= {_dotted(call.func) for call in module.calls()}
-    allowed = set().union(*(words for home, words in TALK.items() if module.is_in({home})))
+@each_part
+def test_only_the_command_line_talks_and_reads_the_environment(modules):
     watched = {"print", "input", "os.environ", "os.getenv", "sys.exit", "sys.stdin", "sys.stdout", "sys.stderr"}
-    assert names & watched <= allowed
+    for module in modules:
+        names = {_dotted(node) for node in module.nodes if isinstance(node, ast.Attribute)}
+        names |= {_dotted(call.func) for call in module.calls()}
+        allowed = set().union(*(words for home, words in TALK.items() if module.is_in({home})))
+        assert names & watched <= allowed, module.path
 
 
-@each_module
-def test_only_durable_writes_files(module):
-    if not module.is_in(WRITERS):
-        assert [f"line {call.lineno}: {why}" for call in module.calls() if (why := _writes(call))] == []
+@each_part
+def test_only_durable_writes_files(modules):
+    others = [module for module in modules if not module.is_in(WRITERS)]
+    found = [(module.path, call.lineno, _writes(call)) for module in others for call in module.calls()]
+    assert [(path, line, why) for path, line, why in found if why] == []
 
 
 _CHANGES = {

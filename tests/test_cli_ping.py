@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import ROOT
 
 from pipeline import ping
 from pipeline.durable import Folder, locked
@@ -106,17 +103,17 @@ def test_a_job_that_another_run_holds_is_no_failure_of_the_night(shop, watchman)
     assert watchman.asked == []
 
 
-def test_an_interrupted_run_pings_nothing(slow_shop, watchman):
-    words = ("run", "jobs/shop.yaml", "--poll", "0.1s", "--ping", watchman.url)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pipeline", *words]
-    child = subprocess.Popen(command, cwd=slow_shop.folder, env=environment, stderr=subprocess.PIPE, text=True)
-    for line in child.stderr:
-        if "sent" in line:
-            break
-    child.send_signal(signal.SIGINT)
-    _out, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err
+def test_an_interrupted_run_pings_nothing(shop, proxy, watchman):
+    looks = []
+
+    def stop(call):
+        if call.is_get() and not looks:
+            looks.append(call)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    proxy.before = stop
+    ended = shop("run", "jobs/shop.yaml", "--poll", "0.1s", "--ping", watchman.url)
+    assert ended.code == 130, ended.err
     assert watchman.asked == []
 
 

@@ -82,6 +82,7 @@ def test_knows_its_version_and_its_languages(installed):
         assert installed("schema", name).json == json.loads((ROOT / "schemas" / f"{name}.schema.json").read_bytes())
 
 
+@pytest.mark.torture
 def test_starts_a_project_and_renders_it(installed):
     assert installed("init").code == 0
     done = installed("--service", "local", "run", "--poll", "0.05s", "jobs/first.yaml")

@@ -269,6 +269,7 @@ def test_letters_the_font_lacks_are_drawn_as_their_nearest():
     assert drawn("Café Größe \u2013 5 €").tobytes() == drawn("Cafe Grosse - 5 EUR").tobytes()
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     "prompt", ["", "x", "w" * 900, "🫰" * 200, "an owl\n\n\tat dusk " * 90, "梟 на закате \x00\u202e"]
 )

@@ -140,6 +140,7 @@ def test_the_complaint(shell, copy):
     assert done.stderr.startswith(shown)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("block", blocks("crontab"))
 def test_lines_of_cron(shell, copy, tmp_path, block):
     key = tmp_path / "key"

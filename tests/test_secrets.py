@@ -217,6 +217,7 @@ TALKATIVE = {
 }
 
 
+@pytest.mark.torture
 def test_a_process_with_everything_talkative_turned_on_says_nothing_of_the_key(shop, service, tmp_path):
     """Its arguments, its children and what they are told included; loggers are turned up as people do to find a bug."""
     (tmp_path / "site").mkdir()
