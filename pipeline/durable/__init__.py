@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
 import os
 import re
 import secrets
@@ -411,13 +410,9 @@ def is_part(name: str) -> bool:
     return _PART.fullmatch(name) is not None
 
 
-_numbers = itertools.count(secrets.randbits(64))
-"""No two processes begin at the same: to ask for chance again and again takes longer than a small file does."""
-
-
 def _part(name: str) -> str:
     # The hidden name stays short: a final name may already be as long as the file system allows.
-    return f".{os.fsdecode(os.fsencode(name)[:60])}.{next(_numbers) % (1 << 64):016x}.part"
+    return f".{os.fsdecode(os.fsencode(name)[:60])}.{secrets.token_hex(8)}.part"
 
 
 def _claimed(name: str, parent: int) -> tuple[str, IO[bytes]]:
