@@ -11,6 +11,7 @@
       rowimages    the images of a row (references, globs), whole (frames) and within the limits of the model
       ask          what one request wants, and its fingerprint
       change       other settings for one call, laid over an ask that stays what it is
+      sheets       rows of the plain kind by the hundred, column by column
       twins        ids, keys, paths and asks that are there twice
       dependencies what was read on the way, for those who keep it
 
