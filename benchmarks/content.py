@@ -62,8 +62,8 @@ class Kind:
     `references.json` are from: in one that is all noise, Pillow's work alone would decide every comparison."""
 
 
-SMALL = Kind("small", "size: 1K", 1024, 4.2, 95, metadata=500_000)  # 1.5 MB
-LARGE = Kind("large", "size: 4K", 4096, 7, 95, metadata=6_000_000)  # 18 MB
+SMALL = Kind("small", "size: 1K", 1024, 8, 90, metadata=970_000)  # 1.5 MB
+LARGE = Kind("large", "size: 4K", 4096, 8, 93, metadata=8_200_000)  # 18 MB
 TINY = Kind("tiny", "size: 1K", 1024, 256, 24, 2)  # 20 KB
 PLAIN = Kind("plain", "size: 1K", 1024, 0, 0)  # 250 bytes
 
