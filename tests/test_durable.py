@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import tracemalloc
 
 import pytest
 
@@ -119,6 +120,33 @@ def test_what_a_killed_writer_left_is_swept(folder):
     (folder.path / "deep/.mine.part").write_text("of somebody else")
     folder.sweep()
     assert everything(folder.path) == [".mine.part", "deep", "x.jpg"]
+
+
+def test_to_clear_away_follows_no_link_and_takes_the_deepest_first(folder, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ".x.jpg.0123456789abcdef.part").write_text("not ours")
+    (folder.make().path / "a/b/c").mkdir(parents=True)
+    (folder.path / "a/link").symlink_to(outside)
+    (folder.path / "d/e").mkdir(parents=True)
+    folder.sweep()
+    folder.prune()
+    assert everything(folder.path) == ["a", "link"]
+    assert everything(outside) == [".x.jpg.0123456789abcdef.part"]
+
+
+def test_to_clear_away_takes_no_memory_for_the_names_that_stay(folder):
+    folder.make()
+    for number in range(2_000):
+        (folder.path / f"{number:0200}").touch()
+    folder.sweep()
+    tracemalloc.start()
+    try:
+        folder.sweep()
+        folder.prune()
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_where_no_lock_guards_it_what_a_living_writer_has_is_not_swept(folder):

@@ -249,15 +249,15 @@ class Folder:
 
     def prune(self) -> None:
         """Remove the folders below that are empty: call it only under the lock that guards this folder."""
-        for _folder, folders, _files, here in self._walk():
+        for folders, _parts, here in self._walk():
             for name in folders:
                 with contextlib.suppress(OSError), crash.around("rmdir"):  # it is not empty, or is a link
                     os.rmdir(name, dir_fd=here)
 
     def sweep(self) -> None:
         """Remove what killed writers left below: call it only under the lock that guards this folder."""
-        for _folder, _folders, files, here in self._walk():
-            for name in filter(is_part, files):
+        for _folders, parts, here in self._walk():
+            for name in parts:
                 with contextlib.suppress(OSError), crash.around("sweep"):
                     os.unlink(name, dir_fd=here)
 
@@ -268,10 +268,10 @@ class Folder:
                 with contextlib.suppress(OSError):
                     _remove_dead(name, parent)
 
-    def _walk(self) -> Iterator[tuple[str, list[str], list[str], int]]:
-        """Every folder below with its descriptor, the deepest first; through no link, and nothing where there is none.
+    def _walk(self) -> Iterator[tuple[list[str], list[str], int]]:
+        """Of every folder below the names of its folders and of what `is_part`, and its descriptor; the deepest first.
 
-        What goes away meanwhile is left out.
+        Through no link, and nothing where there is none. What goes away meanwhile is left out.
         """
         with _Telling(f"cannot look into {self.path}"):
             try:
@@ -279,7 +279,7 @@ class Folder:
             except FileNotFoundError:
                 return
         try:
-            yield from os.fwalk(".", topdown=False, dir_fd=here, follow_symlinks=False)
+            yield from _below(here)
         finally:
             os.close(here)
 
@@ -400,6 +400,27 @@ def _step(folder: str, here: int, *, create: bool) -> int:
     if create:
         _settle(here)
     return below
+
+
+def _below(here: int) -> Iterator[tuple[list[str], list[str], int]]:
+    """What `Folder._walk` yields of a folder that is open; holds no other names, of which there may be a million."""
+    folders, parts = [], []
+    with contextlib.suppress(OSError), os.scandir(here) as there:
+        for entry in there:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif is_part(entry.name):
+                parts.append(entry.name)
+    for name in folders:
+        try:
+            below = os.open(name, _DIRECTORY, dir_fd=here)
+        except OSError:
+            continue
+        try:
+            yield from _below(below)
+        finally:
+            os.close(below)
+    yield folders, parts, here
 
 
 _PART = re.compile(r"\..*\.[0-9a-f]{16}\.part", re.DOTALL)
