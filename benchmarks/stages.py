@@ -25,7 +25,9 @@ _FULL = 5
 ANEW = "manifest, written anew"
 ALONE = ", its work alone"
 BOTH = '["1:1", "4:5"]'
-WIDE = "batch: {max_requests: 4000, max_bytes: 100 GB}"
+WIDE = "batch: {max_requests: 100000}"
+SMALL_ANSWERS = "models: {gemini-nano-banana-2.1: {answer_bytes: {\"512\": 400, 1K: 400, 2K: 400, 4K: 400}}}\n"
+"""So large the plain pictures are: with the usual estimate, no disk has room for a hundred thousand answers at once."""
 UNREAD = "checks: {decode: false}"
 SKIPPED = "pipeline collect, checks: {decode: false}"
 
@@ -198,7 +200,7 @@ class Bench:
     def done(self) -> Iterator[Stage]:
         """A job of which everything is there: nothing to do, one row to do, everything to do."""
         rows = self._amounts.done
-        with self._folder("done") as top, content.serving(top / "service") as told:
+        with self._folder("done") as top, self._serving(top) as told:
             project = self._finished(top, told, rows)
             catalog, hashes = project / "jobs" / "catalog.csv", top / "hashes"
             hashes.mkdir()
@@ -240,12 +242,20 @@ class Bench:
         content.told(project, told, "run", "jobs/bench.yaml", "--yes")  # as every night
         return project
 
+    @contextlib.contextmanager
+    def _serving(self, top: Path) -> Iterator[Mapping[str, str]]:
+        """The local service for jobs of very many, very small pictures; yields what tells a contender of it."""
+        models = top / "models.yaml"
+        models.write_text(SMALL_ANSWERS)
+        with content.serving(top / "service") as told:
+            yield {**told, "PIPELINE_MODELS": str(models)}
+
     # ----------------------------------------------------------------------------------------- growth
 
     def growth(self) -> Iterator[Stage]:
         """Each at a tenth of the work, and at all of it."""
         amounts = self._amounts
-        with self._folder("growth") as top, content.serving(top / "service") as told:
+        with self._folder("growth") as top, self._serving(top) as told:
             pairs: list[tuple[str, Contender, Contender]] = []
             sizes = (max(amounts.done // 10, 1), amounts.done)
             pairs.append(("unpack", *(self._unpacking(top, told, count) for count in sizes)))
