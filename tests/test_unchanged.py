@@ -495,16 +495,15 @@ def test_a_changed_catalog_and_anything_else_are_compared_with_all(catalog, comp
     assert not is_quick(catalog, compared, *PLAN)[1]
 
 
-@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
-    edits=st.lists(
-        st.tuples(
-            st.sampled_from("ard"), st.integers(0, 15), st.sampled_from(["", "mug number 3", "red", "blue, new"])
-        ),
-        min_size=1,
-        max_size=4,
-    )
+EDITS = st.lists(
+    st.tuples(st.sampled_from("ard"), st.integers(0, 15), st.sampled_from(["", "mug number 3", "red", "blue, new"])),
+    min_size=1,
+    max_size=4,
 )
+
+
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(edits=EDITS)
 def test_whatever_becomes_of_rows_the_quick_answer_is_the_slow_one(catalog, monkeypatch, edits):
     changed(catalog, edited(edits))
     the_same(catalog, monkeypatch)
@@ -574,6 +573,21 @@ def test_a_run_buys_the_rows_that_changed_and_compares_no_others(catalog, compar
     assert (len(records), records["p07/1:1"]["vars"]["product"]) == (34, "red mug")
 
 
+@pytest.mark.parametrize(
+    "at", ["commit:after:1", "upload:after:1", "create:before:1", "create:after:1", "replace:after:1"]
+)
+def test_a_run_of_other_rows_that_is_killed_has_bought_them_once_in_the_end(catalog, service, monkeypatch, at):
+    monkeypatch.setenv("PIPELINE_SETTLE", "0")
+    changed(catalog, [*many(), "new,blue mug\n"])
+    before = sum(entry["requests"] for entry in service.ledger("batches.create"))
+    assert catalog.forked("submit", "jobs/shop.yaml", at=at) == -9
+    for _ in range(3):
+        ended = catalog(*RUN)
+    assert ended.code == 0, ended
+    assert sum(entry["requests"] for entry in service.ledger("batches.create")) == before + 2
+    assert {record["status"] for record in catalog.records().values()} == {"done"}
+
+
 @pytest.mark.parametrize("verb", ["run", "submit"])
 def test_what_a_run_of_other_rows_says_and_leaves_is_what_comparing_all_of_it_does(catalog, compared, verb):
     rows = [*many(), "new,blue mug\n"]
@@ -623,16 +637,8 @@ def test_a_changed_catalog_and_an_edited_output_are_compared_with_all_by_a_run(c
     assert not is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-@given(
-    edits=st.lists(
-        st.tuples(
-            st.sampled_from("ard"), st.integers(0, 15), st.sampled_from(["", "mug number 3", "red", "blue, new"])
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
+@settings(max_examples=settings.default.max_examples // 2, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(edits=EDITS)
 def test_whatever_becomes_of_rows_a_run_takes_for_open_what_comparing_all_of_it_does(catalog, monkeypatch, edits):
     changed(catalog, edited(edits))
     assert decided(catalog, monkeypatch) == decided(catalog, monkeypatch, slowly=True)

@@ -25,7 +25,7 @@ def may_rest(work: Work) -> bool:
 def is_at_rest(work: Work, plan: Plan, now: float) -> bool:
     """Whether another pass would find nothing to ask the service for, and nothing to write, until something changes.
 
-    `plan` is the job compared with what is recorded by now.
+    For a job that `may_rest`; `plan` is that job compared with what is recorded by now.
     """
     return (
         not plan.requests
@@ -35,7 +35,6 @@ def is_at_rest(work: Work, plan: Plan, now: float) -> bool:
         and not plan.stuck.asks_singly
         and not plan.counts["moved"]
         and not plan.counts["pending"]
-        and may_rest(work)
         and not vanishing(work, now)
         and _is_known(work)
         and work.journal.rests.is_settled(work.job.name, f"({OVERTAKEN}) OR ({UNANSWERED})")
