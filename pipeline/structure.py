@@ -28,6 +28,7 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 _JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # neither a stuffed zero, nor fill, nor a restart
 _JPEG_IN_SCAN: Final = frozenset({0x00, 0xFF, *range(0xD0, 0xD8)})
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BY_THE_WAY: Final = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 _JPEG_FRAME: Final = 6  # precision, height, width, components
 _WEBP_HEADER: Final = 10
 _STRANGERS: Final = (
@@ -295,8 +296,11 @@ def _refuse_chunk(number: int, name: bytes, length: int, body: bytes) -> None:
 def _jpeg(flow: _Flow) -> Steps:
     """Walk the segments. Thumbnails lie inside segments and are stepped over with them."""
     yield from flow.take(2)
-    size, scans, after_scan = None, 0, None
-    for _ in range(_MOST_PARTS):
+    size, scans, parts, after_scan = None, 0, 0, None
+    while True:
+        parts += 1 if after_scan is not None else 1 + _pass_segments(flow, _MOST_PARTS - parts)
+        if parts > _MOST_PARTS:
+            raise BrokenImage(f"has more than {_MOST_PARTS:,} segments")
         marker = after_scan if after_scan is not None else (yield from _marker(flow))
         after_scan = None
         if marker == 0xD9:  # noqa: PLR2004 - EOI
@@ -309,12 +313,23 @@ def _jpeg(flow: _Flow) -> Steps:
         elif marker == 0xDA:  # noqa: PLR2004 - SOS: the picture data follow it without a length of their own
             scans += 1
             after_scan = yield from _scan(flow)
-    else:
-        raise BrokenImage(f"has more than {_MOST_PARTS:,} segments")
     if size is None or not scans:
         raise BrokenImage("has no picture data")
     _refuse_tail((yield from flow.rest()))
     return size
+
+
+def _pass_segments(flow: _Flow, most: int) -> int:
+    """Let tables, comments and data of applications pass that are here to their ends; returns how many these were."""
+    view, here, size, passed = flow.view, flow.here, flow.size, 0
+    while passed < most and here + 4 <= size and view[here] == 0xFF and view[here + 1] in _JPEG_BY_THE_WAY:  # noqa: PLR2004
+        length = view[here + 2] << 8 | view[here + 3]
+        if length < 2 or here + 2 + length > size:  # noqa: PLR2004 - it counts itself
+            break
+        here += 2 + length
+        passed += 1
+    flow.here = here
+    return passed
 
 
 def _marker(flow: _Flow) -> Generator[None, None, int]:

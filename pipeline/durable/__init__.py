@@ -144,15 +144,17 @@ class Folder:
 
     def status(self, relative: str) -> os.stat_result | None:
         """What lies at `relative`, no link followed; `None` when nothing does."""
+        with self.looking() as looking:
+            return looking.status(relative)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Looking]:
+        """Yield what tells the status of files, one after the other, and keeps the folder of the last one open."""
+        looking = Looking(self)
         try:
-            with self.parent_of(relative) as (parent, name):
-                return os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # a link where a folder of ours should be
-                return None
-            raise LocalError(f"cannot look at {self.path / relative}: {error.strerror}") from error
+            yield looking
+        finally:
+            looking.close()
 
     def opened(self, relative: str) -> BufferedReader:
         """Open a regular file for reading; raises `FileNotFoundError` when there is none."""
@@ -367,6 +369,38 @@ def sync(folder: Path) -> None:
 
 _settled: set[tuple[int, int]] = set()
 """Folders, by device and inode, whose names this process has brought to the disk."""
+
+
+class Looking:
+    """What lies below a folder, file by file; those of one folder are found quickly, one after the other."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._way = ""
+        self._here = -1
+
+    def status(self, relative: str) -> os.stat_result | None:
+        """What lies at `relative`, no link followed; `None` when nothing does. Raises `LocalError`."""
+        way, _, name = relative.rpartition("/")
+        _parts(relative)
+        try:
+            if self._here < 0 or way != self._way:
+                self.close()
+                folder = self._folder.below(way) if way else self._folder
+                self._way, self._here = way, folder.descriptor()
+            return os.stat(name, dir_fd=self._here, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link where a folder of ours should be
+                return None
+            raise LocalError(f"cannot look at {self._folder.path / relative}: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let go of the folder that is open."""
+        if self._here >= 0:
+            here, self._here = self._here, -1
+            os.close(here)
 
 
 def _settle(folder: int | Path) -> None:

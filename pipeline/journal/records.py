@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.journal.batches import FILE_MISSING
 from pipeline.journal.outside import IS_INSIDE
@@ -77,8 +76,7 @@ UNANSWERED = (
 """The condition for what has no image yet, or none again, and tells of one of an earlier time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One row of the journal's `record` table; see journal.sql for each field."""
 
     job: str
@@ -104,6 +102,9 @@ class Record:
     waits_for: str | None
 
 
+_GET = f"SELECT {', '.join(Record._fields)} FROM record WHERE job = ? AND key = ? AND fingerprint = ?"
+
+
 class Records:
     """The `record` and `file` tables. Writes belong into a transaction of the journal."""
 
@@ -111,10 +112,8 @@ class Records:
         self._db = db
 
     def get(self, job: str, key: str, fingerprint: str) -> Record | None:
-        row = self._db.execute(
-            "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint = ?", (job, key, fingerprint)
-        ).fetchone()
-        return Record(**row) if row else None
+        row = self._db.execute(_GET, (job, key, fingerprint)).fetchone()
+        return Record._make(row) if row else None
 
     def of_key(self, job: str, key: str) -> list[Record]:
         """All asks that were ever recorded under a key: the wanted one first, then those in the tree."""
@@ -492,6 +491,15 @@ class Records:
             "SELECT sha256, bytes, mtime_ns FROM file WHERE job = ? AND path = ?", (job, path)
         ).fetchone()
         return tuple(row) if row else None
+
+    def known_files(self, job: str, paths: Sequence[str]) -> dict[str, tuple[str, int, int]]:
+        """The same for those of many that are known, by their paths."""
+        rows = self._db.execute(  # crossed, as each of these few is to be looked for, and not the whole job among them
+            "SELECT f.path, f.sha256, f.bytes, f.mtime_ns FROM json_each(?) p CROSS JOIN file f"
+            " ON f.job = ? AND f.path = p.value",
+            (json.dumps(paths), job),
+        )
+        return {path: (sha256, size, mtime_ns) for path, sha256, size, mtime_ns in rows}
 
     def know_files(self, files: Iterable[tuple[str, str, str, int, int]]) -> None:
         """The same for many: job, path, sha256, bytes and mtime of each."""

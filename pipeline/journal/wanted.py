@@ -54,8 +54,7 @@ _KEPT = frozenset({"key", "turn", "fingerprint", "wire_key", "path", "max_age_s"
 """What a request keeps that is asked with other settings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A wanted request beside the record of the same key and fingerprint, where there is one."""
 
     n: int
@@ -77,8 +76,7 @@ class Comparison:
     claim: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Classified:
+class Classified(NamedTuple):
     """What a wanted request is, why, and whether it would be bought."""
 
     n: int
@@ -223,7 +221,7 @@ class Wanted:
             ).fetchall()
             if not rows:
                 return
-            yield [Comparison(*row) for row in rows]
+            yield [Comparison._make(row) for row in rows]
             last = rows[-1]["n"]
 
     def classify(self, rows: Iterable[Classified]) -> None:

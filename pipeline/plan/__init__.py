@@ -209,7 +209,7 @@ def _classify(journal: Journal, tree: Tree, job: Job, look: Look) -> None:
         return
     comparing = Comparing(journal, tree, job, look)
     for page in journal.wanted.comparisons(job.name):
-        journal.wanted.classify([comparing.classified(row) for row in page])
+        journal.wanted.classify(comparing.classified(page))
         with journal.transaction():
             tree.learn()
 

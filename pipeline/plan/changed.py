@@ -59,7 +59,7 @@ def compare(journal: Journal, tree: Tree, job: Job, look: Look, rows: Rows) -> C
     journal.outside.replace(())
     comparing = Comparing(journal, tree, job, look)
     for page in journal.wanted.comparisons(job.name):
-        found = [comparing.classified(row) for row in page if _is_by_itself(journal, job, row, before)]
+        found = comparing.classified([row for row in page if _is_by_itself(journal, job, row, before)])
         expected = ["done" if row.status else "open" for row in page]
         if [_outcome(one.state, one.moved_from) for one in found] != expected:
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline import record
@@ -151,7 +150,7 @@ def _made_anew(work: Work, known: Record, base: str) -> list[File] | None:
     is_gone = work.tree.condition(told["files"]) == "missing" and not work.tree.is_retired(told)
     if not base or not is_gone or known.status not in record.HAS_IMAGE:
         return None
-    made, kept = _restored(work, replace(known, line=record.dumps({**told, "files": []})), base)
+    made, kept = _restored(work, known._replace(line=record.dumps({**told, "files": []})), base)
     return work.tree.destined(made, base, kept) or None
 
 
