@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import json
 import re
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from pipeline import jsontext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -119,42 +118,16 @@ def renamed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def loads(line: str) -> dict[str, Any]:
-    """A record as its line tells it, to be looked at: a whole number of more than 64 bits is not exact."""
-    try:
-        told: dict[str, Any] = orjson.loads(line)
-    except ValueError:  # half a surrogate pair
-        told = json.loads(line)
-    return told
-
-
-_LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
-
-
 def dumps(record: Mapping[str, Any]) -> str:
     """The record as a line without its newline: keys in the promised order, text as it is.
 
-    But for what some readers take for the end of a line, which is escaped.
+    But for what some readers take for the end of a line, which is escaped. A lone surrogate in an answer does not cost
+    a paid image its record.
     """
-    ordered = {name: record.get(name) for name in _KEYS}
-    try:
-        quick = orjson.dumps(ordered)
-    except TypeError:  # half a surrogate pair, or a number that only Python can hold
-        return _dumps(ordered)
-    return _dumps(ordered) if _TINY.search(quick) else on_one_line(quick.decode())
+    return on_one_line(jsontext.dumps({name: record.get(name) for name in _KEYS}))
 
 
-def _dumps(ordered: Mapping[str, Any]) -> str:
-    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate in an answer must not cost a paid image its record
-        text = json.dumps(ordered, separators=(",", ":"))
-    return on_one_line(text)
-
-
-_TINY = re.compile(rb"[:,\[]-?(?:0\.0000|[0-9.]+e-)")
-"""Numbers that are not written in one way by all: 0.00001 here is 1e-05 there."""
+_LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def on_one_line(text: str) -> str:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "pipeline"
 # From the ground up. A part (a module, or a package with all in it) imports what lies below it; what shares a line
 # knows nothing of its neighbours.
 LAYERS = [
-    {"errors"},
+    {"errors", "jsontext"},
     {"crash"},
     {"durable", "seen"},
     {"job", "gemini"},

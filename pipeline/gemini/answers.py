@@ -9,8 +9,9 @@ import base64
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from pipeline import jsontext
 from pipeline.gemini.lenient import as_list, as_map, count, field, whole, word, words
 from pipeline.gemini.prices import Usage
 from pipeline.gemini.refusals import Refusal, refusal
@@ -22,8 +23,7 @@ Image = TypeVar("Image")
 """What stands for an image: its bytes, or whatever is made of them while an answer is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part(Generic[Image]):
+class Part(NamedTuple, Generic[Image]):
     """A piece of an answer, in the order it came: an image, or text; what was asked for, or a thought on the way."""
 
     image: Image | None = None
@@ -89,7 +89,7 @@ def answer(line: bytes) -> tuple[str, Answer[bytes]]:
 def reading(line: bytes, image: Callable[[str], Image]) -> tuple[str, Answer[Image]]:
     """The same, with what `image` makes of the text of each image, in base64."""
     try:
-        reply = json.loads(line)
+        reply = jsontext.loads(line)
     except (ValueError, RecursionError) as error:
         raise UnreadableLineError(f"no JSON: {type(error).__name__}") from None
     if not isinstance(reply, dict) or not isinstance(reply.get("key"), str):
@@ -221,6 +221,8 @@ def _grounding(meta: Mapping[str, Any]) -> dict[str, Any] | None:
     All of it is data from strangers: text without lone surrogates, addresses of the web and no others, and HTML that
     is complete or not there.
     """
+    if not meta:
+        return None
     sources = [_source(as_map(chunk)) for chunk in as_list(field(meta, "groundingChunks"))[:_MOST_SOURCES]]
     html = whole(field(as_map(field(meta, "searchEntryPoint")), "renderedContent"))
     found = {

@@ -13,8 +13,7 @@ from __future__ import annotations
 import base64
 import re
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import pybase64
 
@@ -46,8 +45,7 @@ class Incoming(Protocol[Made_co]):
     def drop(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Line(Generic[Image]):
+class Line(NamedTuple, Generic[Image]):
     """A line of an answer file."""
 
     offset: int

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline import outputs, record
+from pipeline import jsontext, outputs, record
 from pipeline.journal import Classified
 from pipeline.journal.batches import FILE_MISSING
 from pipeline.record import HAS_IMAGE
@@ -62,7 +62,7 @@ class Comparing:
 
     def classified(self, page: Sequence[Comparison]) -> list[Classified]:
         """What each of these is; it is cheaper to ask for many at a time."""
-        told = [None if row.status is None else record.loads(row.record_line or "{}") for row in page]
+        told = [None if row.status is None else jsontext.loads(row.record_line or "{}") for row in page]
         paths = [file["path"] for one in told if one for file in one.get("files") or ()]
         with self._tree.looking_at(paths):
             return [self._classified(row, one) for row, one in zip(page, told, strict=True)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipeline import images, record
+from pipeline import images, jsontext, record
 from pipeline.gemini import prices, spans
 from pipeline.gemini.answers import answer
 from pipeline.outputs import PROOF, page
@@ -64,6 +64,8 @@ class Unpacking:
         self._has_turns = journal.wanted.has_conversations()
         self._places: dict[str, tuple[int, int]] = {}
         """Where an answer is that was known before: offset and bytes."""
+        self._costs: dict[tuple[str, prices.Usage], Decimal | None] = {}
+        """What tokens cost of a model; answers of one batch are much alike."""
         self._strangers = 0
         """Answers to keys that are known to nobody here."""
         self.tally = Tally()
@@ -175,7 +177,7 @@ class Unpacking:
         if settled is not None and settled not in HAS_IMAGE:
             self._group.commit()  # an image may come after an error: that is written down before its place is taken
             known = self._journal.records.get(self._batch.job, asked[0], asked[1])
-        before = json.loads(known.line) if known else {}
+        before = jsontext.loads(known.line) if known else {}
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
             self._prove(wire_key, came, line)
             return
@@ -221,7 +223,7 @@ class Unpacking:
                 reason=outcome.told["reason"], cost=outcome.cost, answer_at=line.offset, answer_bytes=line.bytes,
             )  # fmt: skip
         self._settled[wire_key] = status
-        outcome.files = [replace(piece, content=Held(piece.content.read())) for piece in outcome.files]
+        outcome.files = [piece._replace(content=Held(piece.content.read())) for piece in outcome.files]
         self.proofs.append(outcome)
 
     def _settle_unseen(self, wire_key: str, came: Came, line: Excerpt) -> None:
@@ -447,7 +449,11 @@ class Unpacking:
             estimate = known.cost if self._batch.lane == "batch" or known.cost is None else self._batch.cost
             return Decimal(estimate) / MICRO if delivered and estimate is not None else None
         usage = prices.charged(model, size, came.usage, images=len(came.images), sketches=came.sketches)
-        tokens = prices.actual(model, self._today, usage, self._batch.lane)
+        if (known.model_id, usage) not in self._costs:
+            if len(self._costs) >= _MANY:
+                self._costs.clear()
+            self._costs[known.model_id, usage] = prices.actual(model, self._today, usage, self._batch.lane)
+        tokens = self._costs[known.model_id, usage]
         return None if tokens is None else tokens + _searched(model, came)
 
     def _price_day(self, known: Record) -> str | None:
@@ -480,6 +486,7 @@ def _searched(model: Model, came: Came) -> Decimal:
     return queries * (model.search_price or Decimal(0))
 
 
+_MANY = 1000
 _LONGEST_TEXT = 200_000
 
 

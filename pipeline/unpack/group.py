@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import record
 from pipeline.durable.staging import Temporary
@@ -46,8 +46,7 @@ class Tally:
         self.counts[status] = self.counts.get(status, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A request of the batch, as it is known while its answer is read."""
 
     wire_key: str

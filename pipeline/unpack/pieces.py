@@ -8,7 +8,7 @@ where they were asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.outputs import page
 from pipeline.unpack.arrivals import Held
@@ -25,8 +25,7 @@ _MOST = 100
 """Results, drafts or thoughts of one answer that become files; more stay in the kept answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A file that is to be written, whole and verified."""
 
     path: str
@@ -47,8 +46,7 @@ class Piece:
         }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(NamedTuple):
     """An image that is not whole: its number in the answer, from 1, and what is wrong with it."""
 
     number: int
@@ -68,8 +66,7 @@ class Pieces:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
+class _Whole(NamedTuple):
     """An image that was verified; `number` counts from 1 among those that came."""
 
     number: int
