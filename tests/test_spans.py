@@ -67,7 +67,7 @@ def scanned(text, window):
                 yield line.offset, None if is_long else whole, "too long" if is_long else line.why, None
             else:
                 parts = tuple(
-                    part if part.image is None else replace(part, image=part.image.data) for part in line.answer.parts
+                    part if part.image is None else part._replace(image=part.image.data) for part in line.answer.parts
                 )
                 yield line.offset, whole, line.key, replace(line.answer, parts=parts)
     assert Bytes.left == [], "nothing of a line stays behind that the line does not name"
