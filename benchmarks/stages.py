@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from dataclasses import dataclass, field
 from functools import partial
@@ -97,7 +96,7 @@ class Bench:
         try:
             yield top
         finally:
-            shutil.rmtree(top, ignore_errors=True)
+            content.set_aside(top)
 
     # ------------------------------------------------------------------------------------------ start
 
@@ -349,7 +348,7 @@ class _Out:
         return Contender(name, kind, words, self._made, expected, self._emptied, cwd or self.path.parent, start=start)
 
     def _emptied(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        content.set_aside(self.path)
         self.path.mkdir()
 
     def _made(self) -> int:
