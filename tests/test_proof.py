@@ -563,8 +563,17 @@ def test_a_service_that_cannot_be_reached_costs_no_attempt(shop, service, monkey
     assert {told["attempt"] for told in shop.records().values()} == {1}
 
 
-def test_interrupted_it_keeps_what_is_being_drawn(shop, service, proxy):
-    proxy.before = each_call(lambda _call, number: os.kill(os.getpid(), signal.SIGINT) if number == 4 else None)
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_interrupted_it_keeps_what_is_being_drawn(shop, service, proxy, is_waiting):
+    together = threading.Barrier(4)
+
+    def rule(_call, number):
+        if is_waiting and number <= 4:  # for the first answer: none is let go of before all are asked for
+            together.wait()
+        if number == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    proxy.before = each_call(rule)
     done = shop(*PROOF, "-n", "6")
     assert done.code == 130
     paid = calls(service)

@@ -47,8 +47,8 @@ def _hear(number: int, _frame: FrameType | None) -> None:
 
 
 def heed() -> None:
-    """Raise once more what a library has swallowed: to be called from time to time, where nothing is being finished."""
-    if _raised is not None and not _is_leaving:
+    """Raise once more what a library has swallowed: to be called from time to time. What is shielded is finished."""
+    if _raised is not None and not (_is_leaving or _shields):
         raise Interrupted(_raised)
 
 
