@@ -4,8 +4,9 @@
 reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is
 not about, `Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which
 models have not delivered yet, `Journal.late` what else a request costs when its batch does not come home,
-`Journal.rests` which jobs have nothing to do. They share one connection; whatever must become true together is written
-in one `Journal.transaction()`, which is on disk when the block ends.
+`Journal.rests` which jobs have nothing to do, `Journal.expected` what the answer of a batch is to bring. They share one
+connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
+block ends.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline import crash
 from pipeline.durable import Folder, locked, sync
 from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import PREFIX, Batch, Batches
+from pipeline.journal.expected import Expectations, Expected
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
 from pipeline.journal.leftovers import Leftovers
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
-    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Resting", "Spent", "Upload",
-    "WantedRequest", "copied", "looked_at", "opened", "resting",
+    "Batch", "Candidate", "Classified", "Comparison", "Expected", "Journal", "Link", "Record", "Resting", "Spent",
+    "Upload", "WantedRequest", "copied", "looked_at", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
@@ -74,6 +76,7 @@ class Journal:
         self.leftovers = Leftovers(db)
         self.firsts = Firsts(db)
         self.rests = Rests(db)
+        self.expected = Expectations(db)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.gemini.models import Model, Models
     from pipeline.gemini.refusals import Refusal
     from pipeline.job.language import Checks
-    from pipeline.journal import Batch, Journal, Record
+    from pipeline.journal import Batch, Expected, Journal, Record
     from pipeline.outputs import Tree
     from pipeline.pixels import PixelChecks
     from pipeline.unpack.arrivals import Arrival, Content
@@ -58,9 +58,7 @@ class Unpacking:
         self._journal, self._tree, self._batch = journal, tree, batch
         self._models, self._checks, self._today = models, checks, today
         self._now, self._redacted = now, redacted
-        self._asked = {key: row for key, row in journal.batches.asked(batch).items() if row[1]}
         self._has_timed_out = journal.batches.timed_out(batch)
-        self._settled: dict[str, str] = {key: row[3] for key, row in self._asked.items() if row[3] is not None}
         self._has_turns = journal.wanted.has_conversations()
         self._places: dict[str, tuple[int, int]] = {}
         """Where an answer is that was known before: offset and bytes."""
@@ -76,23 +74,25 @@ class Unpacking:
 
     def read(self, stream: BufferedIOBase) -> Tally:
         """Take every line of an answer file; may be called again for the same batch, and then changes nothing."""
-        answered: set[str] = set()
+        answered: set[int] = set()  # no keys, of which there may be many
+        ours = 0
         with self._tree.folder.staging() as staging, Arrivals(staging) as arrivals:
             self._group.staging = staging
             for line in _one_behind(spans.read(stream, arrivals)):
                 if line.answer is None:
                     self._unreadable(line)
                 else:
-                    answered.add(line.key)
-                    self._take(line.key, line.answer, Excerpt(stream, line.offset, line.size))
+                    is_ours = self._take(line.key, line.answer, Excerpt(stream, line.offset, line.size))
+                    ours += is_ours and hash(line.key) not in answered
+                    answered.add(hash(line.key))
                 self._let_go(line)
             self._group.commit()
         if self._places:
             with self._journal.transaction():
                 for wire_key, (offset, size) in self._places.items():
                     self._journal.batches.settle(self._batch, wire_key, answer_at=offset, answer_bytes=size)
-        self.tally.answers = len(answered & self._asked.keys())
-        self.tally.without_answer = len(self._asked) - len(self._settled)
+        self.tally.answers = ours
+        self.tally.without_answer = self._journal.expected.unanswered(self._batch)
         if self._batch.requests_path is None:
             self._count_found(len(answered))
         return self.tally
@@ -108,32 +108,27 @@ class Unpacking:
 
     def close(self, *, status: str, reason: str, transient: bool) -> None:
         """Give every request that got no answer the outcome of its batch, and call the batch unpacked."""
+        is_whole = self._is_whole()
         with self._journal.transaction():
-            for wire_key, (key, fingerprint, _attempt, _status) in self._asked.items():
-                if wire_key not in self._settled:
-                    self._journal.batches.settle(self._batch, wire_key, status=status, reason=reason)
-                    known = self._journal.records.get(self._batch.job, key, fingerprint)
-                    if known is not None and known.batch == self._batch.id:
-                        self._without_answer(known, status, reason, transient=transient)
+            for wire_key, key, fingerprint in self._journal.expected.each_unanswered(self._batch):
+                self._journal.batches.settle(self._batch, wire_key, status=status, reason=reason)
+                known = self._journal.records.get(self._batch.job, key, fingerprint)
+                if known is not None and known.batch == self._batch.id:
+                    self._without_answer(known, status, reason, transient=transient)
             if self._strangers and status == "missing":
                 status, reason, transient = "held", _UNDER_ANOTHER_KEY.format(self._batch), False
             for known in self._journal.records.claimed(self._batch.job, str(self._batch.remote)):
                 self._without_answer(known, status, reason, transient=transient)
             self._batch = self._journal.batches.change(
-                self._batch, state="unpacked", unpacked_at=self._now(), whole=int(self._is_whole())
+                self._batch, state="unpacked", unpacked_at=self._now(), whole=int(is_whole)
             )
             self._journal.note(self._batch.job, "unpacked", batch=self._batch.name, counts=self.tally.counts)
 
     def _is_whole(self) -> bool:
         """Whether nothing of this answer is left to be wished for, so that the service need not keep it."""
         odd = self.tally.unreadable or self.tally.extra or self.tally.conflicts or self.tally.foreign
-        is_ours = self._journal.is_from_here(self._batch)
-        return (
-            is_ours
-            and not odd
-            and self._asked.keys() <= self._settled.keys()
-            and "invalid" not in self._settled.values()
-        )
+        is_ours, expected = self._journal.is_from_here(self._batch), self._journal.expected
+        return is_ours and not odd and not expected.unanswered(self._batch) and not expected.has_invalid(self._batch)
 
     def _without_answer(self, known: Record, status: str, reason: str, *, transient: bool) -> None:
         self.tally.count(status)
@@ -166,33 +161,37 @@ class Unpacking:
         if self._pixels is not None:
             self._pixels.go_on()
 
-    def _take(self, wire_key: str, came: Came, line: Excerpt) -> None:
-        asked = self._asked.get(wire_key) or self._adopted(wire_key)
+    def _take(self, wire_key: str, came: Came, line: Excerpt) -> bool:
+        """Take in an answer; returns whether its batch was asked for it."""
+        asked = self._journal.expected.of(self._batch, wire_key) or self._adopted(wire_key)
         if asked is None:
             self._strangers += 1
-            self._extra(wire_key, came)
-            return
-        known = self._journal.records.get(self._batch.job, asked[0], asked[1])
-        settled = self._told_before(wire_key, known)
+            self._extra(wire_key, came, is_ours=False)
+            return False
+        settled = self._told_before(wire_key, asked)
         if settled is not None and settled not in HAS_IMAGE:
             self._group.commit()  # an image may come after an error: that is written down before its place is taken
-            known = self._journal.records.get(self._batch.job, asked[0], asked[1])
+            asked = asked._replace(known=self._journal.records.get(self._batch.job, asked.key, asked.fingerprint))
+        self._join(wire_key, asked, settled, came, line)
+        return True
+
+    def _join(self, wire_key: str, asked: Expected, settled: str | None, came: Came, line: Excerpt) -> None:
+        known = asked.known
         before = jsontext.loads(known.line) if known else {}
         if self._batch.lane == "interactive" and (known is None or known.batch != self._batch.id):
-            self._prove(wire_key, came, line)
+            self._prove(wire_key, asked, came, line)
             return
         shortfall = self._in_time(came.shortfall(response_of(before)))
         if settled is not None and (settled in HAS_IMAGE or shortfall):
             self._again(wire_key, came, known, shortfall, line)
         elif known is None or known.service != self._batch.service:  # another service has taken this request over
-            self._extra(wire_key, came)
+            self._extra(wire_key, came, is_ours=True)
         elif known.status in HAS_IMAGE and known.batch != self._batch.id:
             self._late(wire_key, known, came, shortfall)
         else:
-            outcome = self._outcome(Asked(wire_key, known, before), came, shortfall, line)
+            outcome = self._outcome(Asked(wire_key, known, before, asked.path), came, shortfall, line)
             if outcome.told["status"] in HAS_IMAGE and self._leads_on(known.key):
                 outcome.turn = line
-            self._settled[wire_key] = outcome.told["status"]
             self._group.add(outcome)
 
     def _leads_on(self, key: str) -> bool:
@@ -207,14 +206,15 @@ class Unpacking:
             return replace(shortfall, status="expired", reason=f"{TOOK_TOO_LONG} ({shortfall.reason})")
         return replace(shortfall, status="expired") if self._batch.remote_state == "EXPIRED" else shortfall
 
-    def _prove(self, wire_key: str, came: Came, line: Excerpt) -> None:
+    def _prove(self, wire_key: str, expected: Expected, came: Came, line: Excerpt) -> None:
         """Take in what a proof brought: it is paid for, and its files are for whoever asked, not for the job."""
-        key, fingerprint, _attempt, _status = self._asked[wire_key]
+        key, fingerprint = expected.key, expected.fingerprint
         draft = self._journal.wanted.draft(self._batch.job, self._batch.service, key, fingerprint)
         if draft is None:
             self._settle_unseen(wire_key, came, line)
             return
-        asked = Asked(wire_key, draft, json.loads(draft.line), PROOF)
+        wanted = self._journal.wanted.path_of(draft.key, draft.fingerprint)
+        asked = Asked(wire_key, draft, json.loads(draft.line), wanted, PROOF)
         outcome = self._outcome(asked, came, came.shortfall(response_of(asked.before)), line)
         status = outcome.told["status"]
         with self._journal.transaction():
@@ -222,7 +222,6 @@ class Unpacking:
                 self._batch, asked.wire_key, status="proof" if status in HAS_IMAGE else status,
                 reason=outcome.told["reason"], cost=outcome.cost, answer_at=line.offset, answer_bytes=line.bytes,
             )  # fmt: skip
-        self._settled[wire_key] = status
         outcome.files = [piece._replace(content=Held(piece.content.read())) for piece in outcome.files]
         self.proofs.append(outcome)
 
@@ -238,9 +237,8 @@ class Unpacking:
                 batch, wire_key, status=status, reason=came.refusal.reason if came.refusal else None,
                 cost=None if cost is None else int(cost * MICRO), answer_at=line.offset, answer_bytes=line.bytes,
             )  # fmt: skip
-        self._settled[wire_key] = status
 
-    def _adopted(self, wire_key: str) -> tuple[str, str, int, str | None] | None:
+    def _adopted(self, wire_key: str) -> Expected | None:
         """A request of a batch that was found at the service, or here, without knowing what is in it."""
         batch, job, records = self._batch, self._batch.job, self._journal.records
         if batch.requests_path is not None or batch.name == batch.remote:
@@ -260,17 +258,17 @@ class Unpacking:
                 records.send(batch, [known])
             else:
                 self._recognise(wire_key, known)
-        self._asked[wire_key] = (known.key, known.fingerprint, attempt, None if is_open else known.status)
-        return self._asked[wire_key]
+        return self._journal.expected.of(batch, wire_key)
 
     def _is_too_old(self, known: Record) -> bool:
         """Whether a batch that was only found now is older than an answer to a request may be."""
         most = self._journal.wanted.max_age_s(known.key, known.fingerprint)
         return most is not None and self._now() - (self._batch.created_at or self._batch.planned_at) > most
 
-    def _told_before(self, wire_key: str, known: Record | None) -> str | None:
+    def _told_before(self, wire_key: str, asked: Expected) -> str | None:
         """The outcome of a request, as far as it is known; a manifest that is newer than this journal may have it."""
-        settled = self._settled.get(wire_key)
+        waiting, known = self._group.told(wire_key), asked.known
+        settled = waiting["status"] if waiting else asked.status
         if settled is not None or known is None or known.status not in HAS_IMAGE or known.batch is not None:
             return settled
         if self._batch.remote is None or json.loads(known.line).get("batch") != self._batch.remote:
@@ -283,10 +281,9 @@ class Unpacking:
         told = json.loads(known.line)
         cost = _micro((told.get("cost") or {}).get("amount"))
         self._journal.batches.settle(self._batch, wire_key, status=known.status, reason=told["reason"], cost=cost)
-        self._settled[wire_key] = known.status
         return known.status
 
-    def _extra(self, wire_key: str, came: Came) -> None:
+    def _extra(self, wire_key: str, came: Came, *, is_ours: bool) -> None:
         """An answer nobody asked for here: its images are kept, its key is never part of a path.
 
         In a batch whose requests are not known here it was paid for all the same; so was what another service has
@@ -297,7 +294,7 @@ class Unpacking:
             return
         self.tally.extra += 1
         self._keep_images_aside(came)
-        is_paid = self._batch.requests_path is None or wire_key in self._asked
+        is_paid = self._batch.requests_path is None or is_ours
         if not is_paid or not (came.usage or came.images):
             return
         model = self._models.find(came.model or self._batch.model_id)
@@ -343,7 +340,6 @@ class Unpacking:
                 self._batch, wire_key, status=status, reason="another answer came first",
                 cost=None if cost is None else int(cost * MICRO),
             )  # fmt: skip
-        self._settled[wire_key] = status
         self.tally.conflicts += 1
         if shortfall is None:
             self._keep_answer_aside(came)
@@ -368,7 +364,6 @@ class Unpacking:
         known, told = asked.known, dict(asked.before)
         cost = self._cost(known, came, told["settings"]["size"], delivered=shortfall is None)
         price = self._price_day(known)
-        wanted = self._journal.wanted.path_of(known.key, known.fingerprint)
         told |= {
             "status": "done",
             "reason": None,
@@ -388,12 +383,12 @@ class Unpacking:
         }  # fmt: skip
         files: list[Piece] = []
         if shortfall is None:
-            files = self._verified(asked, told, came, wanted)
+            files = self._verified(asked, told, came)
         else:
             told |= {"status": shortfall.status, "reason": self._redacted(shortfall.reason)[:500]}
         micro = None if cost is None else int(cost * MICRO)
         is_transient = shortfall is not None and shortfall.transient
-        return Outcome(asked, told, line.offset, line.bytes, is_transient, micro, files, is_wanted=wanted is not None)
+        return Outcome(asked, told, line.offset, line.bytes, is_transient, micro, files)
 
     def _told(self, value: Any) -> Any:
         """What the service said, in whatever shape, without the key."""
@@ -403,14 +398,14 @@ class Unpacking:
             return [self._told(inner) for inner in value]
         return self._redacted(value) if isinstance(value, str) else value
 
-    def _verified(self, asked: Asked, told: dict[str, Any], came: Came, wanted: str | None) -> list[Piece]:
-        """Check what came, write what is right into `told`, and return the files to publish, `wanted` at a path.
+    def _verified(self, asked: Asked, told: dict[str, Any], came: Came) -> list[Piece]:
+        """Check what came, write what is right into `told`, and return the files to publish.
 
         Where nothing is right, the files of before stay named: they lie there still.
         """
         known = asked.known
         # Nobody asks for it any more, and an output manifest did not tell where it was to lie: any name will do.
-        path = (known.path or known.wire_key.partition("~")[0]) if wanted is None else wanted
+        path = (known.path or known.wire_key.partition("~")[0]) if asked.wanted is None else asked.wanted
         base = asked.below + path
         found = pieces(came, told["settings"], base, self._redacted)
         for damaged in found.damaged:

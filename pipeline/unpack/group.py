@@ -53,6 +53,8 @@ class Asked(NamedTuple):
     known: Record
     before: dict[str, Any]
     """Its record until now, with the files that lie there for it."""
+    wanted: str | None
+    """Where its files are wanted, without extension; `None` where they are not any more."""
     below: str = ""
     """Where else than at its place in the job's folder its files go, with a slash at the end."""
 
@@ -74,7 +76,11 @@ class Outcome:
     written: list[Temporary] = field(default_factory=list)
     """What becomes of `files`, in their order."""
     place: str = "tree"
-    is_wanted: bool = True
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody asks for it still."""
+        return self.asked.wanted is not None
 
     @property
     def is_not_kept(self) -> bool:
