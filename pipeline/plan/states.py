@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.journal import Comparison, Journal, Record
     from pipeline.outputs import Tree
 
+_SOME = 200
+"""Records that are taken apart at a time."""
 _EDITED = "its file was edited: it stays as it is"
 BROUGHT_NONE = " brought none ("
 """In the reason of a request that is held behind the first ones for its model, also in an output manifest."""
@@ -62,6 +64,9 @@ class Comparing:
 
     def classified(self, page: Sequence[Comparison]) -> list[Classified]:
         """What each of these is; it is cheaper to ask for many at a time."""
+        return [one for at in range(0, len(page), _SOME) for one in self._some(page[at : at + _SOME])]
+
+    def _some(self, page: Sequence[Comparison]) -> list[Classified]:
         told = [None if row.status is None else jsontext.loads(row.record_line or "{}") for row in page]
         paths = [file["path"] for one in told if one for file in one.get("files") or ()]
         with self._tree.looking_at(paths):
