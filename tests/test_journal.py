@@ -245,3 +245,31 @@ def test_a_journal_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_
             (batch,) = one.batches.all_of("shop")
             assert (batch.requests, batch.lane, batch.whole, batch.unpacked_at) == (2, "batch", 0, 6.0)
     assert _shape(path) == expected
+
+
+def test_what_is_expected_of_a_batch_is_told_request_by_request(made, tmp_path):
+    keys = [f"k{number:04}" for number in range(2500)]
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        one.wanted.replace(())
+        with one.transaction():
+            batch = one.batches.add(
+                job="shop", service="local", model_id="m", name="b", chunk="c", attempt=1, requests=1, answer_bytes=1,
+                cost=1, state="live", planned_at=1.0,
+            )  # fmt: skip
+            one.batches.ask(batch, [(f"{key}~", key, f"f-{key}", 1) for key in keys])
+            one.batches.settle_extra(batch, "nobody~", status="done", cost=None)
+            one.batches.settle(batch, "k0000~", status="unsent")
+            one.batches.settle(batch, "k0001~", status="done", reason=None)
+        expected = one.expected
+        assert expected.of(batch, "nobody~") is expected.of(batch, "other~") is None
+        assert expected.of(batch, "k0000~") == journal.Expected("k0000", "f-k0000", None, None, None)
+        assert expected.of(batch, "k0001~") == journal.Expected("k0001", "f-k0001", "done", None, None)
+        assert expected.unanswered(batch) == 2499
+        assert not expected.has_invalid(batch)
+        with one.transaction():
+            told = []
+            for wire_key, key, fingerprint in expected.each_unanswered(batch):
+                one.batches.settle(batch, wire_key, status="invalid", reason="")
+                told.append((wire_key, key, fingerprint))
+        assert told == [(f"{key}~", key, f"f-{key}") for key in keys if key != "k0001"]
+        assert (expected.unanswered(batch), expected.has_invalid(batch)) == (0, True)
