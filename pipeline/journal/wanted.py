@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.journal.batches import FILE_MISSING
@@ -225,11 +226,15 @@ class Wanted:
             last = rows[-1]["n"]
 
     def classify(self, rows: Iterable[Classified]) -> None:
+        """Write down what requests are, in their order; for many in a row that are the same, at once."""
         with filling(self._db):
-            self._db.executemany(
-                "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ?, anew = ? WHERE n = ?",
-                ((row.state, row.why, int(row.open), row.moved_from, int(row.anew), row.n) for row in rows),
-            )
+            for (state, why, is_open, moved_from, anew), same in groupby(rows, itemgetter(slice(1, None))):
+                for first, last in _runs(row.n for row in same):
+                    self._db.execute(
+                        "UPDATE wanted SET state = ?, why = ?, open = ?, moved_from = ?, anew = ?"
+                        " WHERE n BETWEEN ? AND ?",
+                        (state, why, int(is_open), moved_from, int(anew), first, last),
+                    )
 
     def conversations(self) -> Iterator[list[Link]]:
         """The turns of each conversation in their order, as they were classified; one conversation after the other."""
@@ -567,3 +572,10 @@ class Wanted:
             "SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
         ).fetchone()
         return str(row["line"])
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Numbers that rise, as the first and the last of each that follow one another without a gap."""
+    for _, run in groupby(enumerate(numbers), lambda one: one[1] - one[0]):
+        same = [number for _, number in run]
+        yield same[0], same[-1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pipeline import jsontext, outputs, record
 from pipeline.journal import Classified
@@ -45,11 +46,17 @@ class Look:
     """How what is missing would be asked for, and so what it costs."""
 
 
-class _Found(NamedTuple):
-    """A record that a request may have its result from."""
+class _Found:
+    """A record that a request may have its result from; its line is taken apart where more than its files matters."""
 
-    status: str
-    told: dict[str, Any]
+    def __init__(self, status: str, line: str) -> None:
+        self.status, self._line = status, line
+        self.files = record.files(line)
+
+    @cached_property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = jsontext.loads(self._line)
+        return told
 
 
 class Comparing:
@@ -67,15 +74,13 @@ class Comparing:
         return [one for at in range(0, len(page), _SOME) for one in self._some(page[at : at + _SOME])]
 
     def _some(self, page: Sequence[Comparison]) -> list[Classified]:
-        told = [None if row.status is None else jsontext.loads(row.record_line or "{}") for row in page]
-        paths = [file["path"] for one in told if one for file in one.get("files") or ()]
-        with self._tree.looking_at(paths):
-            return [self._classified(row, one) for row, one in zip(page, told, strict=True)]
+        found = [None if row.status is None else _Found(row.status, row.record_line or "{}") for row in page]
+        with self._tree.looking_at([file["path"] for one in found if one for file in one.files]):
+            return [self._classified(row, one) for row, one in zip(page, found, strict=True)]
 
-    def _classified(self, row: Comparison, told: dict[str, Any] | None) -> Classified:
-        if row.status is None or told is None:
+    def _classified(self, row: Comparison, found: _Found | None) -> Classified:
+        if found is None:
             return self._elsewhere(row) or self._bought(row, "")
-        found = _Found(row.status, told)
         if row.status == "held" and not row.attempts and not self._is_held_back(row, found):
             return self._elsewhere(row) or self._bought(row, "")
         if row.status in HAS_IMAGE:
@@ -110,7 +115,7 @@ class Comparing:
         if (why or again) and not (moves and self._foreign(row)):
             place = row.key if moves else None
             return Classified(row.n, "changed", why or again, open=True, moved_from=place, anew=bool(why))
-        if condition == "missing" or (row.path and not found.told["files"]):  # it was not kept, and is to be by now
+        if condition == "missing" or (row.path and not found.files):  # it was not kept, and is to be by now
             return self._missing(row, found)
         if moves and row.path:
             return Classified(row.n, "moved", f"from {row.record_path}", moved_from=row.key)
@@ -128,7 +133,7 @@ class Comparing:
     def _condition(self, row: Comparison, found: _Found) -> str:
         if row.place == "retired":
             return "edited" if self._is_covered(row) else "missing"
-        return self._tree.condition(found.told["files"])
+        return self._tree.condition(found.files)
 
     def _missing(self, row: Comparison, found: _Found) -> Classified:
         if not row.path:
@@ -136,7 +141,7 @@ class Comparing:
         if self._tree.is_retired(found.told):
             return Classified(row.n, "moved", "back from retired/", moved_from=row.key)
         if self._turns.has(row.key, row.fingerprint):
-            why = f"its file is {'missing' if found.told['files'] else 'kept now'}: written from the kept answer"
+            why = f"its file is {'missing' if found.files else 'kept now'}: written from the kept answer"
             return Classified(row.n, "moved", why, moved_from=row.key)
         return Classified(row.n, "new", FILE_MISSING, open=True, anew=True)
 
@@ -164,7 +169,7 @@ class Comparing:
 
     def _undelivered(self, row: Comparison, found: _Found) -> Classified:
         """What failed, or waits to be sent; an image of an earlier time may lie there all the same."""
-        own = found.told.get("files") or []
+        own = found.files
         if not (own or row.attempts) and (taken := self._elsewhere(row)):  # it waited, and was had under another key
             return taken
         is_astray = bool(own) and row.status != "pending" and self._is_astray(row, found)
@@ -177,8 +182,7 @@ class Comparing:
 
     def _is_astray(self, row: Comparison, found: _Found) -> bool:
         """Whether an image of an earlier time is to lie elsewhere, and can."""
-        files = found.told["files"]
-        is_elsewhere = outputs.base_of(found.told) != row.path or self._tree.condition(files) == "missing"
+        is_elsewhere = outputs.base_of(found.told) != row.path or self._tree.condition(found.files) == "missing"
         return is_elsewhere and self._tree.is_retired(found.told)
 
     def _asked_again(
@@ -230,10 +234,10 @@ class Comparing:
         """A record that nobody claims, if it can be taken over: its picture is there, or on its way, or never came."""
         if self._is_rehearsed(row):
             return None
-        found = _Found(row.status, json.loads(row.line))
+        found = _Found(row.status, row.line)
         if row.status not in HAS_IMAGE:
             return found
-        if row.place == "tree" and self._tree.condition(found.told["files"]) == "ok":
+        if row.place == "tree" and self._tree.condition(found.files) == "ok":
             return found
         # What somebody edited stays where it is: the image that came can be had once more all the same.
         is_kept = self._turns.has(row.key, row.fingerprint) or self._tree.is_retired(found.told)
