@@ -273,3 +273,18 @@ def test_what_is_expected_of_a_batch_is_told_request_by_request(made, tmp_path):
                 told.append((wire_key, key, fingerprint))
         assert told == [(f"{key}~", key, f"f-{key}") for key in keys if key != "k0001"]
         assert (expected.unanswered(batch), expected.has_invalid(batch)) == (0, True)
+
+
+def test_what_is_classified_at_once_is_what_was_named_and_no_more(made, tmp_path):
+    def wanted(key):
+        return journal.WantedRequest(
+            key=key, turn=1, follows="", fingerprint=f"f-{key}", wire_key=f"{key}~", model_id="m", aspect="1:1",
+            size="1K", extras="", path=key, cost=1, upper_bound=1, answer_bytes=1, input_bytes=1, images="",
+            max_age_s=None, line="{}",
+        )  # fmt: skip
+
+    with journal.opened(tmp_path / "outputs/.pipeline", outputs=tmp_path / "outputs") as one:
+        one.wanted.replace(map(wanted, "abcdefg"))
+        done = [journal.Classified(n, "done", "") for n in (1, 2, 4, 6)]
+        one.wanted.classify([*done[:3], journal.Classified(5, "changed", "prompt", open=True), done[3]])
+        assert one.wanted.counts() == {"done": 4, "changed": 1, "new": 2}
