@@ -64,6 +64,11 @@ class PixelChecks:
         while len(self._waiting) > _MOST_WAITING:
             self._pump(None)
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether pictures are being looked at, or wait for that."""
+        return bool(self._waiting) or any(worker.asked for worker in self._workers)
+
     def go_on(self) -> None:
         """Give workers that are free what waits for one; to be called from time to time."""
         if self._waiting:
@@ -78,7 +83,7 @@ class PixelChecks:
 
     def drain(self) -> Iterator[tuple[str, str | None]]:
         """Everything that was submitted and not handed out yet, as it is settled."""
-        while self._settled or self._waiting or any(worker.asked for worker in self._workers):
+        while self._settled or self.are_waiting:
             if not self._settled:
                 self._pump(None)
             yield from self.finished()

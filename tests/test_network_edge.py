@@ -7,13 +7,15 @@ import gzip
 import json
 import resource
 import ssl
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, product
 
 import pytest
-from conftest import KEY
+from conftest import KEY, ROOT
 from hostile import answer, hostile
 
 from pipeline.errors import PipelineError, ServiceError, UnfinishedError, UsageError
@@ -80,8 +82,22 @@ CALLS = (
 
 
 def test_every_call_of_the_api_is_tried_here(tmp_path):
-    public = {name for name in vars(Api) if not name.startswith("_")} - {"close", "ahead_s"}
+    public = {name for name in vars(Api) if not name.startswith("_")} - {"close", "prepare", "ahead_s"}
     assert public == set(CALLS) == _calls(tmp_path).keys()
+
+
+def test_the_sdk_is_loaded_for_who_needs_it_or_beside_when_told():
+    code = """
+import sys
+from pipeline.gemini.api import Api, Secret
+api = Api(Secret("a-key-of-twenty-letters"), "http://127.0.0.1:1")
+assert "google.genai" not in sys.modules
+api.prepare()
+api.prepare()
+api.close()
+assert "google.genai.types" in sys.modules, "no process ends while it is being loaded"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
 
 def outcome(name, tmp_path, api):

@@ -66,6 +66,10 @@ class Api:
     def close(self) -> None:
         self._line.close()
 
+    def prepare(self) -> None:
+        """Get ready, beside, for the calls to come: for who waits for something else meanwhile."""
+        self._line.prepare()
+
     @property
     def ahead_s(self) -> float | None:
         """How far the service's clock is ahead of ours, in seconds; None before it has answered."""
@@ -189,7 +193,7 @@ class Api:
     def generate(self, model_id: str, line: bytes) -> verdicts.Reply:
         """Ask for what a line of a request file asks for, now: one POST, never repeated, by anyone."""
         _refuse_strange(model_id)
-        types = self._line.types
+        client, types = self._line.client, self._line.types
         contents, config = wire.at_once(json.loads(line))
         settings = types.GenerateContentConfig(
             **config,
@@ -202,7 +206,7 @@ class Api:
         try:
             with crash.around("generate"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._line.client.models.generate_content(model=model_id, contents=contents[-1], config=settings)
+                client.models.generate_content(model=model_id, contents=contents[-1], config=settings)
         except (self._line.httpx.ConnectError, self._line.httpx.ConnectTimeout) as error:
             return verdicts.NotSent(f"no connection ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - it may have been drawn, and is not asked for again before that is told
@@ -230,15 +234,12 @@ class Api:
     def create(self, model_id: str, input_file: str, display_name: str) -> verdicts.Verdict:
         """Create a batch: one POST, never repeated, by anyone. The answer is a verdict, not an exception."""
         _refuse_strange(model_id)
+        client, config = self._line.client, self._line.types.CreateBatchJobConfig(display_name=display_name)
         self._line.forget()
         try:
             with crash.around("create"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._line.client.batches.create(
-                    model=model_id,
-                    src=input_file,
-                    config=self._line.types.CreateBatchJobConfig(display_name=display_name),
-                )
+                client.batches.create(model=model_id, src=input_file, config=config)
         except (self._line.httpx.ConnectError, self._line.httpx.ConnectTimeout) as error:
             return verdicts.NotSent(f"no connection ({type(error).__name__})")
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not be sent again before its fate is known

@@ -6,6 +6,7 @@ SDK cuts (a batch's error and input file never reach its own types). Several thr
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import ipaddress
 import json
@@ -15,7 +16,7 @@ import threading
 import time
 import warnings
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import tenacity
@@ -25,7 +26,7 @@ from pipeline.gemini import verdicts, wire
 from pipeline.gemini.secret import Mask, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import httpx2
 
@@ -98,58 +99,109 @@ class _Raw(threading.local):
     answer: tuple[int, bytes, str | None] = (0, b"", None)
 
 
+class _Sdk(NamedTuple):
+    """google-genai, loaded, with a client of it."""
+
+    client: Any
+    types: Any
+    errors: Any
+
+
 class Connection:
-    """The service for one key. `client` is the SDK's, `http` our own below it; call through `call` or `once`."""
+    """The service for one key. `client` is the SDK's, `http` our own below it; call through `call` or `once`.
+
+    The SDK takes most of a second to load: that is done by the first call, or, beside, by who says `prepare`.
+    """
 
     def __init__(self, key: Secret, base_url: str = DEFAULT_URL) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import httpx2  # noqa: PLC0415 - half a second, and only for those who send
-            from google import genai  # noqa: PLC0415
-            from google.genai import errors, types  # noqa: PLC0415
+        import httpx2  # noqa: PLC0415 - a tenth of a second, and only for those who send
 
-            from pipeline.gemini import edge  # noqa: PLC0415 - as above
+        from pipeline.gemini import edge  # noqa: PLC0415 - as above
 
-        logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
-        self._errors, self.types, self.httpx, self.unreadable = errors, types, httpx2, edge.UnreadableError
+        self.httpx, self.unreadable = httpx2, edge.UnreadableError
+        self._sdk: _Sdk | None = None
+        self._loading = threading.Lock()
+        self._preparing: threading.Thread | None = None
         self.base_url = base_url.rstrip("/")
         self._key, self._mask = key, Mask(key)
         self.redacted, self.masked = self._mask.text, self._mask.stream
         self._raw = _Raw()
         self._closing = threading.Event()
         self._ahead_s: float | None = None
-        try:
+        with self._set_up():
             # Once, for us and for the two clients that the SDK makes and never uses: reading authorities takes time.
-            context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
+            self._context = httpx2.create_ssl_context() if self.base_url.startswith("https:") else _bare_context()
             self.http = edge.Client(
-                self.base_url, self._mask, context=context, timeout_s=_TIMEOUT_S,
+                self.base_url, self._mask, context=self._context, timeout_s=_TIMEOUT_S,
                 trust_env=not is_loopback(self.base_url), heard=self._hear,
             )  # fmt: skip
-            self.client = genai.Client(
-                api_key=key.reveal(),
-                vertexai=False,
-                http_options=self.options(
-                    httpx_client=self.http,
-                    client_args={"verify": context, "trust_env": False},
-                    async_client_args={"verify": context, "ssl": context, "trust_env": False},
-                ),
-            )
+
+    @contextlib.contextmanager
+    def _set_up(self) -> Iterator[None]:
+        """What may be wrong with this machine, in words; a block around what looks at it."""
+        try:
+            yield
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise UsageError(
                 f"the certificates of this machine cannot be read: {why}", hint="check SSL_CERT_FILE and SSL_CERT_DIR"
             ) from None
-        except (ValueError, TypeError, ImportError, httpx2.InvalidURL) as error:
+        except (ValueError, TypeError, ImportError, self.httpx.InvalidURL) as error:
             raise UsageError(
                 f"no connection can be set up with what the environment says ({type(error).__name__})",
                 hint="check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY: each is like http://host:port",
             ) from None
 
-    def options(self, **more: Any) -> Any:
+    def _loaded(self) -> _Sdk:
+        with self._loading:
+            if self._sdk is None:
+                self._sdk = self._load()
+            return self._sdk
+
+    def _load(self) -> _Sdk:
+        with self._set_up():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from google import genai  # noqa: PLC0415 - most of a second
+                from google.genai import errors, types  # noqa: PLC0415
+
+            logging.getLogger("google_genai").setLevel(logging.CRITICAL)  # it knows less than we say ourselves
+            client = genai.Client(
+                api_key=self._key.reveal(),
+                vertexai=False,
+                http_options=types.HttpOptions(
+                    **self._options(),
+                    httpx_client=self.http,
+                    client_args={"verify": self._context, "trust_env": False},
+                    async_client_args={"verify": self._context, "ssl": self._context, "trust_env": False},
+                ),
+            )
+        return _Sdk(client, types, errors)
+
+    def prepare(self) -> None:
+        """Have the SDK loaded beside, by who waits for something else until it is needed."""
+        if self._preparing is None and self._sdk is None:
+            self._preparing = threading.Thread(target=self._prepare, name="sdk")
+            self._preparing.start()
+
+    def _prepare(self) -> None:
+        with contextlib.suppress(PipelineError):  # who needs it is told
+            self._loaded()
+
+    @property
+    def client(self) -> Any:
+        return self._loaded().client
+
+    @property
+    def types(self) -> Any:
+        return self._loaded().types
+
+    def options(self) -> Any:
         """What every call of the SDK is told."""
-        return self.types.HttpOptions(
-            base_url=self.base_url, api_version=VERSION, timeout=int(_TIMEOUT_S * 1000), **more
-        )
+        return self.types.HttpOptions(**self._options())
+
+    def _options(self) -> dict[str, Any]:
+        return {"base_url": self.base_url, "api_version": VERSION, "timeout": int(_TIMEOUT_S * 1000)}
 
     def _hear(self, response: httpx2.Response) -> None:
         """Keep the raw answer of a call; what is streamed passes by."""
@@ -183,6 +235,8 @@ class Connection:
         """End it; what other threads are still waiting for fails at once."""
         self._closing.set()
         self.http.close()
+        if self._preparing is not None:  # no process may end while its libraries are being loaded
+            self._preparing.join()
 
     def document(self, what: str) -> dict[str, Any]:
         """The last answer as a JSON object."""
@@ -216,7 +270,7 @@ class Connection:
                 return call()
         except PipelineError:
             raise
-        except self._errors.APIError:
+        except self._loaded().errors.APIError:
             raise self.meaning(what) from None
         except Exception as error:  # noqa: BLE001 - whatever the SDK makes of an answer, ours are the words
             # No exception of the SDK is shown or chained: its request carries the key.

@@ -349,6 +349,8 @@ def check_pixels(run: Run, work: Work) -> None:
     """Wait for what is being looked at beside, and write down what is not right."""
     if run.pixels is None:
         return
+    if run.pixels.are_waiting and work.unpacked:  # the service is told of what came home, right after
+        run.api.prepare()
     for token, problem in run.pixels.drain():
         _mark_checked(work.journal, work.job.name, token, problem)
 
