@@ -73,8 +73,9 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
         journal, Tree(options.outputs, state.path, job.name, journal), rest, look, options, Pointers()
     )
     found = resting.compared(around, change)
-    if found is None or not journal.wanted.complete(job.name, change.rows.ids, rest.wanted):
+    if found is None:
         return None
+    journal.others.leave(job.name, [row.key for row in found.recorded], found.others.statuses)
     opening.sweep_state(job, state, journal)
     again = partial(plan.compare_again, journal, around.tree, job, look)
     sources = _sources(rest, dependencies, since_ns)

@@ -190,9 +190,8 @@ def compared(around: OtherRows, change: Changed) -> Compared | None:
             itertools.chain.from_iterable(pointers.noting(requests)) if change.rows.number else (),
             models, service=look.service, today=options.today, lane=look.lane, may_be_late=job.batch.asks_singly,
         )  # fmt: skip
-        found = rows.compare(
-            journal, tree, job, look, rows.Rows(change.rows.ids, wanted, rest.counts, rest.asked_before, rest.gone)
-        )
+        standing = rows.Standing(rest.counts, rest.statuses, rest.asked_before, rest.gone)
+        found = rows.compare(journal, tree, job, look, rows.Rows(change.rows.ids, wanted, standing))
     return None if said else found
 
 

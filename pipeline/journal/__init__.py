@@ -1,11 +1,12 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
 `Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which
-reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is
-not about, `Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which
-models have not delivered yet, `Journal.late` what else a request costs when its batch does not come home,
-`Journal.rests` which jobs have nothing to do. They share one connection; whatever must become true together is written
-in one `Journal.transaction()`, which is on disk when the block ends.
+reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.others` what of that is done
+and stays as it is, `Journal.outside` what a command is not about, `Journal.spending` what it all came to,
+`Journal.leftovers` what is of no more use, `Journal.firsts` which models have not delivered yet, `Journal.late` what
+else a request costs when its batch does not come home, `Journal.rests` which jobs have nothing to do. They share one
+connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
+block ends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
 from pipeline.journal.leftovers import Leftovers
+from pipeline.journal.others import SCHEMA as OTHERS
+from pipeline.journal.others import Others
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
@@ -64,16 +67,17 @@ class Journal:
     def __init__(self, db: sqlite3.Connection, workspace: str) -> None:
         self._db = db
         self.workspace = workspace
+        self.others = Others(db)
         self.batches = Batches(db)
-        self.records = Records(db)
+        self.records = Records(db, self.others)
         self.uploads = Uploads(db)
-        self.wanted = Wanted(db)
+        self.wanted = Wanted(db, self.others)
         self.late = Late(db)
         self.outside = Outside(db)
         self.spending = Spending(db)
         self.leftovers = Leftovers(db)
         self.firsts = Firsts(db)
-        self.rests = Rests(db)
+        self.rests = Rests(db, self.others)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -252,7 +256,7 @@ def resting(state: Path, manifests: Sequence[Path]) -> list[Resting] | None:
         db.execute("PRAGMA trusted_schema = OFF")
         is_ours = _version(db, path) == _VERSION
         _look_at(db, path)
-        found[:] = [Rests(db).of(str(manifest)) if is_ours else None for manifest in manifests]
+        found[:] = [Rests(db, Others(db)).of(str(manifest)) if is_ours else None for manifest in manifests]
 
     try:
         _refuse_what_is_no_file(path)
@@ -344,7 +348,8 @@ def _set_up(db: sqlite3.Connection, path: Path, outputs: Path, version: int, *, 
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute(f"PRAGMA temp_store = {keeps}")  # what a job wants may be larger than memory
-    db.execute(OUTSIDE)
+    for statement in (OUTSIDE, *_statements(OTHERS)):
+        db.execute(statement)
     if version < _VERSION:
         _bring_up(db)
     return _workspace(db, outputs, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pipeline.journal.batches import Batch
+    from pipeline.journal.others import Others
 
 _PAGE = 2000
 
@@ -107,8 +109,15 @@ class Record:
 class Records:
     """The `record` and `file` tables. Writes belong into a transaction of the journal."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
+
+    @property
+    def _of_job(self) -> str:
+        """The records of a job, or what is at hand of them: tables and a condition that takes the job's name."""
+        if self._others.are_apart:  # crossed, as each of these few is to be looked for, and not the job among them
+            return "at_hand CROSS JOIN record WHERE record.job = ? AND record.key = at_hand.name"
+        return "record WHERE record.job = ?"
 
     def get(self, job: str, key: str, fingerprint: str) -> Record | None:
         row = self._db.execute(
@@ -134,9 +143,9 @@ class Records:
         return [Record(**row) for row in rows]
 
     def is_strange(self, job: str, key: str, fingerprint: str, path: str) -> bool:
-        """Whether an ask is recorded already, or its place is that of another key."""
+        """Whether an ask is recorded under another key already, or its place is that of one."""
         row = self._db.execute(
-            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 UNION ALL"
+            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 AND key <> ?2 UNION ALL"
             " SELECT 1 FROM record WHERE job = ?1 AND path = ?4 AND key <> ?2 LIMIT 1",
             (job, key, fingerprint, path),
         ).fetchone()
@@ -221,7 +230,7 @@ class Records:
         last: tuple[str, str] = ("", "")
         while True:
             rows = self._db.execute(
-                f"SELECT * FROM record WHERE job = ? AND (key, fingerprint) > (?, ?) AND ({condition})"
+                f"SELECT record.* FROM {self._of_job} AND (key, fingerprint) > (?, ?) AND ({condition})"
                 " ORDER BY key, fingerprint LIMIT ?",
                 (job, *last, _PAGE),
             ).fetchall()
@@ -238,7 +247,7 @@ class Records:
         """
         self._db.execute(  # what stays as it is is not written: it may be a million rows
             f"UPDATE record SET wanted = NOT wanted WHERE job = ? AND wanted <> {_IS_WANTED}"
-            f" AND {IS_INSIDE.format('record')}",
+            f" AND {IS_INSIDE.format('record')}{self._others.but_these}",
             (job,),
         )
         # An image of its own that was edited before the next one was sent for is what counts: that was its delivery.
@@ -375,8 +384,7 @@ class Records:
         image that could not go to its place is held, until that is free.
         """
         rows = self._db.execute(
-            "SELECT key, fingerprint, line, place, status, path, wanted FROM record WHERE job = ?"
-            " ORDER BY key, fingerprint",
+            f"SELECT key, fingerprint, line, place, status, path, wanted FROM {self._of_job} ORDER BY key, fingerprint",
             (job,),
         )
         asks: list[sqlite3.Row] = []
@@ -393,10 +401,10 @@ class Records:
         """How many wanted requests have which status."""
         rows = self._db.execute(
             "SELECT iif(place = 'retired', 'held', status) AS word, count(*) FROM record WHERE job = ? AND wanted"
-            f" AND {IS_INSIDE.format('record')} GROUP BY word ORDER BY word",
+            f" AND {IS_INSIDE.format('record')}{self._others.but_these} GROUP BY word",
             (job,),
         )
-        return dict(rows.fetchall())
+        return dict(sorted((Counter(dict(rows.fetchall())) + Counter(self._others.statuses)).items()))
 
     def reasons(self, job: str, most: int) -> list[tuple[str, str, int]]:
         """Why wanted requests are not done: status, reason and how many, those first that stop the most."""
@@ -415,7 +423,8 @@ class Records:
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
             " AND waits_for IS NULL AND attempts > 0 AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
             " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
-            f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}",
+            f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}"
+            f"{self._others.but_these}",
             (job, *words, again),
         ).fetchone()
         return int(row[0])

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
+    from pipeline.journal.others import Others
+
 _PAGE = 2000
 
 
@@ -165,13 +167,14 @@ def _sql(name: str) -> str:
 
 
 class Wanted:
-    """The temporary table `wanted`."""
+    """The temporary table `wanted`, or, with other rows of the job left as they are, a view of both."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
 
     def replace(self, requests: Iterable[WantedRequest]) -> None:
         """Forget what was wanted before and take these, in their order."""
+        self._others.take_back()
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
         self._db.executescript(_sql("wanted.sql"))
         with filling(self._db):
@@ -181,33 +184,9 @@ class Wanted:
             )  # fmt: skip
         self._db.executescript(_sql("wanted_indexes.sql"))
 
-    def complete(self, job: str, ids: Iterable[str], requests: int) -> bool:
-        """Take in what else a job asks for that has nothing to do: all but what is recorded of these rows.
-
-        It is what the job asked for last, and as it is recorded. Returns whether that, with what these rows had, is so
-        many requests: what was wanted then.
-        """
-        with filling(self._db):
-            self._db.execute("CREATE TEMP TABLE of_row (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
-            self._db.executemany(
-                "INSERT OR IGNORE INTO of_row SELECT key FROM record WHERE job = ?1 AND wanted AND key = ?2"
-                " AND line ->> '$.id' = ?2 UNION ALL SELECT key FROM record WHERE job = ?1 AND wanted"
-                " AND key >= ?2 || '/' AND key < ?2 || '0' AND line ->> '$.id' = ?2",
-                ((job, id_) for id_ in ids),
-            )
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO wanted (key, turn, follows, fingerprint, wire_key, model_id, aspect, size,"
-                " extras, path, cost, answer_bytes, input_bytes, images, line, state, open)"
-                " SELECT key, 1, '', fingerprint, wire_key, model_id, '', '', '', path, cost, answer_bytes, 0, '',"
-                " line, 'done', 0 FROM record WHERE job = ? AND wanted AND place = 'tree'"
-                " AND status IN ('done', 'check') AND key NOT IN (SELECT key FROM of_row)",
-                (job,),
-            ).rowcount
-            had = self._db.execute("SELECT count(*) FROM of_row").fetchone()[0]
-            self._db.execute("DROP TABLE of_row")
-            self._db.execute("CREATE INDEX temp.wanted_open ON wanted (n) WHERE open")  # few of them are
-            self._db.execute("CREATE INDEX temp.wanted_state ON wanted (state)")
-        return bool(added + had == requests)
+    def ids(self) -> set[str]:
+        """The ids of the rows that these requests are for."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT line ->> '$.id' FROM wanted")}
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
         """Pages of wanted requests that are not outside, beside their records, in the job's order."""
