@@ -4,9 +4,9 @@
 reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.others` what of that is done
 and stays as it is, `Journal.outside` what a command is not about, `Journal.spending` what it all came to,
 `Journal.leftovers` what is of no more use, `Journal.firsts` which models have not delivered yet, `Journal.late` what
-else a request costs when its batch does not come home, `Journal.rests` which jobs have nothing to do. They share one
-connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
-block ends.
+else a request costs when its batch does not come home, `Journal.rests` which jobs have nothing to do,
+`Journal.layouts` how their output manifests lie on the disk. They share one connection; whatever must become true
+together is written in one `Journal.transaction()`, which is on disk when the block ends.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pipeline.errors import LocalError, UnfinishedError
 from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
+from pipeline.journal.layouts import Layouts
 from pipeline.journal.leftovers import Leftovers
 from pipeline.journal.others import SCHEMA as OTHERS
 from pipeline.journal.others import Others
@@ -49,7 +50,7 @@ __all__ = [
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
-_VERSION = 4
+_VERSION = 5
 _NAME = "journal.db"
 _MAKING = "locks/.journal.lock"
 _PATIENCE_S = 10.0
@@ -77,6 +78,7 @@ class Journal:
         self.spending = Spending(db)
         self.leftovers = Leftovers(db)
         self.firsts = Firsts(db)
+        self.layouts = Layouts(db)
         self.rests = Rests(db, self.others)
 
     @contextlib.contextmanager

@@ -383,12 +383,18 @@ class Records:
         A request without an image of its own names the files that still lie there for an earlier ask of its key. An
         image that could not go to its place is held, until that is free.
         """
-        rows = self._db.execute(
-            f"SELECT key, fingerprint, line, place, status, path, wanted FROM {self._of_job} ORDER BY key, fingerprint",
-            (job,),
-        )
+        return self._published("record WHERE record.job = ?", job)
+
+    def published_at_hand(self, job: str) -> Iterator[str]:
+        """The same of what is at hand: all of it, but where other rows are left as they are."""
+        return self._published(self._of_job, job)
+
+    def _published(self, of_job: str, job: str) -> Iterator[str]:
         asks: list[sqlite3.Row] = []
-        for row in rows:
+        for row in self._db.execute(
+            f"SELECT key, fingerprint, line, place, status, path, wanted FROM {of_job} ORDER BY key, fingerprint",
+            (job,),
+        ):
             if asks and row[0] != asks[0][0]:
                 if (line := _published(asks)) is not None:
                     yield line
