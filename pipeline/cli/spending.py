@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from pipeline.cli import changed, flags, making, opening, resting
+from pipeline.cli import changed, flags, making, noting, opening, resting
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
 from pipeline.cli.screen import MICRO, Screen, age, plural, usd
@@ -193,7 +193,8 @@ def _reconciled(
     service, started = str(options.service), time.time()
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    with _opened(words, options, models, call, marks, since_ns) as opened:
+    is_plain = before is None and not marks.are_asked
+    with _opened(words, options, models, call, marks, since_ns, is_plain=is_plain) as opened:
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
         for error in opened.locked:
@@ -223,16 +224,17 @@ def _reconciled(
                 _conclude(work, screen, ended)
         if not ended.code and all(step.is_finished for step in steps):
             marks.succeed(options, opened)
-        resting.note(options, models, opened.jobs, works)
+        noting.note(options, models, opened.jobs, works)
     return ended.code
 
 
 @contextlib.contextmanager
 def _opened(
-    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int
-) -> Iterator[opening.Opened]:
+    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int, *,
+    is_plain: bool,
+) -> Iterator[opening.Opened]:  # fmt: skip
     """Open jobs for a call: with some rows compared where that is enough, else with all of them."""
-    is_plain = call.sends and not (call.reopened or call.force or marks.are_asked)
+    is_plain = is_plain and not (call.reopened or call.force or call.recovers)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(changed.opened(words, options, since_ns)) if is_plain else None
         yield opened or stack.enter_context(

@@ -188,6 +188,10 @@ class Wanted:
         """The ids of the rows that these requests are for."""
         return {row[0] for row in self._db.execute("SELECT DISTINCT line ->> '$.id' FROM wanted")}
 
+    def paths(self) -> list[str]:
+        """Where the images of these requests are to lie, without extension."""
+        return [row[0] for row in self._db.execute("SELECT path FROM wanted WHERE path <> ''")]
+
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
         """Pages of wanted requests that are not outside, beside their records, in the job's order."""
         last = 0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from pipeline.outputs import table as tables
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
 
 SIZE = 1 << 20
@@ -52,6 +52,12 @@ class Layout(NamedTuple):
     def digest(self) -> str:
         """What stands for the manifest: it is found out from the file, and from a changed one by what has changed."""
         return _PIECES + hashlib.sha256("".join(block.sha256 for block in self.blocks).encode()).hexdigest()
+
+    def of(self, lines: IO[bytes], rows: IO[bytes]) -> Layout:
+        """The same of these two files, as they are once all of them is written."""
+        lines.flush()
+        rows.flush()
+        return self._replace(files=(seen(os.fstat(lines.fileno())), seen(os.fstat(rows.fileno()))))
 
     def dumps(self) -> str:
         known: dict[tuple[str, ...], int] = {}

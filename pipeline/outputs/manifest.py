@@ -42,8 +42,18 @@ def write_manifest(journal: Journal, tree: Tree) -> bool:
 
 def _standing(journal: Journal, tree: Tree) -> tuple[object, ...]:
     """What is another one once something was written to the journal, or somebody has changed what is published."""
-    files = [tree.folder.status(name) for name in (MANIFEST, TABLE)]
-    return journal.writes, *((file.st_ino, file.st_size, file.st_ctime_ns) if file else None for file in files)
+    return (journal.writes, *_files(tree))
+
+
+def _files(tree: Tree) -> tuple[tuple[int, ...], ...]:
+    """What tells the two files from all others."""
+    return tuple(seen(tree.folder.status(name)) for name in (MANIFEST, TABLE))
+
+
+def stands(journal: Journal, tree: Tree) -> bool:
+    """Whether the two files are the very ones that were published last."""
+    layout = _layout(journal, tree.job)
+    return layout is not None and layout.files == _files(tree)
 
 
 def _spliced(journal: Journal, tree: Tree) -> bool | None:
@@ -59,7 +69,7 @@ def _spliced(journal: Journal, tree: Tree) -> bool | None:
             if not change:
                 return None if change is None else False
             with tree.folder.replacing(MANIFEST) as stream, tree.folder.replacing(TABLE) as table:
-                written = splice.write(layout, change, (lines, rows), stream, table)
+                written = splice.write(layout, change, (lines, rows), stream, table).of(stream, table)
     except (splice.OtherColumnsError, OSError):
         return None
     _note(journal, tree, written.digest, written)
@@ -89,16 +99,19 @@ def _publish(journal: Journal, tree: Tree) -> bool:
         for line in journal.records.published(job):
             laying.take(line.encode() + b"\n")
         laying.end(journal.records.published(job))
-    _note(journal, tree, digest, Layout((), laying.header_bytes, tuple(laying.blocks)))
+        layout = Layout((), laying.header_bytes, tuple(laying.blocks)).of(stream, table)
+    _note(journal, tree, digest, layout)
     return True
 
 
 def _note(journal: Journal, tree: Tree, digest: str, layout: Layout) -> None:
     """Note what was published, and how it lies on the disk."""
-    files = tuple(seen(tree.folder.status(name)) for name in (MANIFEST, TABLE))
+    files = _files(tree)
+    are_ours = [file[:-1] for file in files] == [file[:-1] for file in layout.files]  # a new name is a change
+    layout = layout._replace(files=files if are_ours else ())
     with journal.transaction():
         journal.set_published(tree.job, digest)
-        journal.layouts.put(tree.job, layout._replace(files=files).dumps())
+        journal.layouts.put(tree.job, layout.dumps())
 
 
 def _digest(journal: Journal, job: str) -> tuple[str, int]:
