@@ -65,7 +65,7 @@ def change(journal, before, now):
     """Make the records what they are now, with those that differ at hand, and all others done."""
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     journal.wanted.replace(())
-    journal.others.leave("shop", keys, {})
+    journal.others.leave("shop", keys, journals.Known({}))
     with journal.transaction():
         for key in keys:
             journal._db.execute("DELETE FROM record WHERE key = ?", (key,))

@@ -81,7 +81,8 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
     if found is None:
         return None
     touched = _touched(around.tree, journal, found)
-    journal.others.leave(job.name, [row.key for row in found.recorded], found.others.statuses)
+    known = journals.Known(found.others.statuses, look.service, rest.spent)
+    journal.others.leave(job.name, [row.key for row in found.recorded], known)
     opening.sweep_state(job, state, journal)
     again = partial(plan.compare_again, journal, around.tree, job, look)
     sources = _sources(rest, dependencies, since_ns)

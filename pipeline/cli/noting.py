@@ -131,6 +131,7 @@ class _Noting:
     def _of_some(self, some: Some) -> tuple[Rest, Catalog] | None:
         """What to write down of a job whose other rows are as they were: nothing was written of them."""
         from pipeline import outputs, plan, reconcile
+        from pipeline.journal import Known
         from pipeline.plan import changed
 
         one, journal = self._one, self._journal
@@ -138,10 +139,12 @@ class _Noting:
             return None
         look = plan.Look(self._work.service, time.time())
         before = self._after(some.touched.extent(some.rest.extent or seen.NOTHING).newest_ns)
+        spent = journal.batches.spent(self._name, look.service)
         compared = changed.compare_again(journal, one.tree, one.job, look, some.compared)
         if compared is None or max(len(compared.ids), 20 * len(compared.gone)) > _MOST_UNDER_WAY:
             return None
-        journal.others.leave(self._name, [row.key for row in compared.recorded], compared.others.statuses)
+        known = Known(compared.others.statuses, look.service, spent)
+        journal.others.leave(self._name, [row.key for row in compared.recorded], known)
         extent = self._extent(some, compared)
         rest = extent and outputs.stands(journal, one.tree) and self._rest(compared.plan, extent, before)
         if not rest:

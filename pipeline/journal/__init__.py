@@ -32,7 +32,7 @@ from pipeline.journal.late import Late
 from pipeline.journal.layouts import Layouts
 from pipeline.journal.leftovers import Leftovers
 from pipeline.journal.others import SCHEMA as OTHERS
-from pipeline.journal.others import Others
+from pipeline.journal.others import Known, Others
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
-    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Link", "Record", "Resting", "Spent", "Upload",
-    "WantedRequest", "copied", "looked_at", "opened", "resting",
+    "Batch", "Candidate", "Classified", "Comparison", "Journal", "Known", "Link", "Record", "Resting", "Spent",
+    "Upload", "WantedRequest", "copied", "looked_at", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
@@ -69,7 +69,7 @@ class Journal:
         self._db = db
         self.workspace = workspace
         self.others = Others(db)
-        self.batches = Batches(db)
+        self.batches = Batches(db, self.others)
         self.records = Records(db, self.others)
         self.uploads = Uploads(db)
         self.wanted = Wanted(db, self.others)

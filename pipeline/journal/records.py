@@ -119,6 +119,11 @@ class Records:
             return "at_hand CROSS JOIN record WHERE record.job = ? AND record.key = at_hand.name"
         return "record WHERE record.job = ?"
 
+    @property
+    def _key(self) -> str:
+        """The key of a record in there, to be compared with others: not to find it in the index of all of them."""
+        return "+at_hand.name" if self._others.are_apart else "key"
+
     def get(self, job: str, key: str, fingerprint: str) -> Record | None:
         row = self._db.execute(
             "SELECT * FROM record WHERE job = ? AND key = ? AND fingerprint = ?", (job, key, fingerprint)
@@ -230,7 +235,7 @@ class Records:
         last: tuple[str, str] = ("", "")
         while True:
             rows = self._db.execute(
-                f"SELECT record.* FROM {self._of_job} AND (key, fingerprint) > (?, ?) AND ({condition})"
+                f"SELECT record.* FROM {self._of_job} AND ({self._key}, fingerprint) > (?, ?) AND ({condition})"
                 " ORDER BY key, fingerprint LIMIT ?",
                 (job, *last, _PAGE),
             ).fetchall()

@@ -98,7 +98,7 @@ def _compared(journal: Journal, tree: Tree, job: Job, look: Look, rows: Rows) ->
         if len(found) < len(page) or not all(map(there.is_as_expected, page, found)):
             return None
         journal.wanted.classify(found)
-    if _is_asked_otherwise(journal, job, look):
+    if there.has_pending() and _is_asked_otherwise(journal, job, look):
         return None
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
@@ -150,6 +150,10 @@ class _There:
             return found.state in _UNDER_WAY
         return found.state == "done" if row.status else found.state in {"new", "changed"}
 
+    def has_pending(self) -> bool:
+        """Whether any of these rows waits to be sent, or for its answer."""
+        return any(row.status == "pending" for row in self.known)
+
     def others(self) -> Standing:
         """How all other rows are."""
         counts, statuses, asked_before, gone = self._standing
@@ -170,7 +174,8 @@ def _is_there(row: Record) -> bool:
 
 def _is_asked_otherwise(journal: Journal, job: Job, look: Look) -> bool:
     """Whether something is open, or under way, with other settings than the job's."""
-    return journal.wanted.goes_on_otherwise(job.name, look.service) or journal.late.is_otherwise(job.name)
+    is_late = job.batch.asks_singly and journal.late.is_otherwise(job.name)
+    return is_late or journal.wanted.goes_on_otherwise(job.name, look.service)
 
 
 def _counted(journal: Journal, there: _There, others: Standing, left: list[Record]) -> Counted:
