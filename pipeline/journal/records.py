@@ -149,8 +149,8 @@ class Records:
 
     def is_strange(self, job: str, key: str, fingerprint: str, path: str) -> bool:
         """Whether an ask is recorded under another key already, or its place is that of one."""
-        row = self._db.execute(
-            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 AND key <> ?2 UNION ALL"
+        row = self._db.execute(  # the index is named, as one that has all three columns seems to be better to SQLite
+            "SELECT 1 FROM record INDEXED BY record_ask WHERE job = ?1 AND fingerprint = ?3 AND key <> ?2 UNION ALL"
             " SELECT 1 FROM record WHERE job = ?1 AND path = ?4 AND key <> ?2 LIMIT 1",
             (job, key, fingerprint, path),
         ).fetchone()
@@ -330,7 +330,7 @@ class Records:
         """Write into the records of a batch which one it is."""
         self._db.execute(
             "UPDATE record SET line = json_set(line, '$.lane', ?, '$.batch', ?, '$.attempt', attempts)"
-            " WHERE job = ? AND batch = ?",
+            f" WHERE job = ? AND batch = ?{self._others.but_these}",
             (batch.lane, batch.remote, batch.job, batch.id),
         )
 

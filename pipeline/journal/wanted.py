@@ -515,7 +515,8 @@ class Wanted:
     def leading(self, job: str, service: str) -> list[Record]:
         """The turns that others go on from, and of which nothing is recorded, as `draft` has them."""
         rows = self._db.execute(
-            "SELECT key, fingerprint FROM wanted w WHERE open AND key IN (SELECT follows FROM wanted)"
+            "SELECT key, fingerprint FROM wanted w WHERE open"
+            " AND key IN (SELECT follows FROM wanted WHERE follows <> '')"
             " AND NOT EXISTS (SELECT 1 FROM record r WHERE r.job = ? AND r.fingerprint = w.fingerprint"
             " AND (r.status <> 'pending' OR r.batch IS NOT NULL OR r.claim IS NOT NULL OR r.attempts > 0)) ORDER BY n",
             (job,),
@@ -547,8 +548,9 @@ class Wanted:
         ).fetchone()
         return row["path"] if row else None
 
-    def line_of(self, key: str, fingerprint: str) -> str:
+    def line_of(self, key: str, fingerprint: str) -> str | None:
+        """What the job asks for under a key; `None` where that is another ask, or none."""
         row = self._db.execute(
             "SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
         ).fetchone()
-        return str(row["line"])
+        return str(row["line"]) if row else None

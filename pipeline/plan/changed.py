@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pipeline import plan
 from pipeline.plan import Counted
 from pipeline.plan.states import Comparing
-from pipeline.record import HAS_IMAGE
+from pipeline.record import HAS_IMAGE, otherwise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ def _compared(journal: Journal, tree: Tree, job: Job, look: Look, rows: Rows) ->
         if len(found) < len(page) or not all(map(there.is_as_expected, page, found)):
             return None
         journal.wanted.classify(found)
-    if there.has_pending() and _is_asked_otherwise(journal, job, look):
+    if there.is_asked_otherwise():
         return None
     if job.batch.asks_singly and look.lane == "batch":
         journal.late.ask_singly(job.name)
@@ -118,7 +118,8 @@ class _There:
     """What is recorded of some rows."""
 
     def __init__(self, journal: Journal, job: Job, rows: Rows) -> None:
-        self._records, self._job, self._standing = journal.records, job.name, rows.standing
+        self._records, self._asked = journal.records, journal.wanted
+        self._job, self._standing = job.name, rows.standing
         self.ids = dict.fromkeys((*rows.ids, *rows.under_way, *sorted(journal.wanted.ids())))
         by_id = {id_: journal.records.of_id(job.name, id_) for id_ in dict.fromkeys((*rows.ids, *rows.under_way))}
         self.known = [row for found in by_id.values() for row in found]
@@ -150,9 +151,10 @@ class _There:
             return found.state in _UNDER_WAY
         return found.state == "done" if row.status else found.state in {"new", "changed"}
 
-    def has_pending(self) -> bool:
-        """Whether any of these rows waits to be sent, or for its answer."""
-        return any(row.status == "pending" for row in self.known)
+    def is_asked_otherwise(self) -> bool:
+        """Whether something is open, or under way, with other settings than the job's."""
+        pending = (row for row in self.wanted.values() if row.status == "pending")
+        return any(_is_otherwise(row, self._asked.line_of(row.key, row.fingerprint)) for row in pending)
 
     def others(self) -> Standing:
         """How all other rows are."""
@@ -172,10 +174,12 @@ def _is_there(row: Record) -> bool:
     return row.status in HAS_IMAGE and row.place == "tree"
 
 
-def _is_asked_otherwise(journal: Journal, job: Job, look: Look) -> bool:
-    """Whether something is open, or under way, with other settings than the job's."""
-    is_late = job.batch.asks_singly and journal.late.is_otherwise(job.name)
-    return is_late or journal.wanted.goes_on_otherwise(job.name, look.service)
+def _is_otherwise(row: Record, line: str | None) -> bool:
+    """Whether a record is not as a request has it that the job makes by now; one that it does not make is no matter."""
+    if line is None:
+        return False
+    told, draft = json.loads(row.line), json.loads(line)
+    return bool(otherwise(told, model=draft["model"], settings=draft["settings"]))
 
 
 def _counted(journal: Journal, there: _There, others: Standing, left: list[Record]) -> Counted:
