@@ -607,63 +607,6 @@ def test_what_a_run_of_other_rows_says_and_leaves_is_what_comparing_all_of_it_do
     assert is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
 
 
-def under_way(project):
-    import json
-
-    [text] = told(project) or ["{}"]
-    return json.loads(text).get("under_way")
-
-
-def test_what_is_under_way_is_collected_without_a_look_at_all_other_rows(catalog, compared, service, monkeypatch):
-    rows = [*many(), "new,blue mug\n"]
-    rows[7] = "p07,red mug\n"
-    del rows[2]
-    changed(catalog, rows)
-    assert is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
-    assert {"p07", "new", "p02"} <= set(under_way(catalog))
-    the_same(catalog, monkeypatch)
-    for words in (("collect", "jobs/shop.yaml"), ("submit", "jobs/shop.yaml"), RUN):
-        ended, was_quick = is_quick(catalog, compared, *words)
-        assert was_quick, words
-        assert ended.code == 0
-    assert under_way(catalog) == []
-    assert "32 done" in ended.err
-    quick, was_quick = is_quick(catalog, compared, *PLAN, "--json")
-    assert was_quick
-    assert quick.json["jobs"][0]["counts"]["gone"] == 2
-    the_same(catalog, monkeypatch)
-    changed(catalog, many())
-    the_same(catalog, monkeypatch)
-
-
-def test_rows_that_change_while_others_are_under_way_are_compared_with_these_alone(catalog, compared, monkeypatch):
-    rows = many()
-    rows[7] = "p07,red mug\n"
-    for change in ("p03,green mug\n", "p07,yellow mug\n"):
-        changed(catalog, rows)
-        assert is_quick(catalog, compared, "submit", "jobs/shop.yaml")[1]
-        rows[int(change[1:3])] = change
-        changed(catalog, rows)
-        assert is_quick(catalog, compared, *PLAN)[1]
-        the_same(catalog, monkeypatch)
-    assert is_quick(catalog, compared, *RUN, "--yes")[1]
-    the_same(catalog, monkeypatch)
-    records = catalog.records()
-    assert (records["p07/1:1"]["vars"]["product"], records["p03/1:1"]["status"]) == ("yellow mug", "done")
-
-
-def test_rows_that_are_under_way_and_not_there_any_more_are_compared_with_all(catalog, compared, monkeypatch):
-    rows = [*many(), "new,blue mug\n"]
-    rows[7] = "p07,red mug\n"
-    for back in (many(), many()[:-1]):
-        changed(catalog, rows)
-        assert catalog("submit", "jobs/shop.yaml").code == 0
-        changed(catalog, back)
-        the_same(catalog, monkeypatch)
-        assert catalog(*RUN, "--yes").code == 0
-        rest(catalog)
-
-
 def test_rows_that_are_no_more_are_refused_as_ever(catalog, compared, monkeypatch):
     changed(catalog, many(5))
     quick, was_quick = is_quick(catalog, compared, *RUN)
