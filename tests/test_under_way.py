@@ -73,6 +73,20 @@ def test_rows_that_are_under_way_and_not_there_any_more_are_compared_with_all(ca
         rest(catalog)
 
 
+def test_what_was_copied_around_changed_records_is_verified_as_ever(catalog, compared):
+    submitted(catalog)
+    assert catalog("verify").code == 0
+    assert is_quick(catalog, compared, *RUN)[1]
+    assert catalog("verify").code == 0
+    path = catalog.outputs / "shop/manifest.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    assert catalog("collect", "jobs/shop.yaml").code == 0
+    assert path.read_text() == "".join(lines)
+    sql("UPDATE record SET line = replace(line, 'mug', 'cup') WHERE key = 'p03/1:1'")(catalog)
+    assert "stale" in catalog("verify", "--json").out
+
+
 # ------------------------------------------------------------------------------------- as if all had been compared
 
 
