@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from pipeline import crash
 from pipeline.durable import Folder, locked, sync
 from pipeline.errors import LocalError, UnfinishedError
+from pipeline.journal.asks import Candidate, Classified, Comparison, Link, WantedRequest
 from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
@@ -39,7 +40,7 @@ from pipeline.journal.records import Record, Records
 from pipeline.journal.rest import Resting, Rests
 from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
-from pipeline.journal.wanted import Candidate, Classified, Comparison, Link, Wanted, WantedRequest
+from pipeline.journal.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from pipeline.journal.wanted import WantedRequest
+    from pipeline.journal.asks import WantedRequest
 
 
 # A record of what is on its way, beside the request that it settles.

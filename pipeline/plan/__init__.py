@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
-    from pipeline.journal.wanted import Load, Total
+    from pipeline.journal.asks import Load, Total
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
 
