@@ -56,9 +56,9 @@ def questions(journal):
             )  # fmt: skip
         found[key] = wanted.is_wanted(key), wanted.leads_on(key), wanted.before(key), wanted.is_left_alone(key)
         found[key] += (wanted.reopened(JOB, key), journal.late.on_its_way(JOB, key), wanted.after(key))
-    for name in ("opened", "totals", "loads", "counts", "has_conversations", "ids"):
+    for name in ("opened", "totals", "loads", "counts", "has_conversations"):
         found[name] = getattr(wanted, name)()
-    for name in ("not_done", "candidates", "moves", "paths"):
+    for name in ("not_done", "candidates", "moves", "paths", "ids"):
         found[name] = sorted(getattr(wanted, name)(), key=repr)
     found["of job"] = (
         sorted(wanted.gone(JOB)), wanted.missing(JOB, "gemini"), wanted.leading(JOB, "gemini"), journal.late.total(),
