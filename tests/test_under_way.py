@@ -87,6 +87,17 @@ def test_what_was_copied_around_changed_records_is_verified_as_ever(catalog, com
     assert "stale" in catalog("verify", "--json").out
 
 
+def test_sidecars_of_what_was_under_way_are_known_to_be_there(catalog, compared, monkeypatch):
+    catalog.write("jobs/shop.yaml", (catalog.folder / "jobs/shop.yaml").read_text() + "output: {sidecar: true}\n")
+    assert catalog(*RUN, "--yes").code == 0
+    rest(catalog, "again")
+    submitted(catalog)
+    for words in (("collect", "jobs/shop.yaml"), PLAN, RUN):
+        assert is_quick(catalog, compared, *words)[1], words
+    assert json.loads((catalog.outputs / "shop/p07-1x1.json").read_text())["vars"]["product"] == "red mug"
+    the_same(catalog, monkeypatch)
+
+
 # ------------------------------------------------------------------------------------- as if all had been compared
 
 

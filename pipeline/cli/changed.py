@@ -7,6 +7,7 @@ doubt nothing is opened, and `opening` compares all of it, as ever.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -97,8 +98,9 @@ def _touched(tree: Tree, journal: Journal, found: Compared) -> Touched:
     from pipeline.outputs import MANIFEST, TABLE
     from pipeline.seen import Touched
 
-    files = (file["path"] for row in found.recorded if row.place == "tree" for file in json.loads(row.line)["files"])
-    return Touched(str(tree.folder.path), [MANIFEST, TABLE, *files, *journal.wanted.paths()])
+    to_come = (noting.files({"files": [{"path": path}]}) for path in journal.wanted.paths())
+    there = (noting.files(json.loads(row.line)) for row in found.recorded if row.place == "tree")
+    return Touched(str(tree.folder.path), [MANIFEST, TABLE, *itertools.chain.from_iterable((*to_come, *there))])
 
 
 def _sources(rest: Rest, found: Dependencies, since_ns: int) -> Sources | None:

@@ -12,13 +12,13 @@ import json
 import os
 import time
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import seen
 from pipeline.cli import resting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from pipeline.cli.opening import OpenJob
@@ -49,6 +49,14 @@ class Some(NamedTuple):
     compared: Compared
     touched: seen.Touched
     """What these rows have in the job's folder, or may get there; as it was."""
+
+
+def files(record: Mapping[str, Any]) -> list[str]:
+    """The files of a record in the job's folder: what is named there, and its sidecar, where there is one."""
+    from pipeline.outputs import sidecar_of
+
+    sidecar = sidecar_of(record)
+    return [*(file["path"] for file in record["files"]), *([sidecar] if sidecar else ())]
 
 
 def note(options: Options, models: Models, jobs: Sequence[OpenJob], works: Sequence[Work]) -> None:
@@ -170,8 +178,8 @@ class _Noting:
 
     def _extent(self, some: Some, compared: Compared) -> Extent | None:
         """The job's folder as it is, if nothing else of it has changed than what these rows have there."""
-        files = (file for row in compared.recorded if row.place == "tree" for file in json.loads(row.line)["files"])
-        return some.rest.extent and some.touched.extent(some.rest.extent, [file["path"] for file in files])
+        there = (files(json.loads(row.line)) for row in compared.recorded if row.place == "tree")
+        return some.rest.extent and some.touched.extent(some.rest.extent, itertools.chain.from_iterable(there))
 
     def _joined(self, change: resting.Changed) -> Catalog:
         """The catalog as it is, in blocks."""
