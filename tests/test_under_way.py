@@ -170,6 +170,7 @@ MEDDLING = {
 }
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("name", MEDDLING)
 def test_every_change_has_all_of_a_job_compared_that_is_under_way(catalog, compared, monkeypatch, name):
     submitted(catalog)
@@ -180,6 +181,7 @@ def test_every_change_has_all_of_a_job_compared_that_is_under_way(catalog, compa
     assert not is_quick(catalog, compared, "collect", "jobs/shop.yaml")[1]
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("verb", ["collect", "run"])
 @pytest.mark.parametrize(
     "name", [name for name in MEDDLING if "output" in name or "manifest" in name or "table" in name]
@@ -216,6 +218,7 @@ def test_calls_of_another_kind_compare_all_of_what_is_under_way(catalog, compare
         rest(catalog)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     "at", ["commit:after:1", "commit:after:3", "replace:before:2", "replace:after:2", "commit:after:6", "fill:after:2"]
 )
