@@ -1,5 +1,7 @@
 """A job at rest: what it was compared with when there was nothing to do, and what came out of that.
 
+Some of its rows may be under way since then: all others are as they were, and these are compared again.
+
 As long as all of it is unchanged, so is the answer: nothing is rendered, and no record is read. It is a text in the
 journal, which loses it with the first change of what it knows of the job. Whatever is in doubt is compared anew.
 """
@@ -108,6 +110,9 @@ class Rest:
     """The warnings of the manifest, and of its rows."""
     not_done: tuple[Row, ...]
     gone: tuple[Row, ...]
+    under_way: tuple[str, ...] = ()
+    """The ids of rows that are not done, or were not done last. All that is counted here is without them, and without
+    all that was there in their place; and the catalog in blocks is the one that was before them."""
 
     @property
     def plan(self) -> Plan:
@@ -139,6 +144,7 @@ class Rest:
                 "said": tuple(tuple(Problem(**one) for one in problems) for problems in told["said"]),
                 "not_done": _rows(told["not_done"]),
                 "gone": _rows(told["gone"]),
+                "under_way": tuple(told["under_way"]),
             }
         )
 
@@ -161,7 +167,7 @@ class Rest:
 
 _PLAIN = (
     "around", "until", "extent", "answers", "published", "tidy_from", "statuses", "spent", "prices_as_of", "not_done",
-    "gone", "manifest", "catalog", "job", "counts", "asked_before", "wanted", "stuck",
+    "gone", "manifest", "catalog", "job", "counts", "asked_before", "wanted", "stuck", "under_way",
 )  # fmt: skip
 
 

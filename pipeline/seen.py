@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 _COARSE_NS = 10_000_000
 _PAGE = 4096
@@ -75,7 +75,8 @@ def is_as(path: str, seen: Seen) -> bool:
     now = look(path)
     if now is None or now == seen._replace(sha256=""):
         return now is not None
-    return bool(seen.sha256) and now.kind == seen.kind and _digest(path, seen.kind) == seen.sha256
+    may_be = bool(seen.sha256) and now.kind == seen.kind and (now.size == seen.size or not stat.S_ISREG(now.kind))
+    return may_be and _digest(path, seen.kind) == seen.sha256
 
 
 def _digest(path: str, kind: int) -> str:
@@ -101,6 +102,9 @@ class Extent(NamedTuple):
     times: int
     """Their times of change, added up."""
     newest_ns: int
+
+
+NOTHING = Extent(0, 0, 0)
 
 
 def extent(top: str, *, is_large: bool = False) -> Extent | None:
@@ -139,7 +143,7 @@ def _part(top: int, which: int, of: int, *, may_move: bool = False) -> Extent:
             look_at = os.lstat if may_move else functools.partial(os.stat, dir_fd=here, follow_symlinks=False)
             for names in _pages(here, relative, waiting):
                 if next(pages) % of == which:
-                    seen = [_changed_at(os.fstat(here)), *map(_changed_at, map(look_at, names))]
+                    seen = [*map(_changed_at, map(look_at, names))]
                     entries, times, newest = entries + len(seen), times + sum(seen), max(newest, *seen)
         finally:
             os.close(here)
@@ -147,7 +151,7 @@ def _part(top: int, which: int, of: int, *, may_move: bool = False) -> Extent:
 
 
 def _pages(here: int, relative: str, waiting: list[str]) -> Iterator[list[str]]:
-    """The names in a folder but for those of folders, which go to `waiting`, in pages; an empty one for a folder."""
+    """The names in a folder but for those of folders, which go to `waiting`, in pages; the last has itself."""
     names: list[str] = []
     with os.scandir(here) as there:
         for entry in there:
@@ -158,7 +162,43 @@ def _pages(here: int, relative: str, waiting: list[str]) -> Iterator[list[str]]:
                 if len(names) == _PAGE:
                     yield names
                     names = []
-    yield names
+    yield [*names, "."]
+
+
+class Touched:
+    """Some files of a tree that may be about to change, and the folders they lie in: as they were.
+
+    Where nothing else of the tree changes, it is known afterwards by a look at these alone.
+    """
+
+    def __init__(self, top: str, paths: Iterable[str]) -> None:
+        """`paths` are relative to the tree's folder; a file that is not there may come."""
+        self._top = top
+        self._before = {path: self._changed_ns(path) for path in _with_folders(paths)}
+
+    def extent(self, before: Extent, paths: Iterable[str] = ()) -> Extent:
+        """The tree as it is by now, which was `before`; `paths` are files that have come since. No link is followed."""
+        now = {path: self._changed_ns(path) for path in {*self._before, *_with_folders(paths)}}
+        here, there = ([ns for ns in side.values() if ns is not None] for side in (now, self._before))
+        entries = before.entries + len(here) - len(there)
+        return Extent(entries, (before.times + sum(here) - sum(there)) % _SUM, max(before.newest_ns, *here, 0))
+
+    def _changed_ns(self, path: str) -> int | None:
+        try:
+            return os.lstat(os.path.join(self._top, path)).st_ctime_ns  # noqa: PTH118 - as above
+        except (OSError, ValueError):
+            return None
+
+
+def _with_folders(paths: Iterable[str]) -> set[str]:
+    """These files, and all folders they lie in, up to the one that they are relative to."""
+    found = {"."}
+    for path in paths:
+        here = path
+        while here and here not in found:
+            found.add(here)
+            here = here.rpartition("/")[0]
+    return found
 
 
 def _in_two(top: int) -> list[Extent]:

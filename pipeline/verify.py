@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import images
 from pipeline.durable import Folder, is_part
 from pipeline.errors import PipelineError
-from pipeline.outputs import MANIFEST, TABLE, is_sidecar, pointer, recorded, sidecar_of
+from pipeline.outputs import MANIFEST, TABLE, is_published, is_sidecar, pointer, recorded, sidecar_of
 from pipeline.pixels import PixelChecks
 from pipeline.record import dumps
 
@@ -203,11 +203,12 @@ def _look_at_manifest(folder: Folder, found: dict[str, Any], journal: Journal | 
     published = None if journal is None else journal.published(found["job"])
     if journal is None or published is None:
         return at_work
+    is_ours = is_published(journal, folder, found["job"], published)
     if digest is None and not at_work:
         found["missing"].append(MANIFEST)
-    elif digest == published and not at_work and digest != _digest(journal, found["job"]):
+    elif is_ours and not at_work and digest != _digest(journal, found["job"]):
         found["stale"].append(MANIFEST)
-    return at_work or digest == published
+    return at_work or is_ours
 
 
 def _digest(journal: Journal, job: str) -> str:

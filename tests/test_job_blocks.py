@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import zlib
 
 import pytest
 from hypothesis import given
@@ -50,6 +52,26 @@ def merged(before, after, change):
     return came
 
 
+def wanted(change):
+    return [(line, row[0]) for line, row in rows_of(change.rows)] if change.number else []
+
+
+def holds(catalog, data):
+    """Whether a catalog in blocks is that of a file: the same as one that is cut anew at the same places."""
+    assert Catalog.loads(catalog.dumps()) == catalog
+    known, at, line = dict(rows_of(data)), len(HEADER), 2
+    for block in catalog.blocks:
+        part = data[at : at + block.size]
+        [again] = cut(io.BytesIO(HEADER.encode() + part), ",", [], rows_of_block=10_000).blocks
+        end = line + part.count(b"\n") + (not part.endswith(b"\n"))
+        ids = [row[0] for number, row in known.items() if line <= number < end]
+        assert block == again._replace(line=line, ids=block.ids)
+        assert json.loads(zlib.decompress(block.ids)) == ids
+        at, line = at + block.size, end
+    assert (at, catalog.is_ended) == (len(data), data.endswith(b"\n"))
+    assert not changed(catalog, io.BytesIO(data), ",").ids
+
+
 ROWS = st.lists(TEXTS, max_size=30).map(lambda texts: [(f"r{n}", text) for n, text in enumerate(texts)])
 EDITS = st.lists(st.tuples(st.sampled_from("ard"), st.integers(0, 30), TEXTS), max_size=4)
 
@@ -66,6 +88,8 @@ def test_what_changed_is_what_reading_all_of_it_finds(rows, edits, size, ends, s
     change = changed(cut_up(before, size), io.BytesIO(now), ",")
     if now.startswith(HEADER.encode()):
         merged(before, now, change)
+        if rows or ends or not change.number:
+            holds(change.now(cut_up(before, size), wanted(change), rows_of_block=size), now)
     if before == now:
         assert not change.number
         assert change.ids == []

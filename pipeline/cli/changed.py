@@ -1,4 +1,4 @@
-"""A job at rest whose catalog has some other rows by now: opened for a run with these rows compared, and no others.
+"""A job at rest whose catalog has some other rows by now: opened for a call with these rows compared, and no others.
 
 The others are done, as their files, their records and all they are made from are what they were. Where anything is in
 doubt nothing is opened, and `opening` compares all of it, as ever.
@@ -7,12 +7,14 @@ doubt nothing is opened, and `opening` compares all of it, as ever.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.cli import opening, resting
+from pipeline.cli import noting, opening, resting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from pipeline.cli.opening import Opened, OpenJob
     from pipeline.cli.options import Options
     from pipeline.job.dependencies import Dependencies
+    from pipeline.journal import Journal
+    from pipeline.outputs import Tree
+    from pipeline.plan.changed import Compared
     from pipeline.rest import Rest, Sources
+    from pipeline.seen import Touched
 
 
 @contextlib.contextmanager
@@ -66,21 +72,35 @@ def _compared(stack: contextlib.ExitStack, rest: Rest, options: Options, since_n
     state, dependencies = Folder(options.state), Dependencies(is_kept=True, most=MOST_SOURCES)
     journal = stack.enter_context(journals.opened(state.path, outputs=options.outputs))
     change = resting.changed(journal, rest, dependencies)
-    if change is None or not (change.rows.number or change.rows.ids):
+    if change is None or not (change.rows.number or change.rows.ids or rest.under_way):
         return None
     job, look = change.job, plan.Look(str(options.service), time.time())
     around = resting.OtherRows(
         journal, Tree(options.outputs, state.path, job.name, journal), rest, look, options, Pointers()
     )
     found = resting.compared(around, change)
-    if found is None or not journal.wanted.complete(job.name, change.rows.ids, rest.wanted):
+    if found is None:
         return None
+    touched = _touched(around.tree, journal, found)
+    known = journals.Known(found.others.statuses, look.service, rest.spent)
+    journal.others.leave(job.name, [row.key for row in found.recorded], known)
     opening.sweep_state(job, state, journal)
     again = partial(plan.compare_again, journal, around.tree, job, look)
     sources = _sources(rest, dependencies, since_ns)
     return opening.OpenJob(
-        job, journal, around.tree, found.plan, around.pointers, again, sources=sources, said=rest.said
+        job, journal, around.tree, found.plan, around.pointers, again, sources=sources, said=rest.said,
+        some=noting.Some(rest, change, found, touched),
     )  # fmt: skip
+
+
+def _touched(tree: Tree, journal: Journal, found: Compared) -> Touched:
+    """What the rows that were compared have in the job's folder, or may get, and the output manifest; as they are."""
+    from pipeline.outputs import MANIFEST, TABLE
+    from pipeline.seen import Touched
+
+    to_come = (noting.files({"files": [{"path": path}]}) for path in journal.wanted.paths())
+    there = (noting.files(json.loads(row.line)) for row in found.recorded if row.place == "tree")
+    return Touched(str(tree.folder.path), [MANIFEST, TABLE, *itertools.chain.from_iterable((*to_come, *there))])
 
 
 def _sources(rest: Rest, found: Dependencies, since_ns: int) -> Sources | None:

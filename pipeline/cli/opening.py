@@ -17,6 +17,7 @@ from pipeline.errors import JobError, LocalError, LockedError, PipelineError, Pr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from pipeline.cli.noting import Some
     from pipeline.cli.options import Options
     from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder
@@ -56,6 +57,8 @@ class OpenJob:
     """What it was read from; `None` where nobody asked, or that may have been changed meanwhile."""
     said: tuple[tuple[Problem, ...], tuple[Problem, ...]] = ((), ())
     """The warnings of its manifest, and of its rows."""
+    some: Some | None = None
+    """What is known of its other rows; `None` where all of them were compared."""
 
 
 @dataclass(slots=True)

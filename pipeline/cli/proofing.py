@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli import flags, opening
+from pipeline.cli.ending import first_code, shown_path
 from pipeline.cli.money import Call, gate
 from pipeline.cli.options import duration
 from pipeline.cli.screen import MICRO, Screen, plural, usd
-from pipeline.cli.spending import first_code, pixel_checks, run_with, shown_path
+from pipeline.cli.spending import pixel_checks, run_with
 from pipeline.cli.tables import plan_table
 from pipeline.record import HAS_IMAGE
 

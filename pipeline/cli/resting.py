@@ -10,7 +10,6 @@ import struct
 import sys
 import time
 import zlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,26 +18,20 @@ from pipeline.errors import LocalError, LockedError, PipelineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from datetime import date
 
-    from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
     from pipeline.cli.pointers import Pointers
     from pipeline.durable import Folder
     from pipeline.errors import Problem
-    from pipeline.gemini.models import Models
-    from pipeline.job.blocks import Change
+    from pipeline.job.blocks import Catalog, Change
     from pipeline.job.dependencies import Dependencies
     from pipeline.job.language import Job
     from pipeline.journal import Journal
     from pipeline.outputs import Tree
     from pipeline.plan import Look, Plan
     from pipeline.plan.changed import Compared, Row
-    from pipeline.reconcile import Work
     from pipeline.rest import Rest
 
-_MOST_TOLD = 1000
-"""Images that are not done and that a plan tells of; a job with more of them is always compared."""
 UNSURE = (PipelineError, OSError, ValueError, csv.Error, struct.error, zlib.error)
 """What goes wrong with some rows, or with what is known of them: comparing all of it tells of it as ever."""
 _PARTS = (".py", ".sql", ".yaml", ".json", ".md")
@@ -61,9 +54,9 @@ def found(words: Sequence[str], options: Options, service: str) -> list[Rest] | 
         rests = [Rest.loads(one.told) for one in resting]
     except (PipelineError, OSError, ValueError, LookupError, TypeError):
         return None
-    around, today = _around(options, service), options.today.isoformat()
+    here, today = circumstances(options, service), options.today.isoformat()
     is_ours = all(
-        rest.is_for(around, today) and one.published == rest.published and one.manifest == str(manifest)
+        rest.is_for(here, today) and one.published == rest.published and one.manifest == str(manifest)
         for rest, one, manifest in zip(rests, resting, manifests, strict=False)
     )
     return rests if rests and is_ours else None
@@ -104,10 +97,10 @@ def answers(rests: Sequence[Rest], options: Options, service: str) -> list[Answe
 
 
 def is_touched(rest: Rest) -> bool:
-    """Whether the catalog may have other rows, and each of them stands for itself."""
+    """Whether the catalog may have other rows, or has rows under way, and each of them stands for itself."""
     if not rest.catalog or rest.not_done or rest.said[1]:
         return False
-    return seen.look(rest.catalog) != rest.sources.files[rest.catalog]._replace(sha256="")
+    return bool(rest.under_way) or seen.look(rest.catalog) != rest.sources.files[rest.catalog]._replace(sha256="")
 
 
 def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | None:
@@ -123,7 +116,7 @@ def _with_other_rows(rest: Rest, options: Options, service: str) -> Answer | Non
         change = changed(journal, rest)
         if change is None:
             return None
-        if not (change.rows.number or change.rows.ids):
+        if not (change.rows.number or change.rows.ids or rest.under_way):
             return Answer(rest)
         tree, look = Tree(options.outputs, state, name, journal), Look(service, time.time())
         found = compared(OtherRows(journal, tree, rest, look, options, Pointers()), change)
@@ -135,6 +128,7 @@ class Changed(NamedTuple):
 
     job: Job
     rows: Change
+    before: Catalog
 
 
 def changed(journal: Journal, rest: Rest, dependencies: Dependencies | None = None) -> Changed | None:
@@ -150,10 +144,11 @@ def changed(journal: Journal, rest: Rest, dependencies: Dependencies | None = No
     job = language.load(Path(rest.manifest), root=Path.cwd(), dependencies=dependencies)
     before = seen.look(rest.catalog)
     with Path(rest.catalog).open("rb") as stream:
-        change = blocks.changed(blocks.Catalog.loads(data), stream, job.items.delimiter)
+        catalog = blocks.Catalog.loads(data)
+        change = blocks.changed(catalog, stream, job.items.delimiter)
     if change is None or before is None or seen.look(rest.catalog) != before:
         return None
-    return Changed(job, change)
+    return Changed(job, change, catalog)
 
 
 class OtherRows(NamedTuple):
@@ -190,14 +185,18 @@ def compared(around: OtherRows, change: Changed) -> Compared | None:
             itertools.chain.from_iterable(pointers.noting(requests)) if change.rows.number else (),
             models, service=look.service, today=options.today, lane=look.lane, may_be_late=job.batch.asks_singly,
         )  # fmt: skip
-        found = rows.compare(
-            journal, tree, job, look, rows.Rows(change.rows.ids, wanted, rest.counts, rest.asked_before, rest.gone)
-        )
+        standing = rows.Standing(rest.counts, rest.statuses, rest.asked_before, rest.gone)
+        found = rows.compare(journal, tree, job, look, rows.Rows(change.rows.ids, wanted, standing, rest.under_way))
     return None if said else found
 
 
 def are_unchanged(rests: Sequence[Rest], options: Options, *, but: str = "") -> bool:
-    """Whether all that these jobs were compared with is as it was, but for one file that is not looked at."""
+    """Whether all that these jobs were compared with is as it was, but for one file that is not looked at.
+
+    That file is a catalog, which tells what is under way: without it, nothing must be.
+    """
+    if not but and any(rest.under_way for rest in rests):
+        return False
     state = Path(os.path.realpath(options.state))
     return all(rest.is_unchanged(options.outputs / rest.job, state / "answers" / rest.job, but=but) for rest in rests)
 
@@ -246,93 +245,7 @@ def is_tidy(rest: Rest, options: Options) -> bool:
     return rest.tidy_from is None or time.time() < rest.tidy_from + options.seconds("PIPELINE_KEEP_REMOTE", "24h")
 
 
-def note(options: Options, models: Models, jobs: Sequence[OpenJob], works: Sequence[Work]) -> None:
-    """Write down which jobs are at rest: all that each was compared with, and what came out.
-
-    Call it under their locks, when all is published and nothing more will be done. What cannot be written down costs
-    nothing but time.
-    """
-    for one, work in zip(jobs, works, strict=True):
-        with contextlib.suppress(PipelineError, OSError, RecursionError, UnicodeEncodeError):
-            rest = _rest(options, models, one, work)
-            if rest is not None:
-                rows = _rows(rest, one)
-                with one.journal.transaction():
-                    one.journal.rests.put(one.job.name, rest.manifest, rest.dumps(), rows)
-
-
-def _rows(rest: Rest, one: OpenJob) -> bytes | None:
-    """The blocks of a catalog of which each row stands for itself, and which is what was read."""
-    from pipeline.job import rowwise
-
-    catalog = rowwise.cut(one.job) if rest.catalog and not rest.not_done and not rest.said[1] else None
-    is_what_was_read = catalog is not None and seen.is_as(rest.catalog, rest.sources.files[rest.catalog])
-    return catalog.dumps() if catalog is not None and is_what_was_read else None
-
-
-def _rest(options: Options, models: Models, one: OpenJob, work: Work) -> Rest | None:
-    from pipeline import plan, reconcile
-    from pipeline.cli.money import is_paid
-    from pipeline.rest import Rest
-
-    if options.selection or one.sources is None or one.is_changed:
-        return None
-    if not reconcile.may_rest(work) or (work.service == "local" and is_paid(one)):
-        return None
-    before = seen.now_ns()  # what is changed from here on has another time of change than what is compared
-    compared = plan.compare_again(one.journal, one.tree, one.job, plan.Look(work.service, time.time()))
-    if not reconcile.is_at_rest(work, compared, time.time()) or (since := reconcile.tidy_from(work)) == -float("inf"):
-        return None
-    rows = tuple(itertools.islice(one.journal.wanted.not_done(), _MOST_TOLD + 1))
-    gone = tuple(itertools.islice(one.journal.wanted.gone(one.job.name), _MOST_TOLD + 1))
-    sources, answers = one.sources.read(), work.state / "answers" / one.job.name
-    extent = seen.extent(str(one.tree.folder.path), is_large=compared.wanted > seen.LARGE)
-    kept = seen.look(str(answers))
-    newest = max(extent.newest_ns if extent else 0, kept.ctime_ns if kept else 0)
-    if extent is None and os.path.lexists(one.tree.folder.path):
-        return None
-    if sources is None or max(len(rows), len(gone)) > _MOST_TOLD or newest >= before:
-        return None
-    return Rest(
-        around=_around(options, work.service),
-        until=_until(models, options.today),
-        sources=sources,
-        extent=extent,
-        answers=kept,
-        published=one.journal.published(one.job.name),
-        tidy_from=since,
-        manifest=str(one.job.path),
-        catalog=_catalog(one.job),
-        job=compared.job,
-        counts=compared.counts,
-        asked_before=compared.asked_before,
-        wanted=compared.wanted,
-        stuck=asdict(compared.stuck),
-        statuses=work.journal.records.counts(one.job.name),
-        spent=work.journal.batches.spent(one.job.name, work.service),
-        prices_as_of=models.prices_as_of.isoformat(),
-        said=one.said,
-        not_done=rows,
-        gone=tuple((key, "gone", "no longer asked for", path, model, 0) for key, path, model, _was, _cost in gone),
-    )
-
-
-def _catalog(job: Job) -> str:
-    """The catalog of a job of which each row stands for itself, as its sources name it; empty for any other."""
-    from pipeline.job import rowwise
-
-    if not rowwise.is_row_by_row(job):
-        return ""
-    return os.path.abspath(job.items.file(job.folder))  # noqa: PTH100 - links are followed when it is read
-
-
-def _until(models: Models, today: date) -> str:
-    """The first day to come on which a price changes, or a model is shut down; empty for none."""
-    days = (day for model in models for day in (model.shutdown, *(price.since for price in model.prices)))
-    return min((day.isoformat() for day in days if day is not None and day > today), default="")
-
-
-def _around(options: Options, service: str) -> dict[str, str]:
+def circumstances(options: Options, service: str) -> dict[str, str]:
     """What an answer depends on beside the job, its files and its records."""
     return {
         "version": f"{__version__} {_code()}",

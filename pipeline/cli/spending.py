@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shlex
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli import changed, flags, making, opening, resting
+from pipeline.cli import changed, ending, flags, making, noting, opening, resting
+from pipeline.cli.ending import FAILURES
 from pipeline.cli.money import Call, confirm, gate
 from pipeline.cli.pinging import pinging
-from pipeline.cli.screen import MICRO, Screen, age, plural, usd
+from pipeline.cli.screen import MICRO, Screen, plural, usd
 from pipeline.cli.signals import Interrupted, shielded
-from pipeline.cli.tables import amount
 from pipeline.errors import PipelineError
 from pipeline.seen import now_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pipeline.cli.opening import OpenJob
     from pipeline.cli.options import Options
     from pipeline.gemini.api import Api
     from pipeline.gemini.models import Models
     from pipeline.job.change import Change
-    from pipeline.journal import Batch
     from pipeline.pixels import PixelChecks
     from pipeline.reconcile import Progress, Run, Work
-    from pipeline.rest import Rest
 
 
-_FAILURES = ("failed", "blocked", "no_image", "expired", "cancelled", "check", "invalid", "missing")
-_RETRIED = (*_FAILURES, "skipped")
+_RETRIED = (*FAILURES, "skipped")
 _SKIPPABLE = (*_RETRIED, "held", "done")
 _CANCEL_WAIT_S = 120.0
 _SHORTEST_S = 0.02
@@ -116,7 +110,7 @@ def _statuses(_ctx: click.Context, _param: click.Parameter, text: str) -> frozen
 @flags.jobs
 @click.option(
     "--only",
-    default=",".join((*_FAILURES, "skipped")),
+    default=",".join((*FAILURES, "skipped")),
     callback=_statuses,
     metavar="STATUS,…",
     help="Only these (all but held and done).",
@@ -193,13 +187,14 @@ def _reconciled(
     service, started = str(options.service), time.time()
     screen = Screen(options, several=len(words) > 1)
     models = options.models()
-    with _opened(words, options, models, call, marks, since_ns) as opened:
+    is_plain = before is None and not marks.are_asked
+    with _opened(words, options, models, call, marks, since_ns, is_plain=is_plain) as opened:
         _pass_the_gate(options, opened, call, service, models)
         marks.note(options, opened)
         for error in opened.locked:
             screen.complain(f"{error}; {error.hint}")
         works = [_as_work(job, options, call, service) for job in opened.jobs]
-        ended = _Ended(options, started, call.force)
+        ended = ending.Ended(options, started, call.force)
         try:
             with opening.service(options, screen.say) as api, pixel_checks() as pixels:
                 run = run_with(options, api, models, service, screen, pixels, call)
@@ -209,9 +204,9 @@ def _reconciled(
                 _tidy(run, works)
                 for job in opened.jobs if call.recovers else ():
                     _tell_recovered(job, screen)
-                codes = [_code(_end(work, step), call) for work, step in zip(works, steps, strict=True)]
+                codes = [ending.code(ending.end_of(work, step), call) for work, step in zip(works, steps, strict=True)]
                 ended.of_jobs = {work.job.name: code for work, code in zip(works, codes, strict=True)}
-                ended.code = first_code([*codes, *(error.exit_code for error in opened.locked)])
+                ended.code = ending.first_code([*codes, *(error.exit_code for error in opened.locked)])
         except PipelineError as error:
             ended.code = error.exit_code
             raise
@@ -220,19 +215,20 @@ def _reconciled(
             raise
         finally:
             for work in works:
-                _conclude(work, screen, ended)
+                ending.conclude(work, screen, ended, time.time)
         if not ended.code and all(step.is_finished for step in steps):
             marks.succeed(options, opened)
-        resting.note(options, models, opened.jobs, works)
+        noting.note(options, models, opened.jobs, works)
     return ended.code
 
 
 @contextlib.contextmanager
 def _opened(
-    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int
-) -> Iterator[opening.Opened]:
+    words: Sequence[str], options: Options, models: Models, call: Call, marks: making.Marks, since_ns: int, *,
+    is_plain: bool,
+) -> Iterator[opening.Opened]:  # fmt: skip
     """Open jobs for a call: with some rows compared where that is enough, else with all of them."""
-    is_plain = call.sends and not (call.reopened or call.force or marks.are_asked)
+    is_plain = is_plain and not (call.reopened or call.force or call.recovers)
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(changed.opened(words, options, since_ns)) if is_plain else None
         yield opened or stack.enter_context(
@@ -260,20 +256,20 @@ def _at_rest(options: Options, words: Sequence[str], call: Call) -> int | None:
         if not are_unchanged:
             return None
         resting.warn(rests, options)
-        ends = [_of_rest(rest, options) for rest in rests]
-        ended = _Ended(options, started, call.force, of_jobs={end.job: _code(end, call) for end in ends})
-        ended.code = first_code(ended.of_jobs.values())
+        ends = [ending.of_rest(rest, options) for rest in rests]
+        ended = ending.Ended(options, started, call.force, of_jobs={end.job: ending.code(end, call) for end in ends})
+        ended.code = ending.first_code(ended.of_jobs.values())
         for end in ends:
             Folder(options.state).below(f"runs/{end.job}").sweep()
-            _leave(end, ended)
-            _tell_end(end, Screen(options, several=len(words) > 1), ended)
+            ending.leave(end, ended, time.time())
+            ending.tell(end, Screen(options, several=len(words) > 1), ended)
     return ended.code
 
 
 def _tell_recovered(opened: OpenJob, screen: Screen) -> None:
     """What nothing was found for, and what to type about it."""
     plan, name = opened.compared(), opened.job.name
-    path = shlex.quote(shown_path(opened.job.path))
+    path = shlex.quote(ending.shown_path(opened.job.path))
     for key, state, why, *_rest in opened.journal.wanted.not_done():
         if state == "edited":
             screen.say(f"{name}: {key}: {why}")
@@ -298,18 +294,6 @@ def _pass_the_gate(options: Options, opened: opening.Opened, call: Call, service
         gate(options, opened.jobs, call, service, models)
 
 
-@dataclass(slots=True)
-class _Ended:
-    """How a call ended."""
-
-    options: Options
-    started: float
-    force: bool
-    code: int = 1
-    of_jobs: dict[str, int] = field(default_factory=dict)
-    """The exit code of each job; none where an error or a signal ended the call, which has its own words."""
-
-
 def pixel_checks() -> PixelChecks:
     from pipeline.pixels import PixelChecks
 
@@ -326,7 +310,7 @@ def _as_work(job: OpenJob, options: Options, call: Call, service: str) -> Work:
     work = Work(
         job.job, job.journal, job.tree, options.state.resolve(), service, budget,
         each=each, sends=call.sends, insists="held" in call.reopened, recovers=call.recovers,
-        shown=shlex.quote(shown_path(job.job.path)),
+        shown=shlex.quote(ending.shown_path(job.job.path)),
     )  # fmt: skip
     if call.sends:
         with work.journal.transaction():
@@ -384,171 +368,9 @@ def _line(works: list[Work], steps: Sequence[Progress], service: str) -> str:
     spent = sum(work.journal.batches.spent(work.job.name, service) for work in works)
     parts = [
         f"{counts.get('done', 0):,} of {plural(sum(counts.values()), 'image')}",
-        plural(sum(counts.get(word, 0) for word in _FAILURES), "problem"),
+        plural(sum(counts.get(word, 0) for word in FAILURES), "problem"),
         f"{plural(sum(step.live for step in steps), 'batch')} at work",
         "{age}",
         f"{'would cost ' if service == 'local' else ''}{usd(spent)}",
     ]
     return " · ".join(parts)
-
-
-# ------------------------------------------------------------------------------------------- the end
-
-
-_ORDER = (1, 7, 6, 5, 75, 4, 3, 0)
-
-
-def first_code(codes: Iterable[int]) -> int:
-    """Of the exit codes of several jobs, the one that counts."""
-    return min(codes, key=_ORDER.index, default=0)
-
-
-class _AtRest(NamedTuple):
-    """Where a job stands of which nothing is open: a `Progress` that takes no look at the journal."""
-
-    counts: dict[str, int]
-    to_send: int = 0
-    live: int = 0
-    held: int = 0
-    at_service: int = 0
-    is_finished: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Where a job stands at the end of a call."""
-
-    job: str
-    service: str
-    step: Progress | _AtRest
-    spent: int
-    """Millionths of a USD."""
-    manifest: Path
-    folder: Path
-    skipped: int = 0
-    next_wave: str = ""
-    """What to type for turns that can be sent now."""
-
-
-def _end(work: Work, step: Progress) -> _End:
-    spent = work.journal.batches.spent(work.job.name, work.service)
-    return _End(
-        work.job.name, work.service, step, spent, work.job.path, work.tree.folder.path, work.skipped,
-        _next_wave(work, step),
-    )  # fmt: skip
-
-
-def _of_rest(rest: Rest, options: Options) -> _End:
-    step = _AtRest(dict(rest.statuses))
-    folder = Path(os.path.realpath(options.outputs)) / rest.job
-    return _End(rest.job, str(options.service), step, rest.spent, Path(rest.manifest), folder)
-
-
-def _code(end: _End, call: Call) -> int:
-    """The exit code of a job in a call that was not cut short: the first that holds of 6, 5, 4, 3, 0."""
-    step = end.step
-    if step.held or step.counts.get("held"):
-        return 6
-    if end.skipped or step.counts.get("skipped"):
-        return 5
-    waits_for_nothing_new = call.waits and not call.sends
-    is_unfinished = bool(step.live) if waits_for_nothing_new else not step.is_finished
-    if is_unfinished:
-        return 4 if call.waits or call.fail_if_pending else 0
-    return 3 if any(step.counts.get(word) for word in _FAILURES) else 0
-
-
-def _conclude(work: Work, screen: Screen, ended: _Ended) -> None:
-    """Publish the output manifest, write the run's result, and say how it ended."""
-    from pipeline import reconcile
-
-    reconcile.finish(work)
-    end, now = _end(work, reconcile.progress(work)), time.time()
-    _leave(end, ended)
-    for batch in reconcile.vanishing(work, now):
-        screen.complain(_vanishing(work, batch, now))
-    _tell_end(end, screen, ended)
-
-
-def _leave(end: _End, ended: _Ended) -> None:
-    """Write the run's result."""
-    from pipeline.durable import Folder
-    from pipeline.record import timestamp
-
-    job, step, now = end.job, end.step, time.time()
-    result = {
-        "schema_version": 1,
-        "job": job,
-        "service": end.service,
-        "started": timestamp(ended.started),
-        "ended": timestamp(now),
-        "exit_code": ended.code,
-        "counts": step.counts,
-        "open": step.to_send,
-        "batches": step.live,
-        "cost": {"amount": amount(end.spent), "currency": "USD"},
-    }
-    folder = Folder(ended.options.state)
-    text = json.dumps(result, indent=1).encode() + b"\n"
-    stamp = timestamp(now).replace(":", "")
-    for name in (f"runs/{job}/{stamp}.json", f"runs/{job}/last.json"):
-        with folder.replacing(name) as stream:
-            stream.write(text)
-
-
-def _vanishing(work: Work, batch: Batch, now: float) -> str:
-    """What is paid for and about to be lost, and what to type."""
-    left_s = (batch.vanishes_at or now) - now
-    when = f"may be gone at the service in {age(left_s)}" if left_s > 0 else "may be gone at the service by now"
-    typed = f"`pipeline collect {shlex.quote(shown_path(work.job.path))}`"
-    return f"warning: the answer of {batch.remote} is not here, and {when}: {typed} fetches it"
-
-
-def _tell_end(end: _End, screen: Screen, ended: _Ended) -> None:
-    job, step = end.job, end.step
-    words = ", ".join(f"{count:,} {word}" for word, count in sorted(step.counts.items(), key=_order)) or "nothing to do"
-    money = f"would cost {usd(end.spent)}" if end.service == "local" else f"{usd(end.spent)} so far"
-    hint = end.next_wave or _hint(end, force=ended.force)
-    if not ended.options.quiet:
-        screen.say(f"{job}: {words} · {money} · {shown_path(end.folder)}")
-        if hint:
-            screen.say(f"hint: {hint}")
-    elif ended.of_jobs.get(job):  # what went well has nothing to say, and an error speaks for itself
-        click.echo(f"{job}: {words}{f'; {hint}' if hint else ''}", err=True)
-
-
-def _order(entry: tuple[str, int]) -> tuple[bool, str]:
-    return (entry[0] != "done", entry[0])
-
-
-def _next_wave(work: Work, step: Progress) -> str:
-    """What to type for turns of conversations whose answers from before are here."""
-    if work.sends or not step.to_send or step.counts.get("held"):
-        return ""
-    turns = work.journal.records.next_turns(work.job.name)
-    ready = " and ".join(f"turn {turn} of {plural(count, 'conversation')}" for turn, count in turns)
-    path = shlex.quote(shown_path(work.job.path))
-    return ready and f"{ready} can be sent: `pipeline submit {path}` or `pipeline run {path}` sends it"
-
-
-def _hint(end: _End, *, force: bool) -> str:
-    job, step, path = end.job, end.step, shlex.quote(shown_path(end.manifest))
-    if step.counts.get("held"):
-        listed = f"`pipeline ls items --job {job} --status held`"
-        return f"a person must decide about money: {listed} says why, `pipeline retry {path} --only held` buys again"
-    if step.at_service:
-        again = "this without --force" if force else "the same command again"
-        return f"batches are at work: `pipeline collect {path}` or {again} fetches what is ready"
-    if step.to_send or step.live:
-        return f"some wait to be sent: `pipeline submit {path}` or `pipeline run {path}` sends them"
-    if step.counts.get("skipped"):
-        return "some did not fit the budget: raise it and run again"
-    failed = [word for word in _FAILURES if step.counts.get(word)]
-    if failed:
-        listed = f"`pipeline ls items --job {job} --status {','.join(failed)}`"
-        return f"{listed} says why, `pipeline show KEY` what to do next; `pipeline retry {path}` asks again"
-    return ""
-
-
-def shown_path(path: Path) -> str:
-    return os.path.relpath(path)

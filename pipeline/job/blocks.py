@@ -78,6 +78,26 @@ class Change(NamedTuple):
     number: int
     ids: list[str]
     """The ids of the rows that were there instead."""
+    parts: Sequence[Part]
+    """The catalog as it is."""
+
+    def now(self, before: Catalog, rows: Iterable[tuple[int, str]], *, rows_of_block: int = SIZE) -> Catalog:
+        """The catalog as it is, in blocks. `rows` are those of `self.rows` that are wanted, as for `cut`.
+
+        Raises `OddError` where it is to be cut anew.
+        """
+        return _joined(self, before, list(rows), rows_of_block)
+
+
+class Part(NamedTuple):
+    """Some rows of a catalog that follow each other: a block as it was, or others."""
+
+    block: int = -1
+    """The number of the block of before; -1 for others."""
+    lines: int = 0
+    """Line breaks in the block."""
+    sizes: Sequence[int] = ()
+    """The bytes of each of the other rows."""
 
 
 class OddError(ValueError):
@@ -109,7 +129,11 @@ def _named(blocks: Sequence[Block], rows: Iterator[tuple[int, str]]) -> Iterator
         while row is not None and row[0] < end:
             ids.append(row[1])
             row = next(rows, None)
-        yield block._replace(ids=zlib.compress(json.dumps(ids).encode(), 1))
+        yield block._replace(ids=_packed(ids))
+
+
+def _packed(ids: Sequence[str]) -> bytes:
+    return zlib.compress(json.dumps(ids).encode(), 1)
 
 
 def changed(before: Catalog, stream: BinaryIO, delimiter: str) -> Change | None:
@@ -125,7 +149,48 @@ def changed(before: Catalog, stream: BinaryIO, delimiter: str) -> Change | None:
     if walk.is_lost:
         return None
     ids = [one for block in walk.left for one in json.loads(zlib.decompress(block.ids))]
-    return Change(header + bytes(walk.rows) if walk.number else b"", walk.number, ids)
+    return Change(header + bytes(walk.rows) if walk.number else b"", walk.number, ids, walk.parts)
+
+
+def _joined(change: Change, before: Catalog, rows: list[tuple[int, str]], rows_of_block: int) -> Catalog:
+    """A catalog of the blocks that have stayed, and of new ones for the rows between them."""
+    blocks, is_ended = list[Block](), before.is_ended
+    header = change.rows[: before.header_bytes]
+    if change.number and not header.endswith(b"\n"):
+        raise OddError("what was a header without an end goes on")
+    at, line = before.header_bytes, 1 + header.count(b"\n")  # in the rows that were read
+    found = _Lines(before.blocks[0].line if before.blocks else line)
+    named = iter(rows)
+    row = next(named, None)
+    for part in change.parts:
+        if part.block >= 0:
+            block = before.blocks[part.block]
+            blocks.append(block._replace(line=found.then(part.lines)))
+            is_ended = before.is_ended or part.block < len(before.blocks) - 1
+        for start in range(0, len(part.sizes), rows_of_block):
+            sizes = part.sizes[start : start + rows_of_block]
+            data = change.rows[at : at + sum(sizes)]
+            ids, end = list[str](), line + data.count(b"\n") + (not data.endswith(b"\n"))
+            while row is not None and row[0] < end:
+                ids.append(row[1])
+                row = next(named, None)
+            blocks.append(
+                Block(len(data), found.then(data.count(b"\n")), _digest(data), _digest(data[: sizes[0]]), _packed(ids))
+            )
+            at, line, is_ended = at + len(data), end, data.endswith(b"\n")
+    return Catalog(before.header_bytes, before.header, blocks, is_ended)
+
+
+class _Lines:
+    """Counts lines."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+
+    def then(self, lines: int) -> int:
+        """The number of the line that so many begin with, which follow those of before."""
+        line, self._next = self._next, self._next + lines
+        return line
 
 
 class _Walk:
@@ -136,6 +201,7 @@ class _Walk:
         self._at, self._next, self._tries = before.header_bytes, 0, 0
         self._firsts = {block.first: number for number, block in reversed([*enumerate(before.blocks)])}
         self.rows, self.number = bytearray(), 0
+        self.parts: list[Part] = []
         self.left: list[Block] = []
         """The blocks that are not there any more as they were."""
         self.is_lost = False
@@ -145,39 +211,45 @@ class _Walk:
         if self._next < len(self._before.blocks) and self._passes(self._next):
             return True
         self._stream.seek(self._at)
+        sizes: list[int] = []
         for row in _rows(self._stream, self._delimiter):
-            if self._meets(row):
+            if self._meets(row, sizes):
                 return True
             self.rows += row
             self.number += 1
+            sizes.append(len(row))
             self._at += len(row)
             if len(self.rows) > _MOST_BYTES or self._tries > _MOST_TRIES:
                 self.is_lost = True
                 return False
         self.left += self._before.blocks[self._next :]
+        self.parts.append(Part(sizes=sizes))
         return False
 
-    def _meets(self, row: bytes) -> bool:
+    def _meets(self, row: bytes, sizes: list[int]) -> bool:
         """Whether a block of before begins with this row; it is passed over then."""
         number = self._firsts.get(_digest(row), -1)
         if number < self._next:
             return False
         self._tries += 1
         before, self._next = self._next, number
+        self.parts.append(Part(sizes=sizes))
         if self._passes(number):
             self.left += self._before.blocks[before:number]
             return True
         self._next = before
+        self.parts.pop()
         self._stream.seek(self._at + len(row))
         return False
 
     def _passes(self, number: int) -> bool:
         block, is_last = self._before.blocks[number], number == len(self._before.blocks) - 1
         self._stream.seek(self._at)
-        if _digest(self._stream.read(block.size)) != block.digest:
+        if _digest(data := self._stream.read(block.size)) != block.digest:
             return False
         if is_last and not self._before.is_ended and self._stream.read(1):
             return False
+        self.parts.append(Part(number, data.count(b"\n")))
         self._at += block.size
         self._next = number + 1
         return True

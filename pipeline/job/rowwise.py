@@ -39,12 +39,13 @@ def cut(job: Job) -> blocks.Catalog | None:
     """The catalog of such a job in blocks; `None` where it cannot be cut, or has columns that are settings."""
     try:
         with job.items.file(job.folder).open("rb") as stream:
-            return blocks.cut(stream, job.items.delimiter, _ids(job), rows_of_block=blocks.SIZE)
+            return blocks.cut(stream, job.items.delimiter, ids(job), rows_of_block=blocks.SIZE)
     except (OSError, JobError, csv.Error, ValueError):
         return None
 
 
-def _ids(job: Job) -> Iterator[tuple[int, str]]:
+def ids(job: Job) -> Iterator[tuple[int, str]]:
+    """The rows that are wanted: the number of the first line, and the id. Raises what reading them raises."""
     problems = Problems()
     for row in items.rows(job.items, job=job.name, folder=job.folder, problems=problems):
         if row.columns.sets:

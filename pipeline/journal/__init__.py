@@ -1,12 +1,13 @@
 """The durable memory of an outputs folder: SQLite, and the only package that speaks SQL.
 
 `Journal.batches` knows what was sent, `Journal.records` what became of every request, `Journal.uploads` which
-reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.outside` what a command is
-not about, `Journal.spending` what it all came to, `Journal.leftovers` what is of no more use, `Journal.firsts` which
-models have not delivered yet, `Journal.late` what else a request costs when its batch does not come home,
-`Journal.rests` which jobs have nothing to do, `Journal.expected` what the answer of a batch is to bring. They share one
-connection; whatever must become true together is written in one `Journal.transaction()`, which is on disk when the
-block ends.
+reference images are at the service, `Journal.wanted` what the job asks for now, `Journal.others` what of that is done
+and stays as it is, `Journal.outside` what a command is not about, `Journal.spending` what it all came to,
+`Journal.leftovers` what is of no more use, `Journal.firsts` which models have not delivered yet, `Journal.late` what
+else a request costs when its batch does not come home, `Journal.rests` which jobs have nothing to do,
+`Journal.layouts` how their output manifests lie on the disk, `Journal.expected` what the answer of a batch is to bring.
+They share one connection; whatever must become true together is written in one `Journal.transaction()`, which is on
+disk when the block ends.
 """
 
 from __future__ import annotations
@@ -26,29 +27,34 @@ from typing import TYPE_CHECKING
 from pipeline import crash
 from pipeline.durable import Folder, locked, sync
 from pipeline.errors import LocalError, UnfinishedError
+from pipeline.journal.asks import Candidate, Classified, Comparison, Link, WantedRequest
 from pipeline.journal.batches import PREFIX, Batch, Batches
 from pipeline.journal.expected import Expectations, Expected
 from pipeline.journal.firsts import Firsts
 from pipeline.journal.late import Late
+from pipeline.journal.layouts import Layouts
 from pipeline.journal.leftovers import Leftovers
+from pipeline.journal.others import SCHEMA as OTHERS
+from pipeline.journal.others import Known, Others
 from pipeline.journal.outside import SCHEMA as OUTSIDE
 from pipeline.journal.outside import Outside
 from pipeline.journal.records import Record, Records
 from pipeline.journal.rest import Resting, Rests
 from pipeline.journal.spending import Spending, Spent
 from pipeline.journal.uploads import Upload, Uploads
-from pipeline.journal.wanted import Candidate, Classified, Comparison, Link, Wanted, WantedRequest
+from pipeline.journal.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 __all__ = [
-    "Batch", "Candidate", "Classified", "Comparison", "Expected", "Journal", "Link", "Record", "Resting", "Spent",
+    "Batch", "Candidate", "Classified", "Comparison", "Expected", "Journal", "Known", "Link", "Record", "Resting",
+    "Spent",
     "Upload", "WantedRequest", "copied", "looked_at", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"
-_VERSION = 4
+_VERSION = 5
 _NAME = "journal.db"
 _MAKING = "locks/.journal.lock"
 _PATIENCE_S = 10.0
@@ -66,16 +72,18 @@ class Journal:
     def __init__(self, db: sqlite3.Connection, workspace: str) -> None:
         self._db = db
         self.workspace = workspace
-        self.batches = Batches(db)
-        self.records = Records(db)
+        self.others = Others(db)
+        self.batches = Batches(db, self.others)
+        self.records = Records(db, self.others)
         self.uploads = Uploads(db)
-        self.wanted = Wanted(db)
+        self.wanted = Wanted(db, self.others)
         self.late = Late(db)
         self.outside = Outside(db)
         self.spending = Spending(db)
         self.leftovers = Leftovers(db)
         self.firsts = Firsts(db)
-        self.rests = Rests(db)
+        self.layouts = Layouts(db)
+        self.rests = Rests(db, self.others)
         self.expected = Expectations(db)
 
     @contextlib.contextmanager
@@ -255,7 +263,7 @@ def resting(state: Path, manifests: Sequence[Path]) -> list[Resting] | None:
         db.execute("PRAGMA trusted_schema = OFF")
         is_ours = _version(db, path) == _VERSION
         _look_at(db, path)
-        found[:] = [Rests(db).of(str(manifest)) if is_ours else None for manifest in manifests]
+        found[:] = [Rests(db, Others(db)).of(str(manifest)) if is_ours else None for manifest in manifests]
 
     try:
         _refuse_what_is_no_file(path)
@@ -347,7 +355,8 @@ def _set_up(db: sqlite3.Connection, path: Path, outputs: Path, version: int, *, 
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute(f"PRAGMA temp_store = {keeps}")  # what a job wants may be larger than memory
-    db.execute(OUTSIDE)
+    for statement in (OUTSIDE, *_statements(OTHERS)):
+        db.execute(statement)
     if version < _VERSION:
         _bring_up(db)
     return _workspace(db, outputs, path)

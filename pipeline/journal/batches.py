@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
+    from pipeline.journal.others import Others
+
 PREFIX = "pipeline"
 """How every display name at the service begins: PREFIX/workspace/job/chunk-attempt-chance."""
 # The service still works on these, or may do so: they take a slot, and their requests are bought.
@@ -99,8 +101,8 @@ def _list(words: Iterable[str]) -> str:
 class Batches:
     """The `batch` and `asked` tables. Writes belong into a transaction of the journal."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
 
     def add(self, **values: Any) -> Batch:
         """Insert a batch; what is not given is NULL or its default."""
@@ -370,6 +372,8 @@ class Batches:
 
     def spent(self, job: str, service: str) -> int:
         """What a job's answers came to so far, over all attempts."""
+        if (spent := self._others.spent(service)) is not None:
+            return spent
         row = self._db.execute(
             "SELECT sum(asked.cost) FROM asked JOIN batch ON batch.id = asked.batch"
             f" WHERE asked.job = ? AND service = ? AND {IS_INSIDE.format('asked')}",

@@ -40,9 +40,9 @@ class Expectations:
     def of(self, batch: Batch, wire_key: str) -> Expected | None:
         """The request with this key on the wire; `None` where the batch was asked for no such."""
         row = self._db.execute(
-            f"SELECT a.key, a.fingerprint, nullif(a.status, 'unsent'), w.path, {_COLUMNS} FROM asked a"
-            " LEFT JOIN record r ON r.job = ?3 AND r.key = a.key AND r.fingerprint = a.fingerprint"
-            " LEFT JOIN wanted w ON w.key = a.key AND w.fingerprint = a.fingerprint"
+            "SELECT a.key, a.fingerprint, nullif(a.status, 'unsent'),"
+            f" (SELECT path FROM wanted w WHERE w.key = a.key AND w.fingerprint = a.fingerprint), {_COLUMNS}"
+            " FROM asked a LEFT JOIN record r ON r.job = ?3 AND r.key = a.key AND r.fingerprint = a.fingerprint"
             " WHERE a.batch = ?1 AND a.wire_key = ?2 AND a.fingerprint <> ''",
             (batch.id, wire_key, batch.job),
         ).fetchone()

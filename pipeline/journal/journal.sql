@@ -10,7 +10,7 @@ CREATE TABLE workspace (
 CREATE TABLE job (
     name        TEXT PRIMARY KEY,
     manifest    TEXT NOT NULL,              -- the job manifest that was run last, for people
-    published   TEXT,                       -- sha256 of manifest.jsonl as it was last written or read
+    published   TEXT,                       -- sha256 of manifest.jsonl as it was last written or read, or of its blocks
     census_at   REAL                        -- when the service was last asked for batches that we do not know
 ) STRICT;
 
@@ -169,3 +169,10 @@ CREATE TRIGGER batch_changed AFTER UPDATE ON batch BEGIN DELETE FROM rest WHERE 
 CREATE TRIGGER asked_came AFTER INSERT ON asked BEGIN DELETE FROM rest WHERE job = NEW.job; END;
 CREATE TRIGGER asked_left AFTER DELETE ON asked BEGIN DELETE FROM rest WHERE job = OLD.job; END;
 CREATE TRIGGER asked_changed AFTER UPDATE ON asked BEGIN DELETE FROM rest WHERE job IN (OLD.job, NEW.job); END;
+
+-- How the output manifest of a job lies on the disk since it was written last: with that, what has not changed is
+-- copied, and not written anew. It says nothing of any other file than the very ones it was written down for.
+CREATE TABLE layout (
+    job           TEXT PRIMARY KEY,
+    told          TEXT NOT NULL             -- JSON
+) STRICT;

@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from pipeline.journal.wanted import WantedRequest
+    from pipeline.journal.asks import WantedRequest
 
 
 # A record of what is on its way, beside the request that it settles.
 _ON_ITS_WAY = (
-    "FROM wanted w JOIN record r ON r.job = ? AND r.key = coalesce(w.moved_from, w.key)"
+    "FROM wanted w CROSS JOIN record r ON r.job = ? AND r.key = coalesce(w.moved_from, w.key)"
     " AND r.fingerprint = w.fingerprint AND r.status = 'pending' WHERE w.state = 'pending'"
     " AND (r.line -> '$.settings' <> w.line -> '$.settings' OR r.line ->> '$.model' <> w.line ->> '$.model')"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.journal.batches import FILE_MISSING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pipeline.journal.batches import Batch
+    from pipeline.journal.others import Others
 
 _PAGE = 2000
 
@@ -108,8 +110,20 @@ _GET = f"SELECT {', '.join(Record._fields)} FROM record WHERE job = ? AND key = 
 class Records:
     """The `record` and `file` tables. Writes belong into a transaction of the journal."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
+
+    @property
+    def _of_job(self) -> str:
+        """The records of a job, or what is at hand of them: tables and a condition that takes the job's name."""
+        if self._others.are_apart:  # crossed, as each of these few is to be looked for, and not the job among them
+            return "at_hand CROSS JOIN record WHERE record.job = ? AND record.key = at_hand.name"
+        return "record WHERE record.job = ?"
+
+    @property
+    def _key(self) -> str:
+        """The key of a record in there, to be compared with others: not to find it in the index of all of them."""
+        return "+at_hand.name" if self._others.are_apart else "key"
 
     def get(self, job: str, key: str, fingerprint: str) -> Record | None:
         row = self._db.execute(_GET, (job, key, fingerprint)).fetchone()
@@ -133,9 +147,9 @@ class Records:
         return [Record(**row) for row in rows]
 
     def is_strange(self, job: str, key: str, fingerprint: str, path: str) -> bool:
-        """Whether an ask is recorded already, or its place is that of another key."""
-        row = self._db.execute(
-            "SELECT 1 FROM record WHERE job = ?1 AND fingerprint = ?3 UNION ALL"
+        """Whether an ask is recorded under another key already, or its place is that of one."""
+        row = self._db.execute(  # the index is named, as one that has all three columns seems to be better to SQLite
+            "SELECT 1 FROM record INDEXED BY record_ask WHERE job = ?1 AND fingerprint = ?3 AND key <> ?2 UNION ALL"
             " SELECT 1 FROM record WHERE job = ?1 AND path = ?4 AND key <> ?2 LIMIT 1",
             (job, key, fingerprint, path),
         ).fetchone()
@@ -220,7 +234,7 @@ class Records:
         last: tuple[str, str] = ("", "")
         while True:
             rows = self._db.execute(
-                f"SELECT * FROM record WHERE job = ? AND (key, fingerprint) > (?, ?) AND ({condition})"
+                f"SELECT record.* FROM {self._of_job} AND ({self._key}, fingerprint) > (?, ?) AND ({condition})"
                 " ORDER BY key, fingerprint LIMIT ?",
                 (job, *last, _PAGE),
             ).fetchall()
@@ -237,7 +251,7 @@ class Records:
         """
         self._db.execute(  # what stays as it is is not written: it may be a million rows
             f"UPDATE record SET wanted = NOT wanted WHERE job = ? AND wanted <> {_IS_WANTED}"
-            f" AND {IS_INSIDE.format('record')}",
+            f" AND {IS_INSIDE.format('record')}{self._others.but_these}",
             (job,),
         )
         # An image of its own that was edited before the next one was sent for is what counts: that was its delivery.
@@ -315,7 +329,7 @@ class Records:
         """Write into the records of a batch which one it is."""
         self._db.execute(
             "UPDATE record SET line = json_set(line, '$.lane', ?, '$.batch', ?, '$.attempt', attempts)"
-            " WHERE job = ? AND batch = ?",
+            f" WHERE job = ? AND batch = ?{self._others.but_these}",
             (batch.lane, batch.remote, batch.job, batch.id),
         )
 
@@ -373,13 +387,18 @@ class Records:
         A request without an image of its own names the files that still lie there for an earlier ask of its key. An
         image that could not go to its place is held, until that is free.
         """
-        rows = self._db.execute(
-            "SELECT key, fingerprint, line, place, status, path, wanted FROM record WHERE job = ?"
-            " ORDER BY key, fingerprint",
-            (job,),
-        )
+        return self._published("record WHERE record.job = ?", job)
+
+    def published_at_hand(self, job: str) -> Iterator[str]:
+        """The same of what is at hand: all of it, but where other rows are left as they are."""
+        return self._published(self._of_job, job)
+
+    def _published(self, of_job: str, job: str) -> Iterator[str]:
         asks: list[sqlite3.Row] = []
-        for row in rows:
+        for row in self._db.execute(
+            f"SELECT key, fingerprint, line, place, status, path, wanted FROM {of_job} ORDER BY key, fingerprint",
+            (job,),
+        ):
             if asks and row[0] != asks[0][0]:
                 if (line := _published(asks)) is not None:
                     yield line
@@ -392,10 +411,10 @@ class Records:
         """How many wanted requests have which status."""
         rows = self._db.execute(
             "SELECT iif(place = 'retired', 'held', status) AS word, count(*) FROM record WHERE job = ? AND wanted"
-            f" AND {IS_INSIDE.format('record')} GROUP BY word ORDER BY word",
+            f" AND {IS_INSIDE.format('record')}{self._others.but_these} GROUP BY word",
             (job,),
         )
-        return dict(rows.fetchall())
+        return dict(sorted((Counter(dict(rows.fetchall())) + Counter(self._others.statuses)).items()))
 
     def reasons(self, job: str, most: int) -> list[tuple[str, str, int]]:
         """Why wanted requests are not done: status, reason and how many, those first that stop the most."""
@@ -414,7 +433,8 @@ class Records:
             f"SELECT count(*) FROM record WHERE job = ? AND wanted AND place = 'tree' AND status IN ({marks})"
             " AND waits_for IS NULL AND attempts > 0 AND attempts - reopened <= ? AND (status <> 'failed' OR transient)"
             " AND (status <> 'expired' OR expiries < 2) AND NOT EXISTS (SELECT 1 FROM wanted w"
-            f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}",
+            f" WHERE w.key = record.key AND w.state = 'edited') AND {IS_INSIDE.format('record')}"
+            f"{self._others.but_these}",
             (job, *words, again),
         ).fetchone()
         return int(row[0])

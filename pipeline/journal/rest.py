@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import sqlite3
 
+    from pipeline.journal.others import Others
+
 
 class Resting(NamedTuple):
     """A job at rest, as it is written down; and what else the journal knows that is not guarded by it."""
@@ -22,8 +24,8 @@ class Resting(NamedTuple):
 class Rests:
     """The table `rest`. Triggers of the tables `record`, `file`, `batch` and `asked` take rows out of it."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
 
     def put(self, job: str, manifest: str, told: str, rows: bytes | None) -> None:
         """Write down that a job is at rest; inside a transaction that changes nothing else of it."""
@@ -47,7 +49,7 @@ class Rests:
         """Whether nothing that is wanted gets old, nothing takes over a record, and no record fits a condition."""
         row = self._db.execute(
             "SELECT EXISTS (SELECT 1 FROM wanted WHERE max_age_s IS NOT NULL OR moved_from IS NOT NULL OR open)"
-            f" OR EXISTS (SELECT 1 FROM record WHERE job = ? AND ({has_moved}))",
+            f" OR EXISTS (SELECT 1 FROM record WHERE job = ? AND ({has_moved}){self._others.but_these})",
             (job,),
         ).fetchone()
         return not row[0]

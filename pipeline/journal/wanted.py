@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pipeline.journal.asks import Candidate, Classified, Comparison, Link, Load, Total, WantedRequest
 from pipeline.journal.batches import FILE_MISSING
 from pipeline.journal.outside import IS_INSIDE
 from pipeline.journal.records import Record
@@ -17,37 +17,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator
 
+    from pipeline.journal.others import Others
+
 _PAGE = 2000
-
-
-class WantedRequest(NamedTuple):
-    """A request of the job as it is now."""
-
-    key: str
-    turn: int
-    follows: str
-    """The key of the turn it goes on from; empty where there is none."""
-    fingerprint: str
-    wire_key: str
-    model_id: str
-    aspect: str
-    """This and the next are empty where words alone are asked for."""
-    size: str
-    extras: str
-    """What else the price depends on, for people: `text`, `search`."""
-    path: str
-    """Empty where the image is not kept."""
-    cost: int | None
-    upper_bound: int | None
-    answer_bytes: int
-    input_bytes: int
-    images: str
-    """The sha256 and the bytes of each reference image it shows, as JSON; empty where there is none."""
-    max_age_s: float | None
-    line: str
-    late_cost: int | None = None
-    """What it costs if its batch never comes home and it is asked for one by one; `None` where that is not done."""
-    late_bound: int | None = None
 
 
 _COLUMNS = WantedRequest._fields
@@ -55,122 +27,19 @@ _KEPT = frozenset({"key", "turn", "fingerprint", "wire_key", "path", "max_age_s"
 """What a request keeps that is asked with other settings."""
 
 
-class Comparison(NamedTuple):
-    """A wanted request beside the record of the same key and fingerprint, where there is one."""
-
-    n: int
-    key: str
-    fingerprint: str
-    path: str
-    max_age_s: float | None
-    line: str
-    status: str | None
-    place: str | None
-    record_path: str | None
-    record_line: str | None
-    service: str | None
-    batch: int | None
-    attempts: int | None
-    reopened: int | None
-    transient: int | None
-    expiries: int | None
-    claim: str | None
-
-
-class Classified(NamedTuple):
-    """What a wanted request is, why, and whether it would be bought."""
-
-    n: int
-    state: str
-    why: str
-    open: bool = False
-    moved_from: str | None = None
-    """The key whose record it takes over, its own where only the path differs; before it is bought, if it is."""
-    anew: bool = False
-    """Its retries are counted from here on: it was delivered before, or a person asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A turn of a conversation, as it was classified."""
-
-    n: int
-    key: str
-    follows: str
-    turn: int
-    fingerprint: str
-    state: str
-    why: str
-    open: int
-    anew: int
-    waits_for: str | None = None
-    wave: int = 1
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether there will be an answer: it would be bought, or is on its way."""
-        return bool(self.open) or self.state == "pending"
-
-
-@dataclass(frozen=True, slots=True)
-class Total:
-    """Some requests added up; money in millionths of a USD, `unpriced` of them without a known price."""
-
-    model_id: str
-    aspect: str
-    size: str
-    extras: str
-    requests: int
-    cost: int
-    upper_bound: int
-    unpriced: int
-    input_bytes: int
-    answer_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What would be bought of one model in one wave; money in millionths of a USD."""
-
-    model_id: str
-    wave: int
-    singly: int
-    """1 for what is asked for one by one, and is in no batch."""
-    requests: int
-    cost: int
-    upper_bound: int
-    answer_bytes: int
-    input_bytes: int
-    first_turn: int
-    last_turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A request that would be bought, as far as it matters for which of them are looked at first."""
-
-    n: int
-    id: str
-    template: str
-    cell: str
-    """The values of the axes of its matrix."""
-    sample: int
-    model: str
-    """With aspect and size."""
-
-
 def _sql(name: str) -> str:
     return resources.files("pipeline.journal").joinpath(name).read_text(encoding="utf-8")
 
 
 class Wanted:
-    """The temporary table `wanted`."""
+    """The temporary table `wanted`, or, with other rows of the job left as they are, a view of both."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, others: Others) -> None:
+        self._db, self._others = db, others
 
     def replace(self, requests: Iterable[WantedRequest]) -> None:
         """Forget what was wanted before and take these, in their order."""
+        self._others.take_back()
         self._db.execute("DROP TABLE IF EXISTS temp.wanted")
         self._db.executescript(_sql("wanted.sql"))
         with filling(self._db):
@@ -180,33 +49,13 @@ class Wanted:
             )  # fmt: skip
         self._db.executescript(_sql("wanted_indexes.sql"))
 
-    def complete(self, job: str, ids: Iterable[str], requests: int) -> bool:
-        """Take in what else a job asks for that has nothing to do: all but what is recorded of these rows.
+    def ids(self) -> set[str]:
+        """The ids of the rows that these requests are for."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT line ->> '$.id' FROM wanted")}
 
-        It is what the job asked for last, and as it is recorded. Returns whether that, with what these rows had, is so
-        many requests: what was wanted then.
-        """
-        with filling(self._db):
-            self._db.execute("CREATE TEMP TABLE of_row (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
-            self._db.executemany(
-                "INSERT OR IGNORE INTO of_row SELECT key FROM record WHERE job = ?1 AND wanted AND key = ?2"
-                " AND line ->> '$.id' = ?2 UNION ALL SELECT key FROM record WHERE job = ?1 AND wanted"
-                " AND key >= ?2 || '/' AND key < ?2 || '0' AND line ->> '$.id' = ?2",
-                ((job, id_) for id_ in ids),
-            )
-            added = self._db.execute(
-                "INSERT OR IGNORE INTO wanted (key, turn, follows, fingerprint, wire_key, model_id, aspect, size,"
-                " extras, path, cost, answer_bytes, input_bytes, images, line, state, open)"
-                " SELECT key, 1, '', fingerprint, wire_key, model_id, '', '', '', path, cost, answer_bytes, 0, '',"
-                " line, 'done', 0 FROM record WHERE job = ? AND wanted AND place = 'tree'"
-                " AND status IN ('done', 'check') AND key NOT IN (SELECT key FROM of_row)",
-                (job,),
-            ).rowcount
-            had = self._db.execute("SELECT count(*) FROM of_row").fetchone()[0]
-            self._db.execute("DROP TABLE of_row")
-            self._db.execute("CREATE INDEX temp.wanted_open ON wanted (n) WHERE open")  # few of them are
-            self._db.execute("CREATE INDEX temp.wanted_state ON wanted (state)")
-        return bool(added + had == requests)
+    def paths(self) -> list[str]:
+        """Where the images of these requests are to lie, without extension."""
+        return [row[0] for row in self._db.execute("SELECT path FROM wanted WHERE path <> ''")]
 
     def comparisons(self, job: str) -> Iterator[list[Comparison]]:
         """Pages of wanted requests that are not outside, beside their records, in the job's order."""
@@ -535,7 +384,8 @@ class Wanted:
     def leading(self, job: str, service: str) -> list[Record]:
         """The turns that others go on from, and of which nothing is recorded, as `draft` has them."""
         rows = self._db.execute(
-            "SELECT key, fingerprint FROM wanted w WHERE open AND key IN (SELECT follows FROM wanted)"
+            "SELECT key, fingerprint FROM wanted w WHERE open"
+            " AND key IN (SELECT follows FROM wanted WHERE follows <> '')"
             " AND NOT EXISTS (SELECT 1 FROM record r WHERE r.job = ? AND r.fingerprint = w.fingerprint"
             " AND (r.status <> 'pending' OR r.batch IS NOT NULL OR r.claim IS NOT NULL OR r.attempts > 0)) ORDER BY n",
             (job,),
@@ -567,11 +417,12 @@ class Wanted:
         ).fetchone()
         return row["path"] if row else None
 
-    def line_of(self, key: str, fingerprint: str) -> str:
+    def line_of(self, key: str, fingerprint: str) -> str | None:
+        """What the job asks for under a key; `None` where that is another ask, or none."""
         row = self._db.execute(
             "SELECT line FROM wanted WHERE key = ? AND fingerprint = ?", (key, fingerprint)
         ).fetchone()
-        return str(row["line"])
+        return str(row["line"]) if row else None
 
 
 def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import itertools
 import json
 import re
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from pipeline import batchfile
-from pipeline.outputs import page
+from pipeline.outputs import page, splice
+from pipeline.outputs.layout import Laying, Layout, is_of_pieces, seen
 from pipeline.outputs.sidecars import learn_sidecar
 from pipeline.outputs.tree import base_of
 from pipeline.record import HAS_IMAGE, dumps, wire_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from pipeline.durable import Folder
     from pipeline.journal import Journal, Record
@@ -30,22 +27,61 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 TABLE = "manifest.csv"
 _LONGEST_LINE = 256 << 20
-_FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def write_manifest(journal: Journal, tree: Tree) -> bool:
     """Publish `manifest.jsonl` and `manifest.csv`; returns whether anything differed from what was there."""
     if tree.standing == _standing(journal, tree):
         return False
-    is_new = _publish(journal, tree)
+    is_new = _spliced(journal, tree)
+    if is_new is None:
+        is_new = _publish(journal, tree)
     tree.standing = _standing(journal, tree)
     return is_new
 
 
 def _standing(journal: Journal, tree: Tree) -> tuple[object, ...]:
     """What is another one once something was written to the journal, or somebody has changed what is published."""
-    files = [tree.folder.status(name) for name in (MANIFEST, TABLE)]
-    return journal.writes, *((file.st_ino, file.st_size, file.st_ctime_ns) if file else None for file in files)
+    return (journal.writes, *_files(tree))
+
+
+def _files(tree: Tree) -> tuple[tuple[int, ...], ...]:
+    """What tells the two files from all others."""
+    return tuple(seen(tree.folder.status(name)) for name in (MANIFEST, TABLE))
+
+
+def stands(journal: Journal, tree: Tree) -> bool:
+    """Whether the two files are the very ones that were published last."""
+    layout = _layout(journal, tree.job)
+    return layout is not None and layout.files == _files(tree)
+
+
+def _spliced(journal: Journal, tree: Tree) -> bool | None:
+    """Publish what has changed of what is at hand, the rest as it was; `None` where all must be written anew."""
+    layout = _layout(journal, tree.job) if journal.others.are_apart else None
+    if layout is None:
+        return None
+    try:
+        with tree.folder.opened(MANIFEST) as lines, tree.folder.opened(TABLE) as rows:
+            if not splice.is_as_it_was(layout, (lines, rows)):
+                return None
+            change = splice.changes(layout, lines, journal, tree.job)
+            if not change:
+                return None if change is None else False
+            with tree.folder.replacing(MANIFEST) as stream, tree.folder.replacing(TABLE) as table:
+                written = splice.write(layout, change, (lines, rows), stream, table).of(stream, table)
+    except (splice.OtherColumnsError, OSError):
+        return None
+    _note(journal, tree, written.digest, written)
+    return True
+
+
+def _layout(journal: Journal, job: str) -> Layout | None:
+    """How the manifest lies on the disk that was written last, where that was noted."""
+    try:
+        return Layout.loads(journal.layouts.of(job) or "")
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _publish(journal: Journal, tree: Tree) -> bool:
@@ -59,10 +95,23 @@ def _publish(journal: Journal, tree: Tree) -> bool:
         return False
     # The table goes to its place first: what is the newest of the two is the manifest, which says that both are there.
     with tree.folder.replacing(MANIFEST) as stream, tree.folder.replacing(TABLE) as table:
-        _write(journal, job, stream, table)
-    with journal.transaction():
-        journal.set_published(job, digest)
+        laying = Laying(stream, table)
+        for line in journal.records.published(job):
+            laying.take(line.encode() + b"\n")
+        laying.end(journal.records.published(job))
+        layout = Layout((), laying.header_bytes, tuple(laying.blocks)).of(stream, table)
+    _note(journal, tree, digest, layout)
     return True
+
+
+def _note(journal: Journal, tree: Tree, digest: str, layout: Layout) -> None:
+    """Note what was published, and how it lies on the disk."""
+    files = _files(tree)
+    are_ours = [file[:-1] for file in files] == [file[:-1] for file in layout.files]  # a new name is a change
+    layout = layout._replace(files=files if are_ours else ())
+    with journal.transaction():
+        journal.set_published(tree.job, digest)
+        journal.layouts.put(tree.job, layout.dumps())
 
 
 def _digest(journal: Journal, job: str) -> tuple[str, int]:
@@ -73,92 +122,16 @@ def _digest(journal: Journal, job: str) -> tuple[str, int]:
     return digest.hexdigest(), count
 
 
-_COLUMNS = (
-    "key", "id", "item", "status", "reason", "path", "width", "height", "bytes", "sha256", "model", "aspect", "size",
-    "prompt", "alt", "cost", "at",
-)  # fmt: skip
-
-
-def _write(journal: Journal, job: str, manifest: IO[bytes], table: IO[bytes]) -> None:
-    """Write both in one pass; where a later record has a column of its own, the table is written anew."""
-
-    def records() -> Iterator[dict[str, Any]]:
-        for line in journal.records.published(job):
-            manifest.write(line.encode() + b"\n")
-            yield _told(line)
-
-    names: dict[str, None] = {}
-    if not _write_table(table, names, records()):
-        table.seek(0)
-        table.truncate()
-        _write_table(table, names, map(_told, journal.records.published(job)))
-
-
-def _told(line: str) -> dict[str, Any]:
-    """A record of ours; the quick parser knows no half of a surrogate pair."""
+def is_published(journal: Journal, folder: Folder, job: str, published: str | None) -> bool:
+    """Whether the manifest that is there is the one that was written or read last."""
+    if not is_of_pieces(published):
+        return published is not None and folder.sha256(MANIFEST) == published
+    layout = _layout(journal, job)
     try:
-        told = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        told = json.loads(line)
-    return cast("dict[str, Any]", told)
-
-
-def _write_table(stream: IO[bytes], names: dict[str, None], records: Iterable[dict[str, Any]]) -> bool:
-    """Write a table of records, with the columns `names` for their variables, which learns of all there are.
-
-    Without any, those of the first record will do. Returns whether they did: the rows are of no use else.
-    """
-    text = io.TextIOWrapper(cast("BinaryIO", stream), encoding="utf-8-sig", errors="backslashreplace", newline="")
-    has_all, waiting = True, iter(records)
-    first = next(waiting, None)
-    names.update(dict.fromkeys((first or {}).get("vars") or {}))
-    text.write(_line([*_COLUMNS, *map(_defused, names)]))
-    for record in itertools.chain([first] if first else [], waiting):
-        if not names.keys() >= (variables := record["vars"] or {}).keys():
-            names.update(dict.fromkeys(variables))
-            has_all = False
-        if has_all:
-            text.write(_line(_row(record, names)))
-    text.flush()
-    text.detach()
-    return has_all
-
-
-def _line(cells: Iterable[str]) -> str:
-    """A row of a table with every cell in quotes: the library's writer goes through a text letter by letter."""
-    quoted = '","'.join([cell.replace('"', '""') if '"' in cell else cell for cell in cells])
-    return f'"{quoted}"\r\n'
-
-
-def _row(record: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    result: Mapping[str, Any] = next(iter(record["files"]), _NOTHING)
-    settings, variables = record["settings"] or _NOTHING, record["vars"] or _NOTHING
-    told, of = record.get, result.get
-    cells = (
-        told("key"), told("id"), told("item"), told("status"), told("reason"),
-        of("path"), of("width"), of("height"), of("bytes"), of("sha256"),
-        told("model"), settings.get("aspect"), settings.get("size"), told("prompt"),
-        (record["metadata"] or _NOTHING).get("alt"), (record["cost"] or _NOTHING).get("amount"), told("at"),
-    )  # fmt: skip
-    return [
-        cell if isinstance(cell, str) and cell.isprintable() and cell[:1] not in _FORMULA else _defused(cell)
-        for cell in (*cells, *map(variables.get, names))
-    ]
-
-
-_NOTHING: Mapping[str, Any] = {}
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-"""What moves a cursor or sets a title where a table is looked at in a terminal; tabs and line breaks may stay."""
-
-
-def _defused(cell: object) -> str:
-    """A cell that no spreadsheet takes for a formula, and no terminal for a command."""
-    if cell is None:
-        return ""
-    text = cell if isinstance(cell, str) else str(cell)
-    if not text.isprintable():
-        text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    return f"'{text}" if text[:1] in _FORMULA else text
+        with folder.opened(MANIFEST) as stream:
+            return layout is not None and layout.digest == published and layout.is_of(stream)
+    except OSError:
+        return False
 
 
 def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> list[str]:
@@ -168,8 +141,8 @@ def read_manifest(journal: Journal, tree: Tree, *, published: str | None) -> lis
     record whose files are there wins. A manifest with lines that cannot be read is kept in `quarantine/`, because
     the next one is written without them.
     """
-    digest = tree.folder.sha256(MANIFEST)
-    if digest is None or digest == published:
+    digest = None if is_published(journal, tree.folder, tree.job, published) else tree.folder.sha256(MANIFEST)
+    if digest is None:
         return []
     problems = []
     with journal.transaction():

@@ -27,6 +27,8 @@ _LONGEST = 64 << 20
 
 def write_sidecars(journal: Journal, tree: Tree, *, wanted: bool) -> None:
     """Make the sidecars of a job what its output manifest says, or, where they are not wanted, take them away."""
+    if not wanted and journal.others.are_apart:
+        return  # the job was at rest: none was there, and none has come
     surplus = {path for path in journal.records.files(tree.job) if path.endswith(_EXTENSION)}
     group: dict[str, bytes] = {}
     for line in journal.records.published(tree.job) if wanted else ():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.job.language import Job
     from pipeline.journal import Journal, WantedRequest
-    from pipeline.journal.wanted import Load, Total
+    from pipeline.journal.asks import Load, Total
     from pipeline.outputs import Tree
     from pipeline.selection import Selection
 
@@ -169,6 +169,7 @@ def compare_again(journal: Journal, tree: Tree, job: Job, look: Look) -> Plan:
     """Compare what a job wanted when it was last compared with what is recorded by now."""
     published, _census = _known(journal, job)
     problems = outputs.read_manifest(journal, tree, published=published)
+    journal.others.take_in()
     return _compared(journal, tree, job, look, None, problems)
 
 

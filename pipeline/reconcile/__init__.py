@@ -19,7 +19,7 @@ from pipeline.journal.batches import UNFINISHED
 from pipeline.outputs import write_manifest, write_sidecars
 from pipeline.reconcile import adopt, ahead, calls, collect, news, recover, room, send, singly, turns
 from pipeline.reconcile.move import apply
-from pipeline.reconcile.rest import is_at_rest, may_rest, tidy_from
+from pipeline.reconcile.rest import is_at_rest, is_known, may_rest, tidy_from
 from pipeline.reconcile.run import Progress, Run, Work, progress, vanishing
 from pipeline.reconcile.tidy import tidy
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pipeline.journal import Batch
 
 __all__ = [
-    "Progress", "Run", "Work", "apply", "finish", "is_at_rest", "may_rest", "passes", "progress", "reconcile", "tidy",
-    "tidy_from", "vanishing",
+    "Progress", "Run", "Work", "apply", "finish", "is_at_rest", "is_known", "may_rest", "passes", "progress",
+    "reconcile", "tidy", "tidy_from", "vanishing",
 ]  # fmt: skip
 
 _FAILING_PASSES = 5

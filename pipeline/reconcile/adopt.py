@@ -49,13 +49,13 @@ def census(run: Run, work: Work) -> None:
     """
     journal, job = work.journal, work.job.name
     listing = list(run.api.batches())
-    unknown = [op for op in listing if journal.batches.remote(op.name) is None]
+    unknown = [op for op in listing if journal.batches.remote(op.name) is None and _may_concern(work, op)]
     settled = _settled(journal, job) if unknown else set()
     with journal.transaction():
         is_first = journal.job(job, str(work.job.path))[1] is None
         strangers = [op for op in reversed(unknown) if op.name not in settled and not _is_known(run, work, op)]
         doubled = [op for op in listing if _is_doubled(work, op)]
-        here = [op for op in strangers if op.display_name.startswith(f"{PREFIX}/{journal.workspace}/{job}/")]
+        here = [op for op in strangers if _is_from_here(work, op)]
         elsewhere = [op for op in strangers if op not in here and _may_be_ours(op, job)]
         for op in here + (elsewhere if work.recovers else []):
             _adopt_stranger(run, work, op.display_name or op.name.replace("batches/", "nameless/"), op.name, op)
@@ -65,6 +65,16 @@ def census(run: Run, work: Work) -> None:
     work.is_counted = True
     _cancel_doubled(run, work, doubled)
     _expect_doubled(run, work, doubled)
+
+
+def _may_concern(work: Work, op: Operation) -> bool:
+    """Whether a batch may be one of this job, wherever it was sent from; a project may have any number of others."""
+    is_named = work.journal.batches.named(op.display_name) is not None
+    return is_named or _is_from_here(work, op) or _may_be_ours(op, work.job.name)
+
+
+def _is_from_here(work: Work, op: Operation) -> bool:
+    return op.display_name.startswith(f"{PREFIX}/{work.journal.workspace}/{work.job.name}/")
 
 
 def _is_known(run: Run, work: Work, op: Operation) -> bool:

@@ -47,7 +47,7 @@ def _move(work: Work) -> None:
                 if known.status in record.HAS_IMAGE:
                     journal.records.change(known, place="retired")
             if key != old_key:
-                new = json.loads(journal.wanted.line_of(key, fingerprint))
+                new = json.loads(journal.wanted.line_of(key, fingerprint) or "")
                 line = record.dumps(record.renamed(told, new))
                 # In a batch that only an output manifest tells of, it is looked for by the name it was sent with.
                 wire_key = known.wire_key if known.claim is not None else record.wire_key(key, fingerprint)

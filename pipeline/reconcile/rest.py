@@ -36,12 +36,12 @@ def is_at_rest(work: Work, plan: Plan, now: float) -> bool:
         and not plan.counts["moved"]
         and not plan.counts["pending"]
         and not vanishing(work, now)
-        and _is_known(work)
+        and is_known(work)
         and work.journal.rests.is_settled(work.job.name, f"({OVERTAKEN}) OR ({UNANSWERED})")
     )
 
 
-def _is_known(work: Work) -> bool:
+def is_known(work: Work) -> bool:
     """Whether the service was asked for what the journal does not know, and all that is here is known."""
     journal, job = work.journal, work.job.name
     is_told = work.stopped is None and work.no_room is None and not work.skipped
