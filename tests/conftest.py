@@ -29,7 +29,7 @@ from pipeline.cli import resting, spending
 from pipeline.local import answers, pictures
 
 # `make torture` asks for the thorough profile. A test that needs more or fewer examples takes a multiple of them.
-settings.register_profile("quick", settings.default, max_examples=25, deadline=None)
+settings.register_profile("quick", settings.default, max_examples=15, deadline=None)
 settings.register_profile("thorough", settings.default, max_examples=250, deadline=None)
 settings.load_profile("quick")
 

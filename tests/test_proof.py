@@ -406,6 +406,7 @@ def test_a_conversation_that_fails_in_a_proof_asks_for_no_more_of_it(shop, troub
 # ------------------------------------------------------------------------------------------------- the money
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("flags", "job", "words"),
     [

@@ -573,6 +573,7 @@ def test_a_run_buys_the_rows_that_changed_and_compares_no_others(catalog, compar
     assert (len(records), records["p07/1:1"]["vars"]["product"]) == (34, "red mug")
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "at", ["commit:after:1", "upload:after:1", "create:before:1", "create:after:1", "replace:after:1"]
 )
@@ -588,6 +589,7 @@ def test_a_run_of_other_rows_that_is_killed_has_bought_them_once_in_the_end(cata
     assert {record["status"] for record in catalog.records().values()} == {"done"}
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("verb", ["run", "submit"])
 def test_what_a_run_of_other_rows_says_and_leaves_is_what_comparing_all_of_it_does(catalog, compared, verb):
     rows = [*many(), "new,blue mug\n"]
