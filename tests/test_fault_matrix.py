@@ -151,7 +151,7 @@ SPECIAL = (
     case("on: batches.create, do: mislabel, field: display_name, times: 1", ENDED, "create lies"),
     case("on: batches.create, do: slow, rate: 20000", ENDED, "create lost"),
     case("on: batches.list, do: stranger", ENDED, "reconcile lies"),
-    case((LOST_CREATE, "on: batches.list, do: stranger"), ENDED, "reconcile data", is_quick=True),
+    case((LOST_CREATE, "on: batches.list, do: stranger"), ENDED, "reconcile data"),
     case((LOST_CREATE, "on: batches.list, do: stranger, same_name: true"), {ENDED, PERSON}, "reconcile lies"),
     case((LOST_CREATE, "on: batches.list, do: empty_page"), ENDED, "reconcile lies"),
     case((LOST_CREATE, "on: batches.list, do: repeat_page"), UNFINISHED, "reconcile lies", is_quick=True),
@@ -200,7 +200,7 @@ BATCHES = (
     ("counts, successful: 0, failed: 3", ENDED), ("late_output", ENDED), ("late_output, downloads: 1000000", PERSON),
     ("late_listing, seconds: 60", ENDED), ("slow_cancel", ENDED),
 )  # fmt: skip
-_QUICK_BATCHES = {"backward", "vanish, gets: 1"}
+_QUICK_BATCHES = {"vanish, gets: 1"}
 ANSWERS = (
     *((word, ENDED) for word in ("in_order", "backwards", "repeated", "extra", "unended", "crlf", "bom")),
     *(("array", PERSON), ("none", PERSON)),
@@ -231,7 +231,7 @@ LEFT_TO_A_PERSON = (
     *("error, code: 3", "wrong_size", "same_picture", "damage, as: size", "damage, as: no_pixels"),
     *("block, under: prompt", *(f"block, reason: {reason}" for reason in REASONS)),
 )
-_QUICK_LINES = {"junk, as: deep", "damage, as: tail", "other_key, as: path"}
+_QUICK_LINES = {"junk, as: deep", "damage, as: tail"}
 
 
 def of_things():
