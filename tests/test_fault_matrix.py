@@ -90,8 +90,10 @@ APART = {("files.download", "flip, at: 0.02")}
 _QUICK = {
     "on: batches.create, do: drop_after, times: 1",
     "on: batches.create, do: html, code: 200, done: true, times: 1",
+    "on: batches.create, do: mislabel, times: 1",
     "on: files.download, do: html, code: 200",
     "on: batches.get, do: refuse, code: 404",
+    "on: files.download, do: truncate, length: short, times: 1",
     "on: batches.list, do: gzip, times: 1",
     "on: batches.get, do: refuse, code: 401, times: 1",
 }
@@ -151,9 +153,9 @@ SPECIAL = (
     case("on: batches.create, do: mislabel, field: display_name, times: 1", ENDED, "create lies"),
     case("on: batches.create, do: slow, rate: 20000", ENDED, "create lost"),
     case("on: batches.list, do: stranger", ENDED, "reconcile lies"),
-    case((LOST_CREATE, "on: batches.list, do: stranger"), ENDED, "reconcile data"),
+    case((LOST_CREATE, "on: batches.list, do: stranger"), ENDED, "reconcile data", is_quick=True),
     case((LOST_CREATE, "on: batches.list, do: stranger, same_name: true"), {ENDED, PERSON}, "reconcile lies"),
-    case((LOST_CREATE, "on: batches.list, do: empty_page"), ENDED, "reconcile lies"),
+    case((LOST_CREATE, "on: batches.list, do: empty_page"), ENDED, "reconcile lies", is_quick=True),
     case((LOST_CREATE, "on: batches.list, do: repeat_page"), UNFINISHED, "reconcile lies", is_quick=True),
     case((LOST_CREATE, "on: batch, do: late_listing, seconds: 600"), ENDED, "reconcile lies"),
     # A list that is never whole, and says it is, is the one that nothing can be done about but wait.
@@ -166,7 +168,7 @@ SPECIAL = (
     case("on: files.get, do: mislabel, times: 1", {ENDED, UNFINISHED}, "upload lies"),
     case("on: files.download, do: other_answer", {ENDED, PERSON}, "download lies"),
     case("on: files.download, do: flip, times: 1", ENDED, "download data", buys=2),
-    case("on: files.download, do: empty", PERSON, "download lies"),
+    case("on: files.download, do: empty", PERSON, "download lies", is_quick=True),
     case("on: files.download, do: truncate, length: short", PERSON, "download lies"),
     case("on: '*', do: date, ahead: -86400", ENDED, "clock lies"),
     case("on: '*', do: date, ahead: 86400", PERSON, "clock lies"),
@@ -200,7 +202,7 @@ BATCHES = (
     ("counts, successful: 0, failed: 3", ENDED), ("late_output", ENDED), ("late_output, downloads: 1000000", PERSON),
     ("late_listing, seconds: 60", ENDED), ("slow_cancel", ENDED),
 )  # fmt: skip
-_QUICK_BATCHES = {"vanish, gets: 1"}
+_QUICK_BATCHES = {"backward", "vanish, gets: 1", "late_output, downloads: 1000000", "no_output, gets: 3"}
 ANSWERS = (
     *((word, ENDED) for word in ("in_order", "backwards", "repeated", "extra", "unended", "crlf", "bom")),
     *(("array", PERSON), ("none", PERSON)),
@@ -231,7 +233,7 @@ LEFT_TO_A_PERSON = (
     *("error, code: 3", "wrong_size", "same_picture", "damage, as: size", "damage, as: no_pixels"),
     *("block, under: prompt", *(f"block, reason: {reason}" for reason in REASONS)),
 )
-_QUICK_LINES = {"junk, as: deep", "damage, as: tail"}
+_QUICK_LINES = {"duplicate, as: error", "junk, as: deep", "damage, as: tail", "other_key, as: path"}
 
 
 def of_things():
