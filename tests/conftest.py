@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,23 +25,36 @@ from local_wire import Wire, sdk
 from proxy import proxying
 
 from pipeline import cli, local, pixels
-from pipeline.cli import spending
+from pipeline.cli import resting, spending
 from pipeline.local import answers, pictures
 
 # `make torture` asks for the thorough profile. A test that needs more or fewer examples takes a multiple of them.
-settings.register_profile("quick", settings.default, max_examples=25, deadline=None)
+settings.register_profile("quick", settings.default, max_examples=15, deadline=None)
 settings.register_profile("thorough", settings.default, max_examples=250, deadline=None)
 settings.load_profile("quick")
 
 KEY = "test-key-of-the-suite-0123456789"
 ROOT = Path(__file__).resolve().parent.parent
+MEMORY = Path("/dev/shm")
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Processes that are started here hear every signal, also where the tests run as a job in the background."""
+    if config.getoption("hypothesis_profile") != "thorough":
+        _stay_in_memory()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def _stay_in_memory():
+    """Have the folders of tests in memory, where there is a lot: a tenth of their time was one of the disk.
+
+    A kill of a process is none of the machine: what a test sees of a file is the same. What is synced, and in which
+    order, is for test_power.py to hold, and `make torture` writes all of its files to the disk.
+    """
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +97,10 @@ def drawn(picture, mode):
             _drawn.clear()
         _drawn[asked] = pictures.draw(picture, mode)
     return _drawn[asked]
+
+
+program = cache(resting._code)
+"""The number of the program: nobody works on it while its tests run, in processes that look for themselves as well."""
 
 
 @dataclass
@@ -213,6 +232,7 @@ def project(tmp_path, capsys, monkeypatch):
     """An empty project."""
     monkeypatch.setattr(pixels, "_Worker", Decoder.one)
     monkeypatch.setattr(answers, "draw", drawn)
+    monkeypatch.setattr(resting, "_code", program)
     project = Project(tmp_path, capsys, monkeypatch)
     yield project
     assert leaks(project.outputs, KEY) == [], "the key was written down"

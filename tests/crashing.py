@@ -63,13 +63,14 @@ def _live(order: dict[str, Any]) -> None:
     from pipeline import cli, crash
     from pipeline.cli import spending, streams
 
-    signal.alarm(_LONGEST_S)
+    signal.alarm(order.get("longest_s", _LONGEST_S))
     os.chdir(order["folder"])
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(order["environment"])
     streams.steady()  # as for a process of its own
-    spending.time = _Hurried(order["ahead_s"])
+    if order.get("is_hurried", True):
+        spending.time = _Hurried(order["ahead_s"])
     crash.arm(at=order["at"], log=order["log"])
     for limit, most in order["limits"].items():
         resource.setrlimit(getattr(resource, limit), (most, most))
@@ -95,7 +96,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def _nurse() -> None:
-    """Read orders, and fork a process for each. No thread and no connection is open here."""
+    """Read orders, some in a line, and fork a process for each. No thread and no connection is open here."""
     import warm  # noqa: F401 - so that no child has to
     from PIL import Image
 
@@ -111,15 +112,29 @@ def _nurse() -> None:
     gc.disable()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for line in sys.stdin:
-        pid = os.fork()
-        if not pid:
-            _live(json.loads(line))
-        _pid, status = os.waitpid(pid, 0)
+        ended = [os.waitpid(pid, 0) for pid in _born(json.loads(line))]
         with suppress(ChildProcessError):  # strace has its last words, and decoders hear that nobody asks any more
             while True:
                 os.wait()
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.write(json.dumps([os.waitstatus_to_exitcode(status) for _pid, status in ended]) + "\n")
         sys.stdout.flush()
+
+
+def _born(orders: list[dict[str, Any]]) -> list[int]:
+    """A process for each order; they begin at one moment."""
+    start, gate = os.pipe()
+    pids = []
+    for order in orders:
+        pid = os.fork()
+        if not pid:
+            os.close(gate)
+            os.read(start, 1)  # until nobody holds the gate any more
+            os.close(start)
+            _live(order)
+        pids.append(pid)
+    os.close(gate)
+    os.close(start)
+    return pids
 
 
 class Nursery:
@@ -136,11 +151,15 @@ class Nursery:
 
     def run(self, **order: Any) -> int:
         """The exit code of a command; negative for the signal that killed it."""
+        return self.runs([order])[0]
+
+    def runs(self, orders: Sequence[dict[str, Any]]) -> list[int]:
+        """The exit codes of commands that are started at one moment."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         assert self._process.stdin

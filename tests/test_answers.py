@@ -164,6 +164,7 @@ def test_the_page_is_the_services_words_as_they_are(shop, proxy):
 THREE = ["mug.jpg", "mug.part2.jpg", "mug.md"]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("harm", "status", "left", "reason"),
     [
@@ -242,6 +243,7 @@ def test_text_alone_is_done_with_a_page_and_asked_for_once(shop, service):
     assert row["sha256"] == shop.records()["bowl"]["files"][0]["sha256"]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "parts", [[], [{"text": " \n"}], [{"text": "hm", "thought": True}]], ids=["none", "blank", "thought"]
 )
@@ -426,7 +428,7 @@ HOSTILE = {
         pytest.param(None, id="null"),
     ],
 )
-@pytest.mark.some("hostile", "other kinds", "null")
+@pytest.mark.some("hostile", "other kinds")
 def test_no_grounding_makes_an_image_go_away_or_a_record_large(shop, proxy, meta):
     proxy.after = changing(lambda candidate: candidate.update(groundingMetadata=meta))
     assert job(shop, SEARCH)(*RUN).code == 0
@@ -541,7 +543,7 @@ def test_a_changed_ask_retires_all_files_and_going_back_brings_all_of_them(rich,
 
 
 @pytest.mark.parametrize("path", FILES)
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 def test_whatever_is_missing_is_written_again_from_the_kept_answer(rich, service, path):
     before = rich.tree()
     (rich.outputs / "shop" / path.format("mug")).unlink()
@@ -564,6 +566,7 @@ def test_a_fresh_clone_renders_nothing_and_changes_nothing(rich, service):
     assert bought(service) == [2]
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("path", ["mug.md", "mug.thought1.md", "mug.thought2.jpg"])
 def test_nothing_beside_a_result_is_worth_buying_it_again(rich, service, path):
     before = content(rich, path)
@@ -618,7 +621,7 @@ def test_an_edited_page_is_an_edit(rich, service):
         pytest.param({"path": ".md"}, id="no name"),
     ],
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_text_of_a_damaged_output_manifest_gives_no_traceback(rich, harm):
     manifest = rich.outputs / "shop/manifest.jsonl"
     records = [json.loads(line) for line in manifest.read_text().splitlines()]
@@ -635,7 +638,7 @@ def test_a_text_of_a_damaged_output_manifest_gives_no_traceback(rich, harm):
     [{}, {"aspect": 5, "size": "1K"}, {"aspect": "1:1", "size": "1K", "response": "text"}, {"response": []}, "x"],
     ids=repr,
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_settings_of_a_damaged_output_manifest_give_no_traceback(rich, settings):
     manifest = rich.outputs / "shop/manifest.jsonl"
     first, second = manifest.read_text().splitlines()
@@ -693,6 +696,7 @@ def test_the_same_ask_bought_again_may_bring_the_same_bytes(shop, service):
     assert bought(service) == [1, 1]
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("parts", "status"),
     [

@@ -70,6 +70,7 @@ WAYS = {
 }
 
 
+@pytest.mark.some(111)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_bad_input_is_told_in_its_place_and_leaves_no_trace(offline, case):
     _refused(offline, case, "run")

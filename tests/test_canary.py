@@ -242,6 +242,7 @@ def test_another_ask_goes_ahead_anew(many, service):
     assert sent(service) == [20, 20, 20], "what was mended goes ahead; the rest is held, and a person decides"
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("between", ["collect", "lost"])
 def test_it_is_held_whoever_brings_it_home(slow_many, slow_service, between):
     rows(slow_many, 30, "LOCAL:BLOCK")

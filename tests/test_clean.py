@@ -290,7 +290,7 @@ def test_a_batch_stays_at_the_service_while_one_of_its_images_is_missing_here(sh
 
 
 @pytest.mark.parametrize("point", ["move:after:1", "commit:before:2", "remove:after:2", "replace:after:1"])
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_clean_that_was_killed_is_made_up_for_by_the_next(shrunk, service, point):
     assert shrunk.forked("clean", "--yes", *NOW, at=point) == -9
     assert shrunk("clean", "--yes", *NOW).code == 0

@@ -157,7 +157,10 @@ def test_a_closed_pipe_is_no_error(shop):
     assert ended.stderr == ""
 
 
-@pytest.mark.parametrize(("word", "code", "creates"), [(b"n\n", 5, 0), (b"y\n", 0, 1)])
+@pytest.mark.some("n")
+@pytest.mark.parametrize(
+    ("word", "code", "creates"), [pytest.param(b"n\n", 5, 0, id="n"), pytest.param(b"y\n", 0, 1, id="y")]
+)
 def test_in_a_terminal_the_plan_is_shown_and_a_word_is_asked_for(shop, service, word, code, creates):
     shop.write("jobs/shop.yaml", SHOP + "model: pro\n")  # whose images are the dearest
     shop.write("jobs/products.csv", "id,product\n" + "".join(f"p{n},cup {n}\n" for n in range(9)))

@@ -65,6 +65,7 @@ def test_success_is_one_get_of_the_address_for_all_jobs_of_a_call(shop, watchman
     assert watchman.asked == [f"GET /{SECRET}"]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("verb", ["run", "submit", "collect", "retry"])
 def test_every_verb_that_works_pings_and_says_so_in_its_help(shop, watchman, verb):
     assert "--ping URL" in shop(verb, "--help").out
@@ -82,6 +83,7 @@ FAILURES = [
 ]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("manifest", "environment", "code"), FAILURES)
 def test_failure_is_the_address_with_the_exit_code(shop, watchman, monkeypatch, manifest, environment, code):
     monkeypatch.setattr("pipeline.gemini.connection._wait", lambda _state: 0)

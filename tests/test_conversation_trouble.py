@@ -223,6 +223,7 @@ def test_an_answer_that_is_fetched_again_is_no_second_answer(talk, troubled):
     assert not (talk.outputs / ".pipeline/conflicts").exists()
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("place", ["answers", "turns"])
 def test_of_two_kept_answers_one_that_can_be_read_is_enough(talk, service, place):
     between(talk)

@@ -55,6 +55,7 @@ def test_what_was_spent_is_what_the_answers_came_to_over_all_attempts(shop):
     assert (Decimal(found["amount"]), found["by"][0]["images"]) == (once + again, 7)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(("by", "name"), [("model", MODEL), ("job", "shop"), ("day", time.strftime("%Y-%m-%d"))])
 def test_what_was_spent_is_added_up_by_what_one_asks_for(shop, by, name):
     shop(*RUN)

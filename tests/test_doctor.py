@@ -105,7 +105,7 @@ def test_a_project_without_a_paid_tier_is_named_where_a_listing_tells(proxied, a
 
 
 @pytest.mark.parametrize("answer", [NOTHING_FREE, NO_METRIC, NO_ACCOUNT, NO_PLAN])
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_batch_that_was_refused_for_want_of_a_paid_tier_is_a_persons_matter_and_remembered(proxied, answer):
     shop, proxy = proxied
     proxy.before = lambda call: call.say(answer, answer["error"]["code"]) if call.is_create() else None

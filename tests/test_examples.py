@@ -111,6 +111,7 @@ def test_is_valid_without_a_warning(examples, example):
     assert done.err.endswith(": valid\n")
 
 
+@pytest.mark.some(7)
 @each_example
 def test_costs_less_than_a_dollar(examples, example):
     done = examples("--service", "gemini", "plan", "--json", f"jobs/{example.name}")
@@ -120,6 +121,7 @@ def test_costs_less_than_a_dollar(examples, example):
     assert 0 < float(plan["cost"]["amount"]) < float(plan["cost"]["upper_bound"]) < 1
 
 
+@pytest.mark.some(7)
 @each_example
 def test_what_it_asks_is_what_the_api_knows(asked, example):
     assert asked(example.stem)

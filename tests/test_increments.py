@@ -342,7 +342,7 @@ def test_a_journal_lost_while_a_changed_image_is_pending_replaces_the_old_one_al
         pytest.param({"fingerprint": "zz"}, id="fingerprint"),
     ],
 )
-@pytest.mark.some(3)
+@pytest.mark.some(1)
 def test_a_damaged_output_manifest_is_said_and_kept_and_gives_no_traceback(done, service, harm):
     manifest = done.outputs / "shop/manifest.jsonl"
     first, *rest = manifest.read_text().splitlines()

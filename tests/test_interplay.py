@@ -186,6 +186,7 @@ def test_a_job_that_was_never_run_has_a_status(shop):
         assert shop("plan").code == 0  # makes a journal, and records nothing
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("bound", ["budget", "max_cost"])
 def test_what_the_service_never_had_is_no_money_spent(proxy, shop, service, bound):
     """A create of unknown fate that turns out to be none gives its estimate back to the call."""

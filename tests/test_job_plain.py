@@ -107,7 +107,7 @@ def test_paragraphs_become_lines(paragraphs):
     ["<", "<a ", '<a ="', '<a " ="', '<a =">"', "</", "<!--", "<![", "<?", "<script>", "</script", "<p>", "&#9"],
 )
 @pytest.mark.parametrize("end", ["", ">", "<>"])
-@pytest.mark.some("-<", "-<a ", '-<a ="', "-</", "-<!--", "-<script>", "-&#9")
+@pytest.mark.some('-<a ="', "-<!--", "-&#9")
 def test_a_cell_of_megabytes_takes_a_moment(unit, end):
     """What looks ahead in vain at each of a million tags would take days."""
     plain(unit * (1_000_000 // len(unit)) + end)

@@ -82,9 +82,9 @@ def test_two_services_on_one_folder_are_one(tmp_path):
         serving(tmp_path, latency_s=0, pictures="plain") as one,
         serving(tmp_path, latency_s=0, pictures="plain") as other,
     ):
-        names = [Wire(url).batch({str(n): ask(f"owl {n}") for n in range(30)}) for url in (one, other) * 3]
+        names = [Wire(url).batch({str(n): ask(f"owl {n}") for n in range(12)}) for url in (one, other) * 3]
         for name in names:
-            assert len(Wire(other).answers(name)) == 30
+            assert len(Wire(other).answers(name)) == 12
             assert Wire(one).ended(name) == Wire(other).ended(name)
         assert Wire(one).ok("GET", "/_local/ledger") == Wire(other).ok("GET", "/_local/ledger")
         assert len(Wire(one).ok("GET", "/_local/ledger")) == 12
@@ -111,15 +111,15 @@ def test_killed_while_it_draws_it_ends_the_same(tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path / "killed")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         wire = Wire(process.stdout.readline().strip())
-        name = wire.batch({f"k{n}": ask(f"owl {n}") for n in range(24)})
+        name = wire.batch({f"k{n}": ask(f"owl {n}") for n in range(12)})
         while not any(path.stat().st_size > 150_000 for path in tmp_path.glob("killed/batches/*.out")):
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
     with serving(tmp_path / "killed", latency_s=0) as url:
         answers = Wire(url).answers(name)
-    assert sorted(answer["key"] for answer in answers) == sorted(f"k{n}" for n in range(24))
+    assert sorted(answer["key"] for answer in answers) == sorted(f"k{n}" for n in range(12))
     with serving(tmp_path / "again", latency_s=0) as url:
-        again = Wire(url).answers(Wire(url).batch({f"k{n}": ask(f"owl {n}") for n in range(24)}))
+        again = Wire(url).answers(Wire(url).batch({f"k{n}": ask(f"owl {n}") for n in range(12)}))
     assert {answer["key"]: answer for answer in answers} == {answer["key"]: answer for answer in again}
 
 

@@ -363,6 +363,7 @@ def test_there_may_be_two_answers_to_a_request(tmp_path, how, kinds):
     assert (first == second) == (how == "same")
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     ("how", "start"),
     [
@@ -421,6 +422,7 @@ def picture(line):
     return told["mimeType"], base64.b64decode(told["data"])
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("how", "why"),
     [

@@ -95,6 +95,7 @@ def seen(image, colour, by=24):
     return 1 - differs(image, Image.new("RGB", image.size, colour), by=by)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("mode", ["drawn", "plain"])
 @pytest.mark.parametrize("model", ["gemini-3.1-flash-image", "gemini-2.5-flash-image"])
 def test_a_picture_is_exact_and_not_one_colour(model, mode):

@@ -67,6 +67,7 @@ def test_there_are_five_recipes():
     assert [recipe.file for recipe in RECIPES] == names
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.file)
 def test_a_recipe_ends_as_it_says(rehearse, project, recipe):
     ended = rehearse(recipe)

@@ -240,6 +240,7 @@ def test_a_lock_needs_no_room_on_the_disk(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3"])
 def test_on_a_disk_of_another_machine_nothing_is_sent_unless_somebody_says_so(shop, service, monkeypatch, kind):
     mounts = shop.write("mounts", f"36 35 98:0 / {shop.folder} rw - {kind} server:/export rw\n")

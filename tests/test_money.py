@@ -292,6 +292,7 @@ def test_what_was_spent_is_what_the_service_delivered_refused_and_superseded_ans
     assert actual(shop) == bill.total > before
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("lost", [False, True], ids=["with its journal", "with its journal lost meanwhile"])
 @pytest.mark.parametrize("changed", [False, True], ids=["as it was", "nobody asks for it any more"])
 def test_what_comes_home_is_counted(slow_shop, slow_service, monkeypatch, lost, changed):

@@ -116,6 +116,7 @@ def is_undecided(found) -> bool:
 # ------------------------------------------------------------------------------------------- elsewhere
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("place", ["another port", "another scheme", "the same place"])
 def test_no_redirect_is_followed(api, server, elsewhere, tmp_path, place):
     location = {

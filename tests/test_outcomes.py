@@ -333,7 +333,7 @@ def test_an_image_with_the_word_of_a_refusal_is_an_image(shop, proxy):
         ),
     ],
 )  # fmt: skip
-@pytest.mark.some(4)
+@pytest.mark.some(2)
 def test_each_failure_says_what_to_do_next(shop, proxy, reply, status, reason, advice):
     shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nitems: [{id: i0}]\n")
     proxy.after = replying([reply])
@@ -402,7 +402,7 @@ def rehearsed(project, monkeypatch, *rules):
         pytest.param("unknown_state, state: TIRED", "missing", "the batch ended as TIRED without an", id="unknown"),
     ],
 )  # fmt: skip
-@pytest.mark.some("expired", "unknown")
+@pytest.mark.some("expired")
 def test_a_batch_that_ends_badly_delivers_what_it_has(project, monkeypatch, ending, status, reason):
     output = "" if ending.startswith("unknown") else ", output: true"
     with rehearsed(project, monkeypatch, f"on: batch, do: {ending}{output}", *PARTIAL) as shop:
@@ -474,7 +474,7 @@ def test_a_batch_that_ends_with_nothing_gives_its_words_to_all_of_it(project, mo
         pytest.param("error, code: 499", "cancelled", set(), id="499"),
     ],
 )
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 def test_odd_answers_are_rehearsed_from_end_to_end(project, monkeypatch, do, status, files):
     with rehearsed(project, monkeypatch, f"on: line, do: {do}") as shop:
         shop.write("jobs/shop.yaml", "prompt: A mug\nretry: 0\nchecks: {not_blank: false}\nitems: [{id: i0}]\n")
@@ -579,6 +579,7 @@ def test_of_a_size_nobody_knows_all_of_the_output_is_the_image():
     assert charged(FLASH, "9K", Usage(1, 7, 500, 2), images=1, sketches=1) == Usage(1, 7, 500, 2)
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("counts_sketches", [False, True], ids=["delivered alone", "all"])
 def test_a_job_that_shows_its_thoughts_pays_for_words_and_no_sketch(shop, proxy, counts_sketches):
     usage = {
@@ -643,7 +644,7 @@ MORE = {"text": "More words."}
         pytest.param([THOUGHT, WORDS, image_part(BLUE, thought=True), image_part(RED)], "done", "W1", 4, id="thoughts"),
     ],
 )  # fmt: skip
-@pytest.mark.some(3)
+@pytest.mark.some(2)
 def test_words_and_pictures_come_home_in_the_order_they_were_told(shop, proxy, parts, status, page, files):
     shop.write(
         "jobs/shop.yaml", "prompt: A mug\nresponse: [text, image]\nthoughts: true\nretry: 0\nitems: [{id: i0}]\n"

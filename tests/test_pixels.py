@@ -29,6 +29,14 @@ def file(tmp_path):
     return write
 
 
+@pytest.fixture(scope="session")
+def large(tmp_path_factory):
+    """A picture that takes a while to decode."""
+    path = tmp_path_factory.mktemp("large") / "large.png"
+    path.write_bytes(encoded(Image.new("RGB", (7000, 7000)), "PNG"))
+    return path
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -173,20 +181,19 @@ def test_the_queue_is_bounded(file):
         assert [token for token, _ in checks.drain()] == [str(number) for number in range(100)]
 
 
-def test_whoever_submits_a_picture_waits_only_where_very_many_wait(file, monkeypatch):
-    path = file(Image.new("RGB", (7000, 7000)))
+def test_whoever_submits_a_picture_waits_only_where_very_many_wait(large, monkeypatch):
     monkeypatch.setattr(pixels, "_MOST_WAITING", 3)
     with PixelChecks(1) as checks:
         for number in range(11):
-            checks.submit(str(number), path, blank=False)
+            checks.submit(str(number), large, blank=False)
         assert len(checks._waiting) == 3
-        checks.submit("11", path, blank=False)
+        checks.submit("11", large, blank=False)
         assert len(checks._waiting) == 3
         assert len(checks.finished()) == 1, "that one was waited for"
 
 
-def test_a_killed_decoder_costs_one_picture_and_the_rest_go_on(file):
-    large, small = file(Image.new("RGB", (7000, 7000)), "large.png"), file(PNG, "small.png")
+def test_a_killed_decoder_costs_one_picture_and_the_rest_go_on(file, large):
+    small = file(PNG, "small.png")
     with PixelChecks(1) as checks:
         checks.submit("large", large, blank=False)
         for number in range(5):
@@ -234,21 +241,19 @@ def test_a_decoder_that_cannot_start_is_local_trouble_and_no_fault_of_the_pictur
         list(checks.drain())
 
 
-def test_a_second_process_starts_only_where_there_is_work_for_two(file):
-    path = file(Image.new("RGB", (7000, 7000)))
+def test_a_second_process_starts_only_where_there_is_work_for_two(large):
     with PixelChecks(2) as checks:
         for number in range(4):
-            checks.submit(str(number), path, blank=False)
+            checks.submit(str(number), large, blank=False)
         assert len(checks._workers) == 1
-        checks.submit("4", path, blank=False)
+        checks.submit("4", large, blank=False)
         assert len(checks._workers) == 2
 
 
-def test_leaving_the_block_ends_the_workers(file):
-    path = file(Image.new("RGB", (7000, 7000)))
+def test_leaving_the_block_ends_the_workers(large):
     with PixelChecks(2) as checks:
         for number in range(5):
-            checks.submit(str(number), path, blank=False)
+            checks.submit(str(number), large, blank=False)
         workers = list(checks._workers)
     assert [worker.process.returncode for worker in workers] == [-signal.SIGKILL] * 2
 

@@ -306,6 +306,7 @@ def test_some_items_may_grow_old_and_others_not(nightly, service):
     assert set(nightly.plan()) == {"Bern", "Oslo"}
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("service_word", ["gemini", "local"])
 def test_an_old_result_is_made_anew_by_a_run_without_a_journal(shop, service, service_word):
     """As in a fresh clone: the records alone say how old it is, and the batch that made it must not answer again."""

@@ -108,7 +108,7 @@ def undisturbed(tmp_path_factory):
         *("publish:renamed:4", "publish:after:1", "move:after:6", "replace:after:1"),
     ],
 )
-@pytest.mark.some(2)
+@pytest.mark.some("publish:renamed:4")
 def test_killed_between_the_files_of_an_answer_and_run_again_all_of_them_are_there(undisturbed, tmp_path, point):
     assert [len(files) for files, _statuses in undisturbed] == [10, 10, 15, 10], "a name that is gone keeps its files"
     assert history(tmp_path, point) == undisturbed

@@ -10,13 +10,12 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from multiprocessing import forkserver
 
 import pictures
 import pytest
-from conftest import KEY, ROOT, SHOP
+from conftest import KEY, SHOP
+from crashing import nursery
 
 from pipeline import journal
 
@@ -153,7 +152,7 @@ TELLING = [
 
 
 @pytest.mark.parametrize("case", TELLING, ids="+".join)
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_what_is_lost_of_our_own_memory_is_not_paid_for_again(slow_shop, slow_service, case):
     *lost, stage = case
     check(slow_shop, slow_service, stage, lost, recovers=False)
@@ -179,22 +178,13 @@ def rendered(tmp_path_factory):
     from test_promises import start
 
     folder = start(tmp_path_factory.mktemp("rendered") / "project")
-    done = _pipeline(folder, "--service", "local", "run", "jobs/shop.yaml", "--poll", "0.1s")
-    assert done.returncode == 0, done.stderr
+    args = ["--service", "local", "run", "jobs/shop.yaml", "--poll", "0.1s"]
+    environment = {"PIPELINE_LOCAL_LATENCY": "0", "PIPELINE_LOCAL_PICTURES": "plain"}
+    said = {"out": str(folder.parent / "out.txt"), "err": str(folder.parent / "err.txt")}
+    order = {"at": "", "log": "", "strace": (), "limits": {}, "ahead_s": 0.0, **said}
+    code = nursery().run(folder=str(folder), args=args, environment=environment, **order)
+    assert code == 0, (folder.parent / "err.txt").read_text()
     return folder
-
-
-def _pipeline(folder, *words):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PIPELINE_LOCAL_LATENCY": "0",
-        "PIPELINE_LOCAL_PICTURES": "plain",
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *words], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -236,6 +226,7 @@ HARMS = {
 }
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("harm", HARMS)
 def test_verify_names_what_is_not_as_recorded_and_writes_nothing(copied, harm):
     do, expected = HARMS[harm]
@@ -597,6 +588,7 @@ LANES = {
 }
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("lane", ["run", "recover"])
 def test_an_edited_file_is_not_written_over_by_a_command_that_knows_nothing_of_it(shop, service, lane):
     keep_what_is_edited(shop, lane, ("journal", "manifest"))

@@ -164,6 +164,7 @@ def test_two_keys_that_differ_are_refused(shop, monkeypatch):
     assert "GOOGLE_API_KEY" in ended.err
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

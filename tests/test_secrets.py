@@ -424,6 +424,7 @@ BAD_ADDRESSES = [
 ]
 
 
+@pytest.mark.some(6)
 @pytest.mark.parametrize("url", BAD_ADDRESSES)
 def test_an_address_that_is_none_or_holds_a_secret_is_refused_and_not_shown(shop, monkeypatch, url):
     monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", url)
@@ -449,6 +450,7 @@ def test_an_address_that_is_one_is_taken_as_it_is(url):
     assert credentials.base_url({"GOOGLE_GEMINI_BASE_URL": ""}, "https://default") == "https://default"
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "words", [("run", "--poll", "0.1s"), ("submit",), ("collect",), ("retry", "--poll", "0.1s"), ("proof", "-n", "1")]
 )

@@ -409,6 +409,7 @@ def test_compile_writes_what_is_selected_and_reads_nothing_recorded(shop):
         assert "reads the job alone" in refused.err
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(
     "words",
     [

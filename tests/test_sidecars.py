@@ -91,6 +91,7 @@ def test_one_that_is_missing_is_no_fault_and_is_written_again(done):
     assert {path: entry[0] for path, entry in done.tree().items()} == {path: entry[0] for path, entry in before.items()}
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 def test_one_that_was_edited_is_said_and_kept_apart_and_written_anew(done, journal):
     path = done.outputs / "shop/mug-1x1.json"
@@ -109,7 +110,7 @@ def test_one_that_was_edited_is_said_and_kept_apart_and_written_anew(done, journ
     [b'{"settings": "of another tool"}', b'{"key": "other", "fingerprint": ""}', b"not JSON", b"", b"[" * 100_000],
     ids=["JSON", "another record", "text", "empty", "deep"],
 )
-@pytest.mark.some(2)
+@pytest.mark.some(1)
 def test_a_file_of_another_is_never_touched(shop, content):
     mine = shop.write("outputs/shop/mug-1x1.json", content)
     shop.write("jobs/shop.yaml", WITH)
@@ -122,6 +123,7 @@ def test_a_file_of_another_is_never_touched(shop, content):
     assert sidecars(shop) == {"mug-1x1.json": content.decode()}
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("kind", ["link", "folder"])
 def test_a_link_or_a_folder_in_its_place_is_left_alone(shop, kind):
     path = shop.write("outputs/shop/kept.txt", b"mine").with_name("mug-1x1.json")

@@ -437,6 +437,7 @@ class Jumping:
         self.at += seconds + (self.jumps.pop(0) if self.jumps else 0.0)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("jumps", "slept"),
     [

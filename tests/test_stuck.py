@@ -191,6 +191,7 @@ def test_killed_before_the_cancel_arrived_the_next_run_cancels(rehearsed, monkey
     assert (night.cancels, night.batches) == (1, [6, 6])
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("job", [CANCEL, SINGLY])
 def test_what_a_person_cancels_is_never_asked_for_by_itself(rehearsed, monkeypatch, job):
     monkeypatch.setattr(spending, "_CANCEL_WAIT_S", 0.0)
@@ -387,6 +388,7 @@ def test_where_the_service_wants_fewer_calls_for_long_the_next_run_goes_on(rehea
     assert {record["attempt"] for record in night.shop.records().values()} == {2}
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("point", ["generate:before:3", "generate:after:3", "publish:renamed:2"])
 def test_killed_in_the_middle_the_next_run_pays_for_nothing_twice(rehearsed, point):
     night = rehearsed(SINGLY, "on: batch, do: expire")

@@ -42,6 +42,7 @@ def test_an_upload_is_believed_under_the_name_it_was_given_only(shop, proxy, ser
     assert len(service.ledger()) == 1
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("days", [1, 400])
 def test_a_new_file_lives_as_long_as_its_own_times_say_whatever_the_date_of_an_answer(shop, proxy, service, days):
     shop.write("jobs/photo.png", photo())

@@ -382,6 +382,7 @@ def test_a_kill_between_the_answer_and_the_deletions_loses_nothing(shop, service
     assert len(service.ledger()) == 1
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     "harm",
     [

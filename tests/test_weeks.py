@@ -119,6 +119,7 @@ def test_the_answer_to_a_call_that_was_deleted_before_it_was_taken_in_is_missing
 # ------------------------------------------------------------------------------------------------- half a rename
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("publish", [("clean", "jobs/shop.yaml", "--yes"), ("collect", "jobs/shop.yaml")])
 def test_a_rename_that_was_cut_in_two_leaves_no_key_twice_in_the_output_manifest(shop, service, monkeypatch, publish):
     rows(shop, "a,a barn\nb,a mill\n")
@@ -176,6 +177,7 @@ def test_an_edited_image_still_keeps_its_place_when_what_was_there_is_asked_for_
 # ------------------------------------------------------------------------------------------ found again, and cut
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize("told", [True, False])
 def test_the_answer_of_a_batch_that_was_found_again_is_fetched_until_it_is_whole(shop, troubled, told):
     service = troubled("- {on: files.download, do: truncate, part: 0.4, length: none, times: 2}\n")

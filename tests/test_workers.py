@@ -61,6 +61,7 @@ def rows(count: int, **others: str) -> str:
     return "".join(f'{key},"{cell}"\n' for key, cell in {"id": "a", **cells}.items())
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     "text",
     [rows(60), "\ufeff" + rows(60), rows(60).replace("\n", "\r\n"), rows(60).rstrip("\n"), rows(60) + "\n\n"],
@@ -108,6 +109,7 @@ def test_a_row_is_never_cut(tmp_path_factory, cells, size):
         assert found == alone(folder, job)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("text", "catalog"),
     [
@@ -209,6 +211,7 @@ def at_work(folder):
 JOB_OF_MANY = JOB.replace("max_requests: 7", "max_requests: 1000")
 
 
+@pytest.mark.some(1)
 @pytest.mark.parametrize(
     ("give", "number", "word"),
     [
