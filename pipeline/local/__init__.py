@@ -88,7 +88,7 @@ def serving(
 @contextmanager
 def _listening(port: int, service: Service, keys: Collection[str]) -> Iterator[str]:
     server = Server(port, service, keys)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="local", daemon=True)
+    thread = threading.Thread(target=server.serve, name="local", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import selectors
 import socket
 import threading
 import time
@@ -138,6 +139,7 @@ class Server(ThreadingHTTPServer):
     """Listens on this machine only; closing it closes every connection."""
 
     daemon_threads = True
+    timeout = 0  # a call is here when it is asked for, or has gone again
     allow_reuse_address = True
     request_queue_size = 128
 
@@ -146,6 +148,19 @@ class Server(ThreadingHTTPServer):
         self.keys = frozenset(keys)
         self._open: dict[socket.socket, threading.Thread] = {}
         super().__init__(("127.0.0.1", port), _Handler)
+        self._parting, self._parted = socket.socketpair()
+        self._is_over = threading.Event()
+
+    def serve(self) -> None:
+        """Answer calls until somebody says `close`, which is heard at once."""
+        try:
+            with selectors.DefaultSelector() as calls:
+                calls.register(self, selectors.EVENT_READ)
+                calls.register(self._parted, selectors.EVENT_READ)
+                while all(key.fileobj is self for key, _ in calls.select()):
+                    self.handle_request()
+        finally:
+            self._is_over.set()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         self._open[request] = threading.current_thread()
@@ -158,8 +173,11 @@ class Server(ThreadingHTTPServer):
         """A client that hangs up is none of anybody's concern."""
 
     def close(self) -> None:
-        self.shutdown()
+        self._parting.send(b"\0")
+        self._is_over.wait()
         self.server_close()
+        self._parting.close()
+        self._parted.close()
         served = list(self._open.items())
         for connection, _ in served:
             with suppress(OSError):
