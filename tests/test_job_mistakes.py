@@ -163,6 +163,7 @@ def test_a_line_of_a_template_is_counted_as_editors_do(shop):
     assert complaints(shop, "template: f")[0].startswith("f.md:2:7: unknown placeholder [nope]")
 
 
+@pytest.mark.torture
 def test_many_excludes_and_includes_take_no_time(shop):
     values = ", ".join(map(str, range(3000)))
     excludes = ", ".join(f"{{a: {number}}}" for number in range(2900))
