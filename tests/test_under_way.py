@@ -116,6 +116,13 @@ def slow_note(project, monkeypatch):
     return note(project)
 
 
+def in_essence(told):
+    """A note but for what may differ: how a manifest was written, and when a file was touched that is what it was."""
+    assert all(len(seen) == 6 for seen in told["sources"]["files"].values())
+    files = {path: (kind, size, digest) for path, (kind, size, _, _, _, digest) in told["sources"]["files"].items()}
+    return {**told, "published": None, "sources": {**told["sources"], "files": files}}
+
+
 def files(project):
     return [(project.outputs / "shop" / name).read_bytes() for name in ("manifest.jsonl", "manifest.csv")]
 
@@ -134,7 +141,7 @@ def test_whatever_becomes_of_rows_all_that_is_left_is_what_comparing_all_of_it_l
         quick, size = note(catalog)
         assert size in {None, (catalog.folder / "jobs/products.csv").stat().st_size - len("id,product\n")}
         slow, _size = slow_note(catalog, monkeypatch)
-        assert {**quick, "published": None} == {**slow, "published": None}
+        assert in_essence(quick) == in_essence(slow)
     there = files(catalog)
     for name in ("manifest.jsonl", "manifest.csv"):
         (catalog.outputs / "shop" / name).unlink()
