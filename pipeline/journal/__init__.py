@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "Candidate", "Classified", "Comparison", "Expected", "Journal", "Known", "Link", "Record", "Resting",
-    "Spent",
-    "Upload", "WantedRequest", "copied", "looked_at", "opened", "resting",
+    "Spent", "Upload", "WantedRequest", "copied", "looked_at", "opened", "resting",
 ]  # fmt: skip
 
 _APPLICATION_ID = 0x70697062  # "pipb"

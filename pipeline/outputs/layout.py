@@ -10,6 +10,7 @@ import json
 import os
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from pipeline import jsontext
 from pipeline.outputs import table as tables
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Laying:
 
     def take(self, line: bytes) -> None:
         """Write a record, with its line break."""
-        record = tables.told(line)
+        record = jsontext.loads(line)
         names = tables.variables(record).keys()
         if not self.header_bytes:
             self._begin(names)
@@ -165,6 +166,6 @@ class Laying:
         self._rows.truncate()
         self._begin(columns(self.blocks))
         for number, (block, count) in enumerate(zip(self.blocks, self.sizes, strict=True)):
-            records = (tables.told(next(lines)) for _ in range(count))
+            records = (jsontext.loads(next(lines)) for _ in range(count))
             size = sum(self._rows.write(tables.row(record, self._names)) for record in records)
             self.blocks[number] = block._replace(rows_bytes=size)

@@ -10,9 +10,9 @@ import os
 from bisect import bisect_right
 from typing import IO, TYPE_CHECKING
 
+from pipeline import jsontext
 from pipeline.durable import ranges
 from pipeline.outputs.layout import Block, Laying, Layout, columns, seen
-from pipeline.outputs.table import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ def changes(layout: Layout, lines: IO[bytes], journal: Journal, job: str) -> Cha
     keys = journal.others.keys()
     if not layout.blocks or len(keys) > MOST:
         return None
-    now = {told(line)["key"]: line.encode() + b"\n" for line in journal.records.published_at_hand(job)}
+    now = {jsontext.loads(line)["key"]: line.encode() + b"\n" for line in journal.records.published_at_hand(job)}
     firsts, found = [block.first for block in layout.blocks], Change()
     starts = _starts(layout.blocks)
     for number, some in _by_block(firsts, keys).items():
@@ -59,7 +59,7 @@ def _by_block(firsts: Sequence[str], keys: Iterable[str]) -> dict[int, list[str]
 
 def _merged(data: bytes, keys: Sequence[str], now: Mapping[str, bytes]) -> list[bytes]:
     """The lines of a block, those of some keys as they are now."""
-    there = {told(line)["key"]: line + b"\n" for line in data.split(b"\n")[:-1]}
+    there = {jsontext.loads(line)["key"]: line + b"\n" for line in data.split(b"\n")[:-1]}
     for key in keys:
         there.pop(key, None)
     there |= {key: now[key] for key in keys if key in now}

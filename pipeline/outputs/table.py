@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
-from typing import TYPE_CHECKING, Any, cast
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,15 +14,6 @@ _COLUMNS = (
     "prompt", "alt", "cost", "at",
 )  # fmt: skip
 _FORMULA = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-
-
-def told(line: str | bytes) -> dict[str, Any]:
-    """A record of ours; the quick parser knows no half of a surrogate pair."""
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        record = json.loads(line)
-    return cast("dict[str, Any]", record)
 
 
 def variables(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -47,8 +47,9 @@ def _move(work: Work) -> None:
                 if known.status in record.HAS_IMAGE:
                     journal.records.change(known, place="retired")
             if key != old_key:
-                new = json.loads(journal.wanted.line_of(key, fingerprint) or "")
-                line = record.dumps(record.renamed(told, new))
+                new = journal.wanted.line_of(key, fingerprint)
+                assert new is not None, "what moves is wanted"
+                line = record.dumps(record.renamed(told, json.loads(new)))
                 # In a batch that only an output manifest tells of, it is looked for by the name it was sent with.
                 wire_key = known.wire_key if known.claim is not None else record.wire_key(key, fingerprint)
                 path = known.path if told["files"] else wanted_path or known.path
