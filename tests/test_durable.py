@@ -316,3 +316,17 @@ def test_a_group_is_written_on_while_what_has_a_name_is_on_its_way_to_the_disk(f
         staging.sync()
         staging.publish()
     assert everything(folder.path) == sorted([*(f"{place}.jpg" for place in range(number)), "later.jpg"])
+
+
+def test_of_many_files_in_folders_each_is_looked_at_where_it_is(tmp_path):
+    sizes = {"one": 1, "a/one": 2, "a/b/one": 3, "b/one": 4}
+    for path, size in sizes.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(bytes(size))
+    (tmp_path / "link").symlink_to("a")
+    with Folder(tmp_path).looking() as looking:
+        found = {path: looking.status(path) for path in [*sizes, "b/two", "c/one", "link/one", "one/one", *sizes]}
+        assert {path: status.st_size for path, status in found.items() if status} == sizes
+        for path in ("a/../one", "..", "/one", "a//one", "a/."):
+            with pytest.raises(LocalError):
+                looking.status(path)
